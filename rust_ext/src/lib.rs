@@ -1,0 +1,12 @@
+//! The pure core of EVY: SMS text and PDU codec, triage, routing and compression.
+//!
+//! Nothing here does I/O, reads a clock or draws a random number; what a decision needs is an argument.
+//! Python sees this crate through [`python`] only.
+
+pub mod compress;
+pub mod route;
+pub mod sms;
+pub mod triage;
+
+#[cfg(feature = "python")]
+mod python;

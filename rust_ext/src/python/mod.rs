@@ -1,0 +1,19 @@
+//! The only room that knows PyO3: one file per domain, errors mapped once in `error`.
+
+mod compress;
+mod error;
+mod route;
+mod sms;
+mod triage;
+
+use pyo3::prelude::*;
+
+/// `evy_core._evy_core`.
+#[pymodule]
+fn _evy_core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    error::register(m)?;
+    sms::register(m)?;
+    triage::register(m)?;
+    route::register(m)?;
+    compress::register(m)
+}

@@ -1,0 +1,247 @@
+"""Every message on the wire: frozen, versioned, JSON by msgspec.
+
+Times named ``*_at`` are Unix seconds by the node's clock and are for people; a Pi may have no clock at
+all, so anything that decides uses :class:`Deadline`, which counts seconds since boot.
+"""
+
+from typing import Any, ClassVar, Final, Literal, TypeVar
+
+import msgspec
+
+from subjects.errors import MessageError, SchemaVersionError
+from subjects.names import Lane, Priority
+
+Privacy = Literal["private", "enhanced", "public"]
+"""private: EVY's own machines only. enhanced: outside providers after anonymisation. public: no limit."""
+
+Step = Literal["template", "verbatim", "joined", "model", "unsure", "command", "notice", "alert"]
+"""What produced a text: a reviewed template, a passage as written, two passages, a model under the
+post-check, an honest "I do not know", a reply to a keyword, a system notice, a responder's alert."""
+
+OutboundKind = Literal["reply", "notice", "followup", "alert"]
+"""Why a text is sent. The ledger key of a part is ``<query>.<kind><ordinal>.<part>``."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all messages. ``v`` is the schema version of its writer, always present."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    v: int = 0
+
+    def __post_init__(self) -> None:
+        if self.v == 0:
+            msgspec.structs.force_setattr(self, "v", self.SCHEMA)
+
+
+class Deadline(msgspec.Struct, frozen=True):
+    """A moment on the node's boot clock: ``at_s`` seconds after the boot named ``boot_id``.
+
+    After a reboot the two clocks cannot be compared and the deadline counts as passed: the answer is then
+    made with what the node has.
+    """
+
+    boot_id: str
+    at_s: float
+
+    def remaining_s(self, boot_id: str, now_s: float) -> float:
+        """Seconds left, never negative; 0 when the node has rebooted since."""
+        return max(0.0, self.at_s - now_s) if boot_id == self.boot_id else 0.0
+
+
+class InboundSms(Message, frozen=True, kw_only=True):
+    """One text as the modem received it, all its parts joined.
+
+    ``id`` is the query id: an HMAC over sender, SMSC timestamp, concatenation reference and payload, so the
+    same SMS delivered twice by the network has the same id. ``missing`` counts parts that never came.
+    """
+
+    id: str
+    node: str
+    sender: str
+    text: str
+    lane: Lane
+    deadline: Deadline
+    smsc_at: float | None = None
+    received_at: float = 0.0
+    modem: str = ""
+    parts: int = 1
+    missing: int = 0
+
+
+class Session(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What intake knows of a person at this moment; a snapshot, written by intake alone."""
+
+    lang: str = "en"
+    topic: str = ""
+    repeat: int = 0
+    """How many times this very text came before within the panic window."""
+    unsolicited_ok: bool = True
+    """False after STOP: replies only, nothing the person did not ask for."""
+
+
+class Passage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A reviewed text that an answer may rest on. ``score`` is retrieval confidence, 0 to 1."""
+
+    id: str
+    text: str
+    title: str = ""
+    source: str = ""
+    lang: str = "en"
+    score: float = 0.0
+
+
+class Query(Message, frozen=True, kw_only=True):
+    """A person's question on its way to an answer. The number is not in it, only ``sender_ref``."""
+
+    id: str
+    node: str
+    sender_ref: str
+    text: str
+    lang: str
+    lane: Lane
+    deadline: Deadline
+    session: Session = Session()
+    priority: Priority = "normal"
+    needs: tuple[str, ...] = ()
+    privacy: Privacy = "private"
+    node_only: bool = False
+    origin: str = ""
+    """Node that received the text when another one handles it; empty at home."""
+    incomplete: bool = False
+    """Parts of the text never came; what is here is its beginning."""
+    confidence: float | None = None
+    """Retrieval confidence of the best passage; None until ``rag`` has looked."""
+    passages: tuple[Passage, ...] = ()
+    received_at: float = 0.0
+
+
+class Answer(Message, frozen=True, kw_only=True):
+    """A text that answers a query, before it is checked and fitted into segments.
+
+    ``verbatim`` marks a reviewed text: it gets lossless clean-up only. Everything else must pass the
+    post-check against ``passages``. ``more`` asks ``compress`` for the rest of the last answer instead.
+    """
+
+    query_id: str
+    node: str
+    sender_ref: str
+    text: str
+    lang: str
+    lane: Lane
+    step: Step
+    question: str = ""
+    verbatim: bool = False
+    more: bool = False
+    kind: OutboundKind = "reply"
+    passages: tuple[Passage, ...] = ()
+    sources: tuple[str, ...] = ()
+    received_at: float = 0.0
+
+
+class OutboundSms(Message, frozen=True, kw_only=True):
+    """A text ready for the modem: already fits its segments.
+
+    Exactly one of ``sender_ref`` (a person of this node) and ``number`` (a responder) says where it goes.
+    ``about_ref`` is the person an alert speaks of; ``sms`` replaces ``{number}`` in the text by that
+    person's number, so that the number leaves the node by SMS only.
+    """
+
+    query_id: str
+    node: str
+    text: str
+    lang: str
+    lane: Lane
+    step: Step
+    kind: OutboundKind = "reply"
+    ordinal: int = 0
+    sender_ref: str = ""
+    number: str = ""
+    about_ref: str = ""
+    sources: tuple[str, ...] = ()
+    received_at: float = 0.0
+
+    def ledger_key(self, part: int) -> str:
+        """Key of one part in the send ledger; ``part`` counts from 1."""
+        return f"{self.query_id}.{self.kind}{self.ordinal or ''}.{part}"
+
+
+class Alert(Message, frozen=True, kw_only=True):
+    """Somebody may be in danger: for the responders of the node."""
+
+    query_id: str
+    node: str
+    sender_ref: str
+    text: str
+    lang: str
+    lane: Lane
+    priority: Priority
+    needs: tuple[str, ...] = ()
+    topic: str = ""
+    received_at: float = 0.0
+
+
+class Event(Message, frozen=True, kw_only=True):
+    """Something that happened; for people and statistics, never work."""
+
+    kind: str
+    node: str
+    actor: str
+    at: float
+    query_id: str = ""
+    sender_ref: str = ""
+    lane: Lane = "routine"
+    fields: dict[str, Any] = {}
+
+
+class DeadLetter(Message, frozen=True, kw_only=True):
+    """A message that could not be handled, whole, with the reason and how to replay it."""
+
+    subject: str
+    payload: bytes
+    headers: dict[str, str]
+    error: str
+    actor: str
+    node: str
+    deliveries: int
+    at: float
+    replay: str = ""
+
+
+M = TypeVar("M", bound=Message)
+
+_ENCODER: Final = msgspec.json.Encoder()
+_DECODERS: Final[dict[type[Message], msgspec.json.Decoder[Any]]] = {}
+
+
+class _Versioned(msgspec.Struct):
+    v: int = 1
+
+
+def encode(message: Message) -> bytes:
+    """JSON octets of a message."""
+    return _ENCODER.encode(message)
+
+
+def decode(octets: bytes, of: type[M]) -> M:
+    """Message of type ``of`` from JSON octets.
+
+    Raises :class:`SchemaVersionError` when a newer EVY wrote it, :class:`MessageError` when it is not such a
+    message at all. Unknown fields are ignored: a newer writer of the same version may add some.
+    """
+    decoder = _DECODERS.get(of)
+    if decoder is None:
+        decoder = _DECODERS[of] = msgspec.json.Decoder(of)
+    try:
+        message: M = decoder.decode(octets)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        try:
+            version = msgspec.json.decode(octets, type=_Versioned).v
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            version = of.SCHEMA
+        if version > of.SCHEMA:
+            raise SchemaVersionError(of.__name__, version, of.SCHEMA, len(octets)) from error
+        raise MessageError(of.__name__, str(error), len(octets)) from error
+    if message.v > of.SCHEMA:
+        raise SchemaVersionError(of.__name__, message.v, of.SCHEMA, len(octets))
+    return message

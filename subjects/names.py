@@ -1,0 +1,45 @@
+"""Subject names and lanes.
+
+The last token of a work subject is its lane: ``sms.in.flash``. A bare ``sms.in`` is mapped to
+``sms.in.routine`` by the server, so the short names work from the ``nats`` command line.
+"""
+
+from typing import Final, Literal, get_args
+
+Lane = Literal["flash", "priority", "routine"]
+Priority = Literal["emergency", "urgent", "normal"]
+
+LANES: Final[tuple[Lane, ...]] = get_args(Lane)
+"""Most urgent first: life at risk; needs within hours or days; everything else."""
+
+LANE_OF: Final[dict[Priority, Lane]] = {"emergency": "flash", "urgent": "priority", "normal": "routine"}
+"""Lane of a triage priority."""
+
+SMS_IN: Final = "sms.in"
+ROUTE: Final = "route"
+RAG: Final = "rag"
+INFER_SMALL: Final = "infer.small"
+INFER_LARGE: Final = "infer.large"
+COMPRESS: Final = "compress"
+SMS_OUT: Final = "sms.out"
+MESH_OUT: Final = "mesh.out"
+MESH_IN: Final = "mesh.in"
+ALERT: Final = "alert"
+
+EVT: Final = "evt"
+DLQ: Final = "dlq"
+
+
+def work_subject(base: str, lane: Lane) -> str:
+    """Full subject of work: ``work_subject("sms.in", "flash")`` is ``sms.in.flash``."""
+    return f"{base}.{lane}"
+
+
+def event_subject(kind: str) -> str:
+    """Subject of an event kind: ``evt.received``."""
+    return f"{EVT}.{kind}"
+
+
+def dead_letter_subject(subject: str) -> str:
+    """Where a message that cannot be handled is kept: ``dlq.sms.in.flash``."""
+    return f"{DLQ}.{subject}"

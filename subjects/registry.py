@@ -1,0 +1,161 @@
+"""The one table: subject → message → stream → durable → limits.
+
+Streams, durables and key-value buckets are created from it at start, `evy subjects` prints it, and a test
+holds the files in ``nats/`` against it. ``{node}`` stands for the node's name: stream and durable names must
+be unique across all connected nodes, because a v1 acknowledgement carries no JetStream domain.
+"""
+
+from collections.abc import Iterator
+from typing import Final, Literal
+
+import msgspec
+
+from subjects import names
+from subjects.messages import Alert, Answer, InboundSms, Message, OutboundSms, Query
+from subjects.names import LANES, Lane
+
+MAX_MESSAGE_OCTETS: Final = 1024 * 1024
+"""Largest message on the wire; the longest SMS there is (255 parts) is under 40 kB."""
+
+
+class Slots(msgspec.Struct, frozen=True):
+    """How many messages of each lane one worker handles at a time; a lane's slots are its own."""
+
+    flash: int = 4
+    priority: int = 2
+    routine: int = 2
+
+    def of(self, lane: Lane) -> int:
+        """Slots of one lane."""
+        count: int = getattr(self, lane)
+        return count
+
+
+class Work(msgspec.Struct, frozen=True):
+    """One work subject: a row of the table. Durations are seconds."""
+
+    subject: str
+    message: type[Message]
+    actor: str
+    ack_wait_s: float
+    """Without an acknowledgement for so long the message is delivered again; in-progress acks every third."""
+    max_deliver: int
+    backoff_s: tuple[float, ...]
+    """Waits before delivery 2, 3, …; the last one repeats."""
+    max_per_subject: int
+    """Messages of one lane that may wait; more are refused, so a full ``sms.in`` leaves texts on the SIM."""
+    slots: Slots = Slots()
+
+    def retry_delay_s(self, deliveries: int) -> float:
+        """Wait before the delivery after number ``deliveries`` (from 1)."""
+        return self.backoff_s[min(deliveries, len(self.backoff_s)) - 1]
+
+    def durable(self, node: str, lane: Lane) -> str:
+        """Name of the consumer of one lane."""
+        return f"{node}_{self.actor}_{lane}"
+
+    def stream(self, node: str, lane: Lane) -> str:
+        """Name of the stream that holds one lane."""
+        return f"{'FLASH' if lane == 'flash' else 'WORK'}_{node}"
+
+    def subjects(self) -> Iterator[tuple[Lane, str]]:
+        """Each lane with its full subject."""
+        for lane in LANES:
+            yield lane, names.work_subject(self.subject, lane)
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """One stream of a node. ``name`` and ``subjects`` are templates over ``{node}``."""
+
+    name: str
+    subjects: tuple[str, ...]
+    retention: Literal["workqueue", "limits"]
+    dedup_window_s: float
+    max_age_s: float = 0.0
+    max_octets: int = -1
+    max_per_subject: int = -1
+    discard: Literal["new", "old"] = "new"
+    persist: Literal["default", "async"] = "default"
+    """"async": the server answers before the write reaches the card; for events, whose loss is bearable."""
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """One key-value bucket. It has exactly one writer; others see the snapshot carried in ``Query``."""
+
+    name: str
+    writer: str
+    holds: str
+    ttl_s: float = 0.0
+    max_octets: int = 64 * 1024 * 1024
+
+    def bucket(self, node: str) -> str:
+        """Bucket name on a node; unique across nodes like a stream name."""
+        return f"{self.name}_{node}"
+
+
+_QUICK: Final = (1.0, 5.0, 15.0, 60.0)
+_MODEM: Final = (5.0, 15.0, 30.0, 60.0, 300.0)
+
+WORK: Final[tuple[Work, ...]] = (
+    Work(names.SMS_IN, InboundSms, "intake", 10, 6, _QUICK, 2000),
+    Work(names.ROUTE, Query, "route", 10, 6, _QUICK, 2000),
+    Work(names.RAG, Query, "rag", 20, 6, _QUICK, 2000),
+    Work(names.INFER_SMALL, Query, "infer_small", 30, 3, _QUICK, 200, Slots(2, 1, 1)),
+    Work(names.COMPRESS, Answer, "compress", 10, 6, _QUICK, 2000),
+    Work(names.ALERT, Alert, "alert", 10, 6, _QUICK, 2000),
+    Work(names.SMS_OUT, OutboundSms, "sms", 30, 12, _MODEM, 2000),
+)
+"""The work subjects of an edge node, in the order of the pipeline."""
+
+DEDUP_WINDOW_S: Final = 2 * 3600.0
+"""How long JetStream remembers message ids: a network that delivers an SMS twice does so within minutes."""
+
+STREAMS: Final[tuple[Stream, ...]] = (
+    Stream(
+        "FLASH_{node}",
+        tuple(names.work_subject(w.subject, "flash") for w in WORK),
+        "workqueue",
+        DEDUP_WINDOW_S,
+        max_per_subject=max(w.max_per_subject for w in WORK),
+    ),
+    Stream(
+        "WORK_{node}",
+        tuple(names.work_subject(w.subject, lane) for w in WORK for lane in LANES if lane != "flash"),
+        "workqueue",
+        DEDUP_WINDOW_S,
+        max_per_subject=max(w.max_per_subject for w in WORK),
+    ),
+    Stream(
+        "EVT_{node}", (f"{names.EVT}.>",), "limits", 120, 14 * 86400.0, 64 * 1024 * 1024, discard="old", persist="async"
+    ),
+    Stream("DLQ_{node}", (f"{names.DLQ}.>",), "limits", DEDUP_WINDOW_S, 90 * 86400.0, 64 * 1024 * 1024, discard="old"),
+)
+
+BUCKETS: Final[tuple[Bucket, ...]] = (
+    Bucket("consent", "intake", "STOP and START of each person, with their history"),
+    Bucket("session", "intake", "language, topic, recent texts of each person", ttl_s=7 * 86400.0),
+    Bucket("numbers", "intake", "the phone number behind each reference", ttl_s=30 * 86400.0),
+    Bucket("ledger", "sms", "what became of each part of each text sent", ttl_s=30 * 86400.0),
+    Bucket("parts", "sms", "parts of multipart texts that are not complete", ttl_s=2 * 86400.0),
+    Bucket("more", "compress", "the rest of the last answer, for MORE", ttl_s=86400.0),
+    Bucket("alerts", "alert", "alerts open per person and sent per responder", ttl_s=86400.0),
+)
+
+
+def work(subject: str) -> Work:
+    """Row of a work subject, given with or without its lane. Raises KeyError for an unknown one."""
+    base = subject
+    if subject.rpartition(".")[2] in LANES:
+        base = subject.rpartition(".")[0]
+    for row in WORK:
+        if row.subject == base:
+            return row
+    raise KeyError(subject)
+
+
+def bucket(name: str) -> Bucket:
+    """Row of a bucket. Raises KeyError for an unknown one."""
+    for row in BUCKETS:
+        if row.name == name:
+            return row
+    raise KeyError(name)
