@@ -1,0 +1,27 @@
+"""What EVY knows and says: reviewed templates, notices and articles, as data files with one loader."""
+
+from actors.knowledge.loader import (
+    ENGLISH,
+    MAX_EMERGENCY_NUMBER,
+    NOTICES,
+    SHIPPED,
+    Article,
+    Notice,
+    Review,
+    Source,
+    Template,
+    Texts,
+)
+
+__all__ = [
+    "ENGLISH",
+    "MAX_EMERGENCY_NUMBER",
+    "NOTICES",
+    "SHIPPED",
+    "Article",
+    "Notice",
+    "Review",
+    "Source",
+    "Template",
+    "Texts",
+]

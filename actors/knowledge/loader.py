@@ -1,0 +1,313 @@
+"""Reads the reviewed texts from their TOML files, strictly: a wrong file stops the node with its name.
+
+A directory of texts holds ``sources.toml``, ``templates/*.toml``, ``notices/*.toml`` and
+``articles/*.toml``. Several directories are layers: a later one replaces entries of the same name, so a
+community's own texts lie over the shipped ones.
+"""
+
+import datetime as dt
+import re
+import string
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
+
+import msgspec
+
+from subjects.errors import ConfigError
+
+SHIPPED: Final = Path(__file__).parent
+"""The texts that come with EVY."""
+
+ENGLISH: Final = "en"
+"""The language every text exists in, and the one said when the sender's is missing."""
+
+MAX_EMERGENCY_NUMBER: Final = 11
+"""Longest emergency number in characters; every text is held to its segments with one of this length."""
+
+Notice = Literal[
+    "help_menu",
+    "danger_ask",
+    "stop_done",
+    "start_done",
+    "info",
+    "lang_set",
+    "lang_unknown",
+    "lang_list",
+    "more_hint",
+    "no_more",
+    "unsure",
+    "incomplete",
+    "too_long",
+    "flood",
+    "answer_follows",
+    "alert_responder",
+    "alert_responder_more",
+]
+
+NOTICES: Final[Mapping[Notice, frozenset[str]]] = {
+    **dict.fromkeys(get_args(Notice), frozenset[str]()),
+    "lang_set": frozenset({"language"}),
+    "lang_unknown": frozenset({"codes"}),
+    "lang_list": frozenset({"codes"}),
+    "alert_responder": frozenset({"what", "text", "number", "time"}),
+    "alert_responder_more": frozenset({"count", "text", "number"}),
+}
+"""Every notice and the values its caller gives; ``emergency_number`` is known in all of them."""
+
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Lang = Annotated[str, msgspec.Meta(pattern=r"^[a-z]{2,3}$")]
+Words = Annotated[str, msgspec.Meta(pattern=r"^\S(.*\S)?$")]
+"""One line that does not begin or end with white space."""
+
+
+class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Source(_Entry, frozen=True):
+    """A published document that a text rests on. ``tag`` is the two to four characters sent in an SMS."""
+
+    id: Name
+    tag: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2,4}$")]
+    organisation: Words
+    document: Words
+    year: Annotated[int, msgspec.Meta(ge=1950, le=2100)]
+
+
+class Review(_Entry, frozen=True):
+    """Who wrote a text, when it was last read against its source, and how far that reading went.
+
+    draft: not served. reviewed: read a second time against the source by EVY's editors. professional: a
+    person of the field has signed it.
+    """
+
+    author: Words
+    reviewed_on: dt.date
+    state: Literal["draft", "reviewed", "professional"]
+
+
+class Template(_Entry, frozen=True):
+    """The text sent at once when triage recognises an emergency. ``title`` names it to a responder."""
+
+    topic: Name
+    lang: Lang
+    title: Words
+    text: Words
+    source: Source
+    review: Review
+    follows: str = ""
+    """Where bodies disagree: which one this text follows."""
+
+
+class Article(_Entry, frozen=True):
+    """A short reviewed answer, at most 290 septets, that stands on its own.
+
+    ``questions`` are people's own words for it. Empty ``regions`` and ``hazards`` mean: valid everywhere.
+    """
+
+    id: Name
+    area: Name
+    lang: Lang
+    title: Words
+    text: Words
+    questions: tuple[Words, ...]
+    tags: tuple[Name, ...]
+    source: Source
+    review: Review
+    regions: tuple[Name, ...] = ()
+    hazards: tuple[Name, ...] = ()
+    follows: str = ""
+    """Where bodies disagree: which one this text follows."""
+
+
+class _Language(_Entry, frozen=True):
+    """A file of notices; ``name`` is the language's own name in letters that every phone has."""
+
+    lang: Lang
+    name: Words
+    notices: dict[Name, Words]
+
+
+_E = TypeVar("_E", Source, Template, Article)
+
+
+class Texts:
+    """Every reviewed text of a node, the emergency number already written in."""
+
+    def __init__(
+        self,
+        templates: Sequence[Template],
+        notices: Mapping[tuple[str, str], str],
+        articles: Sequence[Article],
+        sources: Sequence[Source],
+        languages: Mapping[str, str],
+    ) -> None:
+        self._templates: Final = {(t.topic, t.lang): t for t in templates}
+        self._notices: Final = dict(notices)
+        self._articles: Final = tuple(articles)
+        self.sources: Final = tuple(sources)
+        self.languages: Final = dict(languages)
+        """Language code → its own name, for every language that has notices."""
+
+    @classmethod
+    def load(cls, directory: Path | Sequence[Path] | None = None, emergency_number: str = "112") -> "Texts":
+        """Texts of one directory, or of several in layers; None is what EVY ships.
+
+        ``emergency_number`` is the node's: 2 to 11 of digits, ``*``, ``#``, a leading ``+``. Raises
+        :class:`ConfigError` that names file, entry and field.
+        """
+        if not re.fullmatch(rf"(?=.{{2,{MAX_EMERGENCY_NUMBER}}}$)\+?[0-9*#]+", emergency_number):
+            raise ConfigError(
+                f"emergency_number {emergency_number!r}: "
+                f"use 2 to {MAX_EMERGENCY_NUMBER} of 0-9 * # and a leading +"
+            )
+        layers = (
+            [SHIPPED]
+            if directory is None
+            else [directory]
+            if isinstance(directory, Path)
+            else list(directory)
+        )
+        reader = _Reader({"emergency_number": emergency_number})
+        for layer in layers:
+            reader.read(layer)
+        return reader.texts()
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """Every template topic; each exists in English."""
+        return frozenset(topic for topic, _ in self._templates)
+
+    def template(self, topic: str, lang: str) -> Template | None:
+        """Template in ``lang``, else in English; None for an unknown topic."""
+        return self._templates.get((topic, lang)) or self._templates.get((topic, ENGLISH))
+
+    def say(self, key: Notice, lang: str, **values: object) -> str:
+        """Notice in ``lang``, else in English, with the values that :data:`NOTICES` names for it.
+
+        KeyError means a caller left one out: a programming error, never the files' fault.
+        """
+        text = self._notices.get((key, lang)) or self._notices[key, ENGLISH]
+        return text.format_map(values)
+
+    def articles(self) -> tuple[Article, ...]:
+        """All articles, in the order of their files."""
+        return self._articles
+
+    def source(self, tag: str) -> tuple[Source, ...]:
+        """Documents behind a tag as it stands in an SMS, whatever its case."""
+        return tuple(s for s in self.sources if s.tag.casefold() == tag.casefold())
+
+
+class _Reader:
+    """Collects the layers; later entries replace earlier ones of the same key."""
+
+    def __init__(self, known: Mapping[str, str]) -> None:
+        self._known = known
+        self._sources: dict[str, Source] = {}
+        self._templates: dict[tuple[str, str], Template] = {}
+        self._articles: dict[tuple[str, str], Article] = {}
+        self._notices: dict[tuple[str, str], str] = {}
+        self._languages: dict[str, str] = {}
+
+    def read(self, layer: Path) -> None:
+        if not layer.is_dir():
+            raise ConfigError(f"no directory of texts at {layer}")
+        shared = layer / "sources.toml"
+        if shared.exists():
+            self._put(shared, "source", Source, self._sources, lambda s: s.id)
+        for path in sorted(layer.glob("templates/*.toml")):
+            self._put(path, "template", Template, self._templates, lambda t: (t.topic, t.lang))
+        for path in sorted(layer.glob("articles/*.toml")):
+            self._put(path, "article", Article, self._articles, lambda a: (a.id, a.lang))
+        for path in sorted(layer.glob("notices/*.toml")):
+            self._read_notices(path)
+
+    def texts(self) -> Texts:
+        for topic, lang in self._templates:
+            if (topic, ENGLISH) not in self._templates:
+                raise ConfigError(f"template {topic!r} exists in {lang!r} but not in English")
+        missing = [key for key in NOTICES if (key, ENGLISH) not in self._notices]
+        if missing:
+            raise ConfigError(f"notices missing in English: {', '.join(missing)}")
+        return Texts(
+            list(self._templates.values()),
+            self._notices,
+            list(self._articles.values()),
+            list(self._sources.values()),
+            self._languages,
+        )
+
+    def _put(self, path: Path, kind: str, of: type[_E], into: dict[Any, _E], key: Any) -> None:
+        seen = set()
+        for where, table in _tables(path, kind):
+            cited = {} if of is Source else {"source": self._source(where, table)}
+            entry = _convert({**table, **cited}, of, where)
+            if key(entry) in seen:
+                raise ConfigError(f"{where}: written twice in this file")
+            seen.add(key(entry))
+            if not isinstance(entry, Source):
+                entry = msgspec.structs.replace(entry, text=self._fill(f"{where}, text", entry.text))
+                if entry.review.state == "draft":
+                    continue  # read for its errors, never served, and hides nothing below it
+            into[key(entry)] = entry
+
+    def _source(self, where: str, table: Mapping[str, Any]) -> object:
+        name = table.get("source")
+        if not isinstance(name, str):
+            raise ConfigError(f"{where}, source: give the id of an entry in sources.toml")
+        if name not in self._sources:
+            raise ConfigError(f"{where}, source: {name!r} is not in sources.toml")
+        return msgspec.structs.asdict(self._sources[name])
+
+    def _read_notices(self, path: Path) -> None:
+        language = _convert(_toml(path), _Language, str(path))
+        self._languages[language.lang] = language.name
+        for key, text in language.notices.items():
+            where = f"{path}: notice {key!r}"
+            if key not in NOTICES:
+                raise ConfigError(f"{where}: no such notice; there are {', '.join(NOTICES)}")
+            self._notices[key, language.lang] = self._fill(where, text, NOTICES[key])
+
+    def _fill(self, where: str, text: str, later: frozenset[str] = frozenset()) -> str:
+        """Write in what is known now and leave the values of ``later`` for :meth:`Texts.say`."""
+        if "{{" in text or "}}" in text:
+            raise ConfigError(f"{where}: a brace can only be part of a value's name")
+        try:
+            parts = list(string.Formatter().parse(text))
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}") from error
+        for _, name, spec, conversion in parts:
+            if name is not None and (spec or conversion or name not in {*later, *self._known}):
+                allowed = " ".join(f"{{{n}}}" for n in sorted({*later, *self._known}))
+                raise ConfigError(f"{where}: {{{name}}} is not among {allowed}")
+        return text.format_map({**self._known, **{name: f"{{{name}}}" for name in later}})
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _tables(path: Path, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each ``[[kind]]`` of a file with its name; plain keys at the head of the file are defaults for all."""
+    head = _toml(path)
+    tables = head.pop(kind, None)
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ConfigError(f"{path}: expected [[{kind}]] tables")
+    for number, table in enumerate(tables, start=1):
+        name = table.get("id") or table.get("topic") or f"number {number}"
+        yield f"{path}: {kind} {name!r}", {**head, **table}
+
+
+def _convert(table: object, of: type[msgspec.Struct], where: str) -> Any:
+    try:
+        return msgspec.convert(table, of, builtin_types=(dt.date,))
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {error}") from error
