@@ -3,6 +3,6 @@
 Functions take and return lists and release the GIL; what they decide depends on their arguments only.
 """
 
-from evy_core._evy_core import CoreError
+from evy_core._evy_core import CoreError, Segmentation, segment
 
-__all__ = ["CoreError"]
+__all__ = ["CoreError", "Segmentation", "segment"]

@@ -1,4 +1,4 @@
-//! The only room that knows PyO3: one file per domain, errors mapped once in `error`.
+//! The only room that knows `PyO3`: one file per domain, errors mapped once in `error`.
 
 mod compress;
 mod error;
