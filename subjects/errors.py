@@ -2,7 +2,7 @@
 
 
 class EvyError(Exception):
-    """Base of every error EVY raises on purpose; its text names the cause and, where there is one, the fix."""
+    """Base of every error EVY raises on purpose; its text names the cause and the fix."""
 
 
 class ConfigError(EvyError):

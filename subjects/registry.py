@@ -126,9 +126,24 @@ STREAMS: Final[tuple[Stream, ...]] = (
         max_per_subject=max(w.max_per_subject for w in WORK),
     ),
     Stream(
-        "EVT_{node}", (f"{names.EVT}.>",), "limits", 120, 14 * 86400.0, 64 * 1024 * 1024, discard="old", persist="async"
+        "EVT_{node}",
+        (f"{names.EVT}.>",),
+        "limits",
+        dedup_window_s=120,
+        max_age_s=14 * 86400.0,
+        max_octets=64 * 1024 * 1024,
+        discard="old",
+        persist="async",
     ),
-    Stream("DLQ_{node}", (f"{names.DLQ}.>",), "limits", DEDUP_WINDOW_S, 90 * 86400.0, 64 * 1024 * 1024, discard="old"),
+    Stream(
+        "DLQ_{node}",
+        (f"{names.DLQ}.>",),
+        "limits",
+        DEDUP_WINDOW_S,
+        max_age_s=90 * 86400.0,
+        max_octets=64 * 1024 * 1024,
+        discard="old",
+    ),
 )
 
 BUCKETS: Final[tuple[Bucket, ...]] = (

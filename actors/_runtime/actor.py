@@ -5,8 +5,8 @@ worker loop publishes, waits for the PubAck of each output and only then acknowl
 run again for the same input after a crash, so it must give the same outputs or be harmless to repeat.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from subjects.messages import Event, Message
@@ -72,5 +72,5 @@ class Actor:
 
     name: str
     handlers: Mapping[str, Handler]
-    tasks: Sequence[Callable[[], Awaitable[None]]] = field(default=())
+    tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     close: Callable[[], Awaitable[None]] = nothing

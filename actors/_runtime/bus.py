@@ -1,0 +1,291 @@
+"""The node's bus: JetStream publishes that wait for their PubAck, key-value buckets, events.
+
+This module and `actors._runtime.provision` and `.worker` are the only ones that know nats-py.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.kv import KeyValue as NatsKeyValue
+
+from actors._runtime.actor import Output
+from actors._runtime.identity import Identity
+from subjects import names, registry
+from subjects.errors import EvyError, MessageError
+from subjects.messages import DeadLetter, Event, decode, encode
+
+log = logging.getLogger("evy.bus")
+
+TRACEPARENT: Final = "traceparent"
+"""W3C Trace Context header, https://www.w3.org/TR/trace-context/#traceparent-header."""
+MSG_ID: Final = "Nats-Msg-Id"
+
+_TRACEPARENT_FORM = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+_trace: ContextVar[str] = ContextVar("trace", default="")
+
+PUBLISH_TIMEOUT_S: Final = 10.0
+"""A microSD card may take seconds for one fsync when it is busy."""
+PROBE_EVERY_S: Final = 5.0
+PROBES_LOST: Final = 3
+
+
+class BusError(EvyError):
+    """The server did not take a message or answer a request; trying again later is right."""
+
+
+class StreamFullError(BusError):
+    """The stream holds as many messages of this subject as it may: back-pressure, not a fault."""
+
+
+def trace_from(headers: Mapping[str, str] | None) -> str:
+    """Trace id of a message's ``traceparent``; a fresh one when it has none or a broken one."""
+    found = _TRACEPARENT_FORM.fullmatch((headers or {}).get(TRACEPARENT, ""))
+    return found[1] if found else secrets.token_hex(16)
+
+
+def set_trace(trace_id: str) -> None:
+    """Trace id of everything this task publishes from now on."""
+    _trace.set(trace_id)
+
+
+def _traceparent() -> str:
+    return f"00-{_trace.get() or secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+class Bucket:
+    """A JetStream key-value bucket behind the `KeyValue` protocol; writes are durable when they return."""
+
+    def __init__(self, kv: NatsKeyValue, js: JetStreamContext, name: str) -> None:
+        self._kv = kv
+        self._js = js
+        self._name = name
+
+    async def get(self, key: str) -> tuple[bytes, int] | None:
+        """Value and revision, or None."""
+        with _bus_errors(f"read {self._name}/{key}"):
+            try:
+                entry = await self._kv.get(key)
+            except nats.js.errors.KeyNotFoundError:
+                return None
+            return entry.value or b"", entry.revision or 0
+
+    async def put(self, key: str, value: bytes) -> int:
+        """Writes whatever is there."""
+        with _bus_errors(f"write {self._name}/{key}"):
+            return await self._kv.put(key, value)
+
+    async def create(self, key: str, value: bytes) -> int | None:
+        """Writes only if absent."""
+        with _bus_errors(f"create {self._name}/{key}"):
+            try:
+                return await self._kv.create(key, value)
+            except nats.js.errors.KeyWrongLastSequenceError:
+                return None
+
+    async def update(self, key: str, value: bytes, revision: int) -> int | None:
+        """Writes only if unchanged."""
+        with _bus_errors(f"update {self._name}/{key}"):
+            try:
+                return await self._kv.update(key, value, revision)
+            except nats.js.errors.KeyWrongLastSequenceError:
+                return None
+
+    async def delete(self, key: str) -> None:
+        """Removes the key with all its history: a tombstone would keep personal data's name."""
+        with _bus_errors(f"delete {self._name}/{key}"):
+            await self._js.purge_stream(f"KV_{self._name}", subject=f"$KV.{self._name}.{key}")
+
+    async def keys(self, prefix: str = "") -> list[str]:
+        """Keys that begin with ``prefix``."""
+        with _bus_errors(f"list {self._name}"):
+            head = f"$KV.{self._name}."
+            token = prefix[: prefix.rfind(".") + 1]  # whole leading tokens let the server filter
+            info = await self._js.stream_info(f"KV_{self._name}", subjects_filter=f"{head}{token}>")
+            subjects = info.state.subjects or {}
+            return [name[len(head) :] for name in subjects if name[len(head) :].startswith(prefix)]
+
+
+class _bus_errors(contextlib.AbstractContextManager[None]):  # noqa: N801  # reads as a statement
+    """Turns nats-py's many errors into :class:`BusError` that says what was being done."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        if isinstance(
+            error, nats.errors.Error | nats.js.errors.Error | TimeoutError | ConnectionError | OSError
+        ):
+            text = str(error) or type(error).__name__
+            if "maximum messages per subject" in text or "maximum bytes" in text:
+                raise StreamFullError(f"{self._doing}: {text}") from error
+            raise BusError(f"{self._doing}: {text}") from error
+
+
+class NatsBus:
+    """One connection of one process. ``on_dead`` is called when the connection proves dead while it claims
+    to be alive (nats-py can end in that state), so that the supervisor starts the process again."""
+
+    def __init__(self, identity: Identity, client: Client) -> None:
+        self.identity = identity
+        self.client = client
+        self.js = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
+
+    @property
+    def node(self) -> str:
+        """Name of the node."""
+        return self.identity.node
+
+    @classmethod
+    async def connect(cls, identity: Identity, url: str, name: str, *, wait_s: float = 30.0) -> "NatsBus":
+        """Connects and waits until JetStream answers. Raises :class:`BusError` after ``wait_s``."""
+        last: BaseException | None = None
+        until = time.monotonic() + wait_s
+        while time.monotonic() < until:
+            try:
+                await _reach(url)
+            except OSError as error:
+                last = error
+                await asyncio.sleep(0.05)
+                continue
+            client = Client()
+            try:
+                await client.connect(
+                    url,
+                    name=f"evy.{identity.node}.{name}",
+                    allow_reconnect=True,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=1,
+                    connect_timeout=2,
+                    ping_interval=20,
+                    max_outstanding_pings=2,
+                    error_cb=_log_error,
+                    disconnected_cb=_log_disconnected,
+                    reconnected_cb=_log_reconnected,
+                )
+                await client.jetstream(timeout=2).account_info()
+            except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+                last = error
+                with contextlib.suppress(nats.errors.Error, OSError):
+                    await client.close()
+                await asyncio.sleep(0.1)
+            else:
+                return cls(identity, client)
+        raise BusError(
+            f"no JetStream at {url} after {wait_s:.0f} s ({last}); start it with `evy up`, or set nats_url"
+        ) from last
+
+    async def close(self) -> None:
+        """Flushes what was published without waiting, and leaves."""
+        with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+            await asyncio.wait_for(self.client.flush(), 2)
+        with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+            await self.client.close()
+
+    async def watch_alive(self) -> None:
+        """Returns when JetStream has not answered :data:`PROBES_LOST` probes although the connection says
+        it is up; runs for ever otherwise. A reconnect in progress is no reason to give up."""
+        lost = 0
+        while lost < PROBES_LOST:
+            await asyncio.sleep(PROBE_EVERY_S)
+            try:
+                await self.client.request("$JS.API.INFO", b"", timeout=PROBE_EVERY_S)
+                lost = 0
+            except (nats.errors.Error, TimeoutError, OSError) as error:
+                lost += self.client.is_connected
+                log.warning("JetStream did not answer a probe (%s)", type(error).__name__)
+        log.error("the connection is up but JetStream has not answered %d probes", PROBES_LOST)
+
+    async def bucket(self, name: str) -> Bucket:
+        """Bucket of the registry by its short name."""
+        full = registry.bucket(name).bucket(self.node)
+        with _bus_errors(f"open bucket {full}"):
+            return Bucket(await self.js.key_value(full), self.js, full)
+
+    def message_id(self, actor: str, output: Output) -> str:
+        """Deduplication id: node, installation, query, actor, output kind, ordinal."""
+        kind = output.kind or output.subject
+        return f"{self.node}.{self.identity.nonce}.{output.query_id}.{actor}.{kind}.{output.ordinal}"
+
+    async def publish(self, output: Output, actor: str) -> None:
+        """Publishes work and returns after its PubAck. Publishing the same output again is harmless.
+
+        Raises :class:`StreamFullError` when the subject is full, :class:`BusError` when nobody answered.
+        """
+        subject = names.work_subject(output.subject, output.lane)
+        headers = {MSG_ID: self.message_id(actor, output), TRACEPARENT: _traceparent()}
+        with _bus_errors(f"publish {subject}"):
+            await self.js.publish(subject, encode(output.message), headers=headers)
+
+    async def dead_letter(self, letter: DeadLetter, message_id: str = "") -> None:
+        """Keeps a message that cannot be handled; returns after the PubAck."""
+        subject = names.dead_letter_subject(letter.subject)
+        headers = {MSG_ID: f"dlq.{message_id or secrets.token_hex(16)}", TRACEPARENT: _traceparent()}
+        with _bus_errors(f"publish {subject}"):
+            await self.js.publish(subject, encode(letter), headers=headers)
+
+    def emit(self, event: Event) -> None:
+        """Publishes an event without waiting. Lost when there is no connection: events are not work."""
+        if not self.client.is_connected:
+            return
+        task = asyncio.ensure_future(self.client.publish(names.event_subject(event.kind), encode(event)))
+        _PENDING.add(task)
+        task.add_done_callback(_finished)
+
+    async def follow_events(
+        self, receive: Callable[[Event], Awaitable[None]]
+    ) -> Callable[[], Awaitable[None]]:
+        """Calls ``receive`` with each event from now on; gives a function that stops it."""
+
+        async def on_message(msg: Msg) -> None:
+            with contextlib.suppress(MessageError):  # an event of a newer node is not for us
+                await receive(decode(msg.data, Event))
+
+        subscription = await self.client.subscribe(f"{names.EVT}.>", cb=on_message)
+        await self.client.flush()
+
+        async def stop() -> None:
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+
+        return stop
+
+
+async def _reach(url: str) -> None:
+    """Opens and closes a plain connection: nats-py would hide a refusal and wait a second between tries."""
+    parts = urlsplit(url)
+    _, writer = await asyncio.open_connection(parts.hostname, parts.port or 4222)
+    writer.close()
+
+
+_PENDING: set[asyncio.Future[Any]] = set()
+
+
+def _finished(task: asyncio.Future[Any]) -> None:
+    _PENDING.discard(task)
+    if not task.cancelled() and (error := task.exception()):
+        log.debug("event not published: %s", error)
+
+
+async def _log_error(error: Exception) -> None:
+    log.warning("NATS: %s", error or type(error).__name__)
+
+
+async def _log_disconnected() -> None:
+    log.warning("lost the NATS server; reconnecting")
+
+
+async def _log_reconnected() -> None:
+    log.warning("the NATS server is back")

@@ -1,0 +1,60 @@
+"""Who this node is: a secret that never leaves it, and the pseudonyms made with it."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from subjects.errors import ConfigError
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Node name, secret of the pseudonyms, and a nonce that tells installations apart.
+
+    The nonce is part of every deduplication id: a node set up again on a new card must not have its
+    messages taken for those of its former life.
+    """
+
+    node: str
+    secret: bytes
+    nonce: str
+
+    def sender_ref(self, number: str) -> str:
+        """Pseudonym of a phone number: 20 hex digits of HMAC-SHA256, stable on this node only."""
+        return hmac.new(self.secret, b"number:" + number.encode(), hashlib.sha256).hexdigest()[:20]
+
+
+def load_identity(node: str, directory: Path) -> Identity:
+    """Reads the node's secret from ``directory``, or makes it (mode 0600) on the first start.
+
+    Raises :class:`ConfigError` when the file is there and is not a secret: making a new one would orphan
+    every pseudonym, so a person must decide.
+    """
+    path = directory / "identity.json"
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Identity)
+    except FileNotFoundError:
+        pass
+    except (msgspec.DecodeError, PermissionError) as error:
+        raise ConfigError(
+            f"{path} is not this node's identity ({error}); restore it from a backup, or remove it to start "
+            "afresh: people then lose their language and STOP settings"
+        ) from error
+    made = Identity(node, secrets.token_bytes(32), secrets.token_hex(4))
+    draft = path.with_suffix(f".{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(made))
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)  # atomic, and fails when another process of this node was faster
+    except FileExistsError:
+        return load_identity(node, directory)
+    finally:
+        draft.unlink()
+    return made

@@ -1,0 +1,67 @@
+"""One process of actors: connect, provision, run, drain."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+import uvloop
+
+from actors._runtime.actor import Actor
+from actors._runtime.bus import NatsBus
+from actors._runtime.identity import Identity
+from actors._runtime.provision import provision
+from actors._runtime.worker import run_actors
+from subjects import registry
+
+log = logging.getLogger("evy.process")
+
+Build = Callable[[NatsBus], Awaitable[Sequence[Actor]]]
+"""Makes the actors of this process once the bus is there."""
+
+
+def log_to_stderr(level: str = "INFO") -> None:
+    """Logs for people on stderr: results, where there are any, go to stdout."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=os.environ.get("EVY_LOG", level).upper(),
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+    )
+
+
+def run_until_signal(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
+    """Runs ``main`` on uvloop with an event that SIGINT and SIGTERM set; gives its exit code."""
+
+    async def guarded() -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        return await main(stop)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(guarded())
+
+
+async def serve(identity: Identity, url: str, names: Sequence[str], build: Build, stop: asyncio.Event) -> int:
+    """Runs the actors that ``build`` makes until ``stop``; 1 when the connection proved dead.
+
+    Streams and durables are made on the way; where the server's differ from the registry, a warning says so.
+    """
+    bus = await NatsBus.connect(identity, url, "+".join(names))
+    try:
+        rows = [row for row in registry.WORK if row.actor in names]
+        for line in await provision(bus.js, identity.node, rows):
+            log.warning("drift: %s (`evy subjects --apply` mends it)", line)
+        actors = await build(bus)
+        log.info("%s ready", ", ".join(actor.name for actor in actors))
+        dead = asyncio.create_task(bus.watch_alive())
+        dead.add_done_callback(lambda task: None if task.cancelled() else stop.set())
+        await run_actors(bus, actors, stop)
+        return 1 if dead.done() and not dead.cancelled() else 0
+    finally:
+        await bus.close()

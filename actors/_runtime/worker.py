@@ -1,0 +1,236 @@
+"""The worker loop: from a durable to a handler, and back with an acknowledgement.
+
+For each message: decode, handle, publish every output and wait for its PubAck, then acknowledge the input
+(`ack_sync`). A crash at any point means the message is delivered again and its outputs are recognised as
+duplicates by their ids, so nothing is lost and nothing is doubled.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Iterable
+from typing import Final
+
+import nats.errors
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from actors._runtime.actor import Actor, Handler, Output
+from actors._runtime.bus import MSG_ID, BusError, NatsBus, set_trace, trace_from
+from subjects import names
+from subjects.errors import RefusedError, RetryLaterError
+from subjects.messages import DeadLetter, decode
+from subjects.names import Lane
+from subjects.registry import Work, work
+
+log = logging.getLogger("evy.worker")
+
+PULL_EXPIRES_S: Final = 30.0
+IDLE_HEARTBEAT_S: Final = 5.0
+ACK_TIMEOUT_S: Final = 10.0
+BACK_PRESSURE_WAIT_S: Final = (0.05, 0.2, 0.5, 1.0, 2.0)
+"""Waits between tries to publish an output that the server does not take; the last one repeats."""
+
+
+class LaneWorker:
+    """Pulls one lane of one work subject: never more messages than it has free slots.
+
+    A lane's slots are its own, so a flood of routine texts cannot take the slots of flash.
+    """
+
+    def __init__(self, bus: NatsBus, row: Work, lane: Lane, actor: str, handler: Handler) -> None:
+        self._bus = bus
+        self._row = row
+        self._lane = lane
+        self._actor = actor
+        self._handler = handler
+        self._slots = row.slots.of(lane)
+        self._stream = row.stream(bus.node, lane)
+        self._durable = row.durable(bus.node, lane)
+        self._asked = 0
+        self._heard_at = 0.0
+        self._changed = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+        self._subscription: Subscription | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until ``stop`` is set, then finishes what is in hand."""
+        stopper = asyncio.create_task(_forward(stop, self._changed))
+        try:
+            while not stop.is_set():
+                self._changed.clear()
+                await self._pull()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), IDLE_HEARTBEAT_S)
+        finally:
+            stopper.cancel()
+            await self._unsubscribe()
+            if self._running:
+                await asyncio.wait(self._running)
+
+    async def _pull(self) -> None:
+        """Asks for as many messages as there are free slots that nothing was asked for yet."""
+        silent_s = time.monotonic() - self._heard_at
+        if self._subscription is None or (self._asked and silent_s > 3 * IDLE_HEARTBEAT_S):
+            # A pull request dies silently with its server or its connection: begin with a fresh inbox.
+            await self._unsubscribe()
+            inbox = self._bus.client.new_inbox()
+            self._subscription = await self._bus.client.subscribe(inbox, cb=self._on_message)
+            self._asked = 0
+            self._heard_at = time.monotonic()
+        free = self._slots - len(self._running) - self._asked
+        if free <= 0 or not self._bus.client.is_connected:
+            return
+        request = {
+            "batch": free,
+            "expires": int(PULL_EXPIRES_S * 1e9),
+            "idle_heartbeat": int(IDLE_HEARTBEAT_S * 1e9),
+        }
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._durable}"
+        with contextlib.suppress(nats.errors.Error):  # no connection: asked again at the next turn
+            await self._bus.client.publish(
+                subject, json.dumps(request).encode(), reply=self._subscription.subject
+            )
+            self._asked += free
+
+    async def _unsubscribe(self) -> None:
+        if self._subscription is not None:
+            with contextlib.suppress(nats.errors.Error):
+                await self._subscription.unsubscribe()
+            self._subscription = None
+
+    async def _on_message(self, msg: Msg) -> None:
+        self._heard_at = time.monotonic()
+        status = (msg.headers or {}).get("Status")
+        if status is None:
+            self._asked = max(0, self._asked - 1)
+            task = asyncio.create_task(self._process(msg))
+            self._running.add(task)
+            task.add_done_callback(self._done)
+        elif status != "100":  # 100 is the idle heartbeat; anything else ends a pull request
+            pending = (msg.headers or {}).get("Nats-Pending-Messages", "")
+            self._asked = max(0, self._asked - int(pending)) if pending.isdigit() else 0
+            if status == "409":
+                log.warning("%s: %s", self._durable, (msg.headers or {}).get("Description", "409"))
+            self._changed.set()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._changed.set()
+        if not task.cancelled() and (error := task.exception()):
+            log.error("%s: the worker itself failed", self._durable, exc_info=error)
+
+    async def _process(self, msg: Msg) -> None:
+        set_trace(trace_from(msg.headers))
+        keeper = asyncio.create_task(self._keep_alive(msg))
+        try:
+            await self._settle(msg)
+        except (nats.errors.Error, BusError, TimeoutError, OSError) as error:
+            # Not acknowledged: the server delivers it again after ack_wait.
+            log.warning("%s: left for redelivery: %s", msg.subject, error)
+        finally:
+            keeper.cancel()
+
+    async def _keep_alive(self, msg: Msg) -> None:
+        while True:
+            await asyncio.sleep(self._row.ack_wait_s / 3)
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await msg.in_progress()
+
+    async def _settle(self, msg: Msg) -> None:
+        """Handles one message and tells the server what became of it."""
+        deliveries = msg.metadata.num_delivered
+        if deliveries > self._row.max_deliver:
+            await self._dead_letter(msg, f"the worker died {deliveries - 1} times while handling it")
+            return
+        try:
+            message = decode(msg.data, self._row.message)
+            outputs = await self._handler(message)
+        except RefusedError as error:
+            await self._dead_letter(msg, str(error))
+        except RetryLaterError as error:
+            await self._again(msg, error, error.delay_s)
+        except BusError as error:
+            await self._again(msg, error, None)
+        except Exception as error:  # policy boundary: a handler's bug must not stop the lane
+            log.exception("%s: handler failed (delivery %d)", msg.subject, deliveries)
+            await self._again(msg, error, None)
+        else:
+            for output in outputs:
+                await self._publish(output)
+            await msg.ack_sync(timeout=ACK_TIMEOUT_S)
+
+    async def _publish(self, output: Output) -> None:
+        """Publishes until the server takes it. Waiting here is back-pressure: it holds one slot and no
+        delivery is used up, so a full subject or a restarting server never turns into a dead letter."""
+        tries = 0
+        while True:
+            try:
+                await self._bus.publish(output, self._actor)
+            except BusError as error:
+                wait_s = BACK_PRESSURE_WAIT_S[min(tries, len(BACK_PRESSURE_WAIT_S) - 1)]
+                tries += 1
+                log.warning("%s; trying again in %.2f s", error, wait_s)
+                await asyncio.sleep(wait_s)
+            else:
+                return
+
+    async def _again(self, msg: Msg, error: Exception, delay_s: float | None) -> None:
+        deliveries = msg.metadata.num_delivered
+        if deliveries >= self._row.max_deliver:
+            await self._dead_letter(msg, f"{type(error).__name__}: {error}")
+            return
+        wait_s = self._row.retry_delay_s(deliveries) if delay_s is None else delay_s
+        log.warning("%s: again in %.1f s: %s", msg.subject, wait_s, error)
+        await msg.nak(delay=wait_s)
+
+    async def _dead_letter(self, msg: Msg, reason: str) -> None:
+        headers = dict(msg.headers or {})
+        letter = DeadLetter(
+            subject=msg.subject,
+            payload=msg.data,
+            headers=headers,
+            error=reason,
+            actor=self._actor,
+            node=self._bus.node,
+            deliveries=msg.metadata.num_delivered,
+            at=time.time(),
+            replay=f"nats pub {msg.subject} --force-stdin < payload",
+        )
+        identity = headers.get(MSG_ID) or f"{msg.metadata.stream}.{msg.metadata.sequence.stream}"
+        await self._bus.dead_letter(letter, identity)
+        await msg.term()
+        log.error("%s: dead letter: %s", msg.subject, reason)
+
+
+async def _forward(stop: asyncio.Event, changed: asyncio.Event) -> None:
+    await stop.wait()
+    changed.set()
+
+
+async def run_actors(bus: NatsBus, actors: Iterable[Actor], stop: asyncio.Event) -> None:
+    """Runs actors until ``stop`` is set, then drains: no new messages, handlers finish, actors close.
+
+    Raises the first error of an actor's own task; a handler's error never ends up here.
+    """
+    actors = list(actors)
+    lanes = [
+        LaneWorker(bus, work(subject), lane, actor.name, handler).run(stop)
+        for actor in actors
+        for subject, handler in actor.handlers.items()
+        for lane in names.LANES
+    ]
+    try:
+        async with asyncio.TaskGroup() as group:
+            own = [group.create_task(task()) for actor in actors for task in actor.tasks]
+            workers = [group.create_task(lane) for lane in lanes]
+            await stop.wait()
+            if workers:
+                await asyncio.wait(workers)
+            for task in own:
+                task.cancel()
+    finally:
+        for actor in actors:
+            await actor.close()

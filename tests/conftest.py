@@ -1,0 +1,81 @@
+"""Real parts for tests: a nats-server of one's own, on a port of its own, in a directory of its own."""
+
+import asyncio
+import os
+import random
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from actors._runtime.bus import NatsBus
+from actors._runtime.identity import Identity
+from actors._runtime.provision import provision
+from actors._runtime.supervisor import (
+    nats_configuration,
+    nats_environment,
+    nats_server_path,
+    port_is_free,
+)
+from subjects import registry
+
+NODE = "n1"
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on, below the range the kernel gives to outgoing connections."""
+    while not port_is_free(port := random.randrange(15000, 30000)):
+        pass
+    return port
+
+
+class Server:
+    """A nats-server process on the shipped edge configuration, that tests may kill and start again."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.port = free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        environment = {**os.environ, **nats_environment(NODE, self.port, self.store)}
+        log = (self.store.parent / f"nats-{self.port}.log").open("ab")
+        self.process = subprocess.Popen(
+            [nats_server_path(), "-c", str(nats_configuration())], env=environment, stderr=log, stdout=log
+        )
+        log.close()
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
+        if self.process.poll() is None:
+            self.kill()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    running = Server(tmp_path / "nats")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+async def bus(server: Server) -> AsyncIterator[NatsBus]:
+    """A connected bus on a fresh server with every stream, durable and bucket of the registry."""
+    identity = Identity(NODE, b"secret of the tests", "0000")
+    connected = await NatsBus.connect(identity, server.url, "test", wait_s=10)
+    assert await provision(connected.js, NODE, registry.WORK) == []
+    yield connected
+    await connected.close()
+    await asyncio.sleep(0)
