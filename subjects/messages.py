@@ -73,7 +73,8 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     """What intake knows of a person at this moment; a snapshot, written by intake alone."""
 
     lang: str = "en"
-    topic: str = ""
+    lang_chosen: bool = False
+    """The person chose ``lang`` with LANG; otherwise it is a guess that clear words may overrule."""
     repeat: int = 0
     """How many times this very text came before within the panic window."""
     unsolicited_ok: bool = True

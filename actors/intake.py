@@ -1,0 +1,413 @@
+"""intake decides who is texting, whether EVY may answer, and if it is a command, a repeat or a question.
+
+Consumes ``sms.in``; publishes questions to ``route``, replies to commands to ``sms.out``, MORE to
+``compress``. It is the only writer of the buckets ``consent``, ``session`` and ``numbers``. The phone number
+stops here: everything after it knows a reference.
+"""
+
+import hashlib
+import re
+import time
+import tomllib
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+import msgspec
+
+from actors._runtime.actor import Actor, Emit, KeyValue, Output
+from actors._runtime.clock import boot_id, boot_s
+from actors._runtime.state import change, read
+from actors.knowledge import SHIPPED, Notice, Texts
+from subjects import names
+from subjects.errors import ConfigError
+from subjects.messages import Alert, Answer, Event, InboundSms, Message, OutboundSms, Privacy, Query, Session
+from subjects.names import Lane
+
+Command = Literal["stop", "start", "help", "info", "more", "lang"]
+
+WINDOW_S: Final = 600.0
+"""Texts older than this no longer count as repeats or as part of a flood."""
+ALWAYS_ANSWERED_REPEATS: Final = 3
+"""The same text so often is answered each time: the reply may have been lost, or the person is in panic.
+Further repeats are answered at the 4th, 8th, 16th …: two machines that answer each other die out."""
+FLOOD_TEXTS: Final = 20
+"""More texts than this within the window: all but flash go to the routine lane, and one notice says so."""
+DROP_TEXTS: Final = 60
+"""More than this: only flash is answered. A person cannot type so fast; a machine can empty the credit."""
+RECENT_KEPT: Final = 64
+"""Recent texts kept per person: 64 of about 60 octets, so a record stays under 5 kB."""
+MENU_OPEN_S: Final = 3600.0
+"""How long «1» means «I am in danger» after HELP."""
+MAX_QUESTION_CHARACTERS: Final = 1000
+"""A question's length; a longer text is answered from its beginning. Triage has seen all of it."""
+MAX_FLASH_CHARACTERS: Final = 12_000
+"""An emergency keeps more of its text: the words that matter may come late."""
+MIN_SUBSCRIBER_DIGITS: Final = 7
+"""Shorter numbers are services of the carrier, which answer themselves."""
+
+_SUBSCRIBER = re.compile(rf"\+?[0-9]{{{MIN_SUBSCRIBER_DIGITS},15}}")
+_WORD_CHARACTERS = re.compile(r"[^0-9A-Z? ]+")
+
+
+class Recent(msgspec.Struct, frozen=True):
+    """A text heard lately: its query id, a digest of its words, when (boot clock), how often before."""
+
+    id: str
+    digest: str
+    at_s: float
+    repeat: int
+
+
+class Person(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the ``session`` bucket keeps of one person."""
+
+    lang: str = ""
+    lang_chosen: bool = False
+    menu_at_s: float = -1.0
+    boot_id: str = ""
+    numbered_on: int = 0
+    """Day (Unix) on which the number was last written to ``numbers``, whose entries expire."""
+    recent: tuple[Recent, ...] = ()
+
+
+class Consent(msgspec.Struct, frozen=True):
+    """What the ``consent`` bucket keeps of one person; ``history`` is the proof of what was asked when."""
+
+    stopped: bool
+    history: tuple[tuple[float, str], ...] = ()
+
+
+class LanguageOf(Protocol):
+    """Language of a text by its words; None when there are too few to tell."""
+
+    def __call__(self, text: str) -> str | None:
+        """ISO 639-1 code or None."""
+
+
+def load_commands(directory: Path = SHIPPED) -> Mapping[str, Command]:
+    """Command of each command word, from ``commands.toml``."""
+    path = directory / "commands.toml"
+    try:
+        table = msgspec.convert(
+            tomllib.loads(path.read_text(encoding="utf-8")), type=dict[Command, tuple[str, ...]]
+        )
+    except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return {word: command for command, words in table.items() for word in words}
+
+
+def plain_words(text: str) -> str:
+    """Capitals without accents or punctuation, single spaces: how commands and repeats are compared."""
+    bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return " ".join(_WORD_CHARACTERS.sub(" ", bare.upper()).split())
+
+
+def visible(text: str) -> str:
+    """The text without control characters, newlines as spaces; empty when nothing in it can be seen."""
+    spaced = (" " if c in "\n\r\t\f\v" else c for c in text)
+    kept = "".join(c for c in spaced if unicodedata.category(c) not in {"Cc", "Cs", "Co", "Cn"}).strip()
+    return kept if any(unicodedata.category(c)[0] in "LNPSM" for c in kept) else ""
+
+
+def first_part(text: str, limit: int) -> str:
+    """The text up to ``limit`` characters, cut after a sentence or a word where there is one near."""
+    if len(text) <= limit:
+        return text
+    head = text[:limit]
+    for mark in (". ", "! ", "? ", " "):
+        cut = head.rfind(mark)
+        if cut > limit // 2:
+            return head[: cut + 1].rstrip()
+    return head
+
+
+class Intake:
+    """The handler and what it needs. State is in the buckets, never here."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        sender_ref: Callable[[str], str],
+        texts: Texts,
+        language_of: LanguageOf,
+        session: KeyValue,
+        consent: KeyValue,
+        numbers: KeyValue,
+        emit: Emit,
+        own_numbers: frozenset[str] = frozenset(),
+        privacy: Privacy = "private",
+        node_only: bool = False,
+    ) -> None:
+        self._node = node
+        self._sender_ref = sender_ref
+        self._texts = texts
+        self._language_of = language_of
+        self._session = session
+        self._consent = consent
+        self._numbers = numbers
+        self._emit = emit
+        self._own_numbers = own_numbers
+        self._privacy: Privacy = privacy
+        self._node_only = node_only
+        self._commands = load_commands()
+
+    async def handle(self, sms: InboundSms) -> Sequence[Output]:
+        """One received text → what should happen with it; an empty list when nothing should."""
+        ref = self._sender_ref(sms.sender)
+        text = visible(sms.text)
+        self._event("received", sms, ref, parts=sms.parts, missing=sms.missing, characters=len(sms.text))
+        if not _SUBSCRIBER.fullmatch(sms.sender) or sms.sender in self._own_numbers:
+            why = "own number" if sms.sender in self._own_numbers else "not a subscriber's number"
+            self._event("ignored", sms, ref, reason=why)
+            return []
+        if not text and not sms.missing:
+            self._event("ignored", sms, ref, reason="empty text")
+            return []
+        words = plain_words(text)
+        person, recent = await self._remember(sms, ref, text, words)
+        if command := self._command_of(words, sms.lane):
+            return await self._command(command, words, sms, ref, person)
+        if words == "1" and self._menu_open(person):
+            return self._in_danger(sms, ref, person)
+        return await self._question(sms, ref, text, person, recent)
+
+    def _command_of(self, words: str, lane: Lane) -> Command | None:
+        """The command that the whole text is. LANG takes one word more, and so does INFO when it is a tag."""
+        command = self._commands.get(words)
+        if command == "help" and lane == "flash":
+            return None  # triage heard more in it than a call for the menu
+        if command:
+            return command
+        first, _, argument = words.partition(" ")
+        command = self._commands.get(first)
+        if command == "lang" and " " not in argument:
+            return command
+        if command == "info" and any(source.tag == argument for source in self._texts.sources):
+            return command
+        return None
+
+    async def _remember(self, sms: InboundSms, ref: str, text: str, words: str) -> tuple[Person, Recent]:
+        """Adds this text to the person's session; the same result when the message comes a second time."""
+        digest = hashlib.blake2b((words or text).encode(), digest_size=6).hexdigest()
+        language = self._language_of(text)
+        today = int(time.time() // 86400)
+        known = await read(self._session, ref, Person)
+        if known is None or known.numbered_on != today:
+            await self._numbers.put(ref, sms.sender.encode())
+
+        def step(person: Person | None) -> tuple[Person | None, tuple[Person, Recent]]:
+            person = person or Person()
+            now_s = boot_s()
+            same_boot = person.boot_id == boot_id()
+            kept = person.recent if same_boot else ()
+            found = next((r for r in kept if r.id == sms.id), None)
+            if found:
+                return None, (person, found)
+            kept = tuple(r for r in kept if now_s - r.at_s < WINDOW_S)[-RECENT_KEPT + 1 :]
+            recent = Recent(sms.id, digest, now_s, sum(r.digest == digest for r in kept))
+            person = msgspec.structs.replace(
+                person,
+                lang=person.lang if person.lang_chosen or language is None else language,
+                menu_at_s=person.menu_at_s if same_boot else -1.0,
+                boot_id=boot_id(),
+                numbered_on=today,
+                recent=(*kept, recent),
+            )
+            return person, (person, recent)
+
+        return await change(self._session, ref, Person, step)
+
+    async def _change(self, ref: str, **changes: object) -> None:
+        def step(person: Person | None) -> tuple[Person, None]:
+            return msgspec.structs.replace(person or Person(), **changes), None
+
+        await change(self._session, ref, Person, step)
+
+    def _menu_open(self, person: Person) -> bool:
+        return person.menu_at_s >= 0 and boot_s() - person.menu_at_s < MENU_OPEN_S
+
+    async def _command(
+        self, command: Command, words: str, sms: InboundSms, ref: str, person: Person
+    ) -> Sequence[Output]:
+        self._event("command", sms, ref, command=command)
+        lang = person.lang or "en"
+        argument = words.partition(" ")[2]
+        match command:
+            case "stop" | "start":
+                await self._set_consent(ref, sms, command)
+                return [self._say(f"{command}_done", sms, ref, lang)]  # type: ignore[arg-type]  # both exist
+            case "help":
+                await self._change(ref, menu_at_s=boot_s())
+                return [self._say("help_menu", sms, ref, lang, lane=_at_least(sms.lane, "priority"))]
+            case "more":
+                more = Answer(
+                    query_id=sms.id,
+                    node=self._node,
+                    sender_ref=ref,
+                    text="",
+                    lang=lang,
+                    lane=sms.lane,
+                    step="command",
+                    more=True,
+                    received_at=sms.received_at,
+                )
+                return [Output(names.COMPRESS, sms.lane, more, sms.id)]
+            case "lang":
+                return [await self._language(argument, sms, ref, lang)]
+            case "info":
+                source = next((s for s in self._texts.sources if s.tag == argument), None)
+                if source:
+                    text = f"{source.tag}: {source.organisation}, {source.document} ({source.year})"
+                    return [self._reply(text, sms, ref, lang)]
+                return [self._say("info", sms, ref, lang)]
+
+    async def _language(self, argument: str, sms: InboundSms, ref: str, lang: str) -> Output:
+        codes = " ".join(sorted(self._texts.languages))
+        chosen = argument.lower()
+        if not chosen:
+            return self._say("lang_list", sms, ref, lang, codes=codes)
+        if chosen not in self._texts.languages:
+            return self._say("lang_unknown", sms, ref, lang, codes=codes)
+        await self._change(ref, lang=chosen, lang_chosen=True)
+        return self._say("lang_set", sms, ref, chosen, language=self._texts.languages[chosen])
+
+    async def _set_consent(self, ref: str, sms: InboundSms, command: Command) -> None:
+        note = f"{command} {sms.id}"
+
+        def step(before: Consent | None) -> tuple[Consent | None, None]:
+            history = before.history if before else ()
+            if history and history[-1][1] == note:
+                return None, None  # delivered again after a crash
+            return Consent(command == "stop", (*history, (time.time(), note))), None
+
+        await change(self._consent, ref, Consent, step)
+
+    def _in_danger(self, sms: InboundSms, ref: str, person: Person) -> Sequence[Output]:
+        lang = person.lang or "en"
+        alert = Alert(
+            query_id=sms.id,
+            node=self._node,
+            sender_ref=ref,
+            text="says: in danger (no details yet)",
+            lang=lang,
+            lane="flash",
+            priority="emergency",
+            needs=("rescue",),
+            topic="general_danger",
+            received_at=sms.received_at,
+        )
+        return [
+            self._say("danger_ask", sms, ref, lang, lane="flash"),
+            Output(names.ALERT, "flash", alert, sms.id),
+        ]
+
+    async def _question(
+        self, sms: InboundSms, ref: str, text: str, person: Person, recent: Recent
+    ) -> Sequence[Output]:
+        lang = person.lang or "en"
+        repeat, count = recent.repeat, person.recent.index(recent) + 1
+        if repeat >= ALWAYS_ANSWERED_REPEATS and (repeat + 1) & repeat:
+            self._event("ignored", sms, ref, reason=f"the same text {repeat + 1} times: a loop or a panic")
+            return []
+        if count > DROP_TEXTS and sms.lane != "flash":
+            self._event("ignored", sms, ref, reason=f"{count} texts in {WINDOW_S / 60:.0f} minutes")
+            return []
+        outputs: list[Output] = []
+        lane = sms.lane
+        if count > FLOOD_TEXTS and lane != "flash":
+            lane = "routine"
+            if count == FLOOD_TEXTS + 1:
+                outputs.append(self._say("flood", sms, ref, lang, kind="notice"))
+        limit = MAX_FLASH_CHARACTERS if lane == "flash" else MAX_QUESTION_CHARACTERS
+        if sms.missing:
+            self._event("incomplete", sms, ref, parts=sms.parts, missing=sms.missing)
+            outputs.append(self._say("incomplete", sms, ref, lang, kind="notice", ordinal=2))
+            if lane != "flash":
+                return outputs  # half a question gets no answer: it might be the wrong one
+        elif len(text) > limit:
+            outputs.append(self._say("too_long", sms, ref, lang, kind="notice", ordinal=1))
+        consent = await read(self._consent, ref, Consent)
+        query = Query(
+            id=sms.id,
+            node=self._node,
+            sender_ref=ref,
+            text=first_part(text, limit),
+            lang=lang,
+            lane=lane,
+            deadline=sms.deadline,
+            session=Session(
+                lang, person.lang_chosen, repeat, unsolicited_ok=not (consent and consent.stopped)
+            ),
+            privacy=self._privacy,
+            node_only=self._node_only,
+            incomplete=sms.missing > 0,
+            received_at=sms.received_at,
+        )
+        return [Output(names.ROUTE, lane, query, sms.id), *outputs]
+
+    def _say(
+        self,
+        key: Notice,
+        sms: InboundSms,
+        ref: str,
+        lang: str,
+        *,
+        lane: Lane | None = None,
+        kind: Literal["reply", "notice"] = "reply",
+        ordinal: int = 0,
+        **values: object,
+    ) -> Output:
+        text = self._texts.say(key, lang, **values)
+        return self._reply(text, sms, ref, lang, lane=lane, kind=kind, ordinal=ordinal)
+
+    def _reply(
+        self,
+        text: str,
+        sms: InboundSms,
+        ref: str,
+        lang: str,
+        *,
+        lane: Lane | None = None,
+        kind: Literal["reply", "notice"] = "reply",
+        ordinal: int = 0,
+    ) -> Output:
+        lane = lane or sms.lane
+        message: Message = OutboundSms(
+            query_id=sms.id,
+            node=self._node,
+            text=text,
+            lang=lang,
+            lane=lane,
+            step="command" if kind == "reply" else "notice",
+            kind=kind,
+            ordinal=ordinal,
+            sender_ref=ref,
+            received_at=sms.received_at,
+        )
+        return Output(names.SMS_OUT, lane, message, sms.id, kind, ordinal)
+
+    def _event(self, kind: str, sms: InboundSms, ref: str, **fields: object) -> None:
+        self._emit(
+            Event(
+                kind=kind,
+                node=self._node,
+                actor="intake",
+                at=time.time(),
+                query_id=sms.id,
+                sender_ref=ref,
+                lane=sms.lane,
+                fields=fields,
+            )
+        )
+
+
+def _at_least(lane: Lane, floor: Lane) -> Lane:
+    return min(lane, floor, key=names.LANES.index)
+
+
+def actor(intake: Intake) -> Actor:
+    """The actor around an :class:`Intake`."""
+    return Actor("intake", {names.SMS_IN: intake.handle})
