@@ -1,0 +1,234 @@
+"""intake: commands, consent, repeats and floods, and everything that must not be answered."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from actors._runtime import clock
+from actors._runtime.actor import Output
+from actors._runtime.memory import MemoryKeyValue
+from actors.intake import Consent, Intake, first_part, plain_words, visible
+from actors.knowledge import Texts
+from subjects import names
+from subjects.messages import Alert, Answer, Event, InboundSms, OutboundSms, Query
+from subjects.names import Lane
+
+TEXTS = Texts.load()
+ANA = "+50912345678"
+
+
+class Desk:
+    """An intake with its buckets in memory and a way to text it."""
+
+    def __init__(self) -> None:
+        self.session, self.consent, self.numbers = MemoryKeyValue(), MemoryKeyValue(), MemoryKeyValue()
+        self.events: list[Event] = []
+        self.count = 0
+        self.intake = Intake(
+            node="n1",
+            sender_ref=lambda number: f"ref-{number}",
+            texts=TEXTS,
+            language_of=lambda text: "es" if "agua" in text else None,
+            session=self.session,
+            consent=self.consent,
+            numbers=self.numbers,
+            emit=self.events.append,
+            own_numbers=frozenset({"+15550001111"}),
+        )
+
+    async def text(self, text: str, sender: str = ANA, lane: Lane = "routine", **fields: Any) -> list[Output]:
+        self.count += 1
+        sms = InboundSms(
+            **{
+                "id": f"q{self.count}",
+                "node": "n1",
+                "sender": sender,
+                "text": text,
+                "lane": lane,
+                "deadline": clock.deadline_in(15),
+                **fields,
+            }
+        )
+        return list(await self.intake.handle(sms))
+
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.events]
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def only(outputs: list[Output], of: type[Any]) -> Any:
+    found = [output.message for output in outputs if isinstance(output.message, of)]
+    assert len(found) == 1, outputs
+    return found[0]
+
+
+async def test_a_question_goes_to_route_without_the_number(desk: Desk) -> None:
+    [output] = await desk.text("how do I clean a wound")
+    assert output.subject == names.ROUTE
+    query = only([output], Query)
+    assert query.text == "how do I clean a wound"
+    assert ANA not in msgspec.json.encode(query).decode().replace(f"ref-{ANA}", "")
+    assert await desk.numbers.get(f"ref-{ANA}") == (ANA.encode(), 1)
+
+
+async def test_the_number_is_written_once_a_day_not_once_a_text(desk: Desk) -> None:
+    for number in range(3):
+        await desk.text(f"question {number}")
+    entry = await desk.numbers.get(f"ref-{ANA}")
+    assert entry is not None
+    assert entry[1] == 1
+
+
+async def test_help_is_a_menu_in_the_priority_lane_and_1_means_danger(desk: Desk) -> None:
+    [output] = await desk.text("HELP")
+    assert output.lane == "priority"
+    assert only([output], OutboundSms).text == TEXTS.say("help_menu", "en")
+    outputs = await desk.text("1")
+    assert only(outputs, OutboundSms).text == TEXTS.say("danger_ask", "en")
+    assert only(outputs, OutboundSms).lane == "flash"
+    assert only(outputs, Alert).priority == "emergency"
+
+
+async def test_1_without_the_menu_is_only_a_text(desk: Desk) -> None:
+    [output] = await desk.text("1")
+    assert output.subject == names.ROUTE
+
+
+async def test_help_that_triage_heard_as_an_emergency_is_not_a_menu(desk: Desk) -> None:
+    [output] = await desk.text("SOCORRO", lane="flash")
+    assert output.subject == names.ROUTE
+
+
+@pytest.mark.parametrize("text", ["STOP", " stop ", "Stop.", "ARRÊTER"])
+async def test_stop_ends_unsolicited_texts_and_emergencies_are_still_answered(desk: Desk, text: str) -> None:
+    [output] = await desk.text(text)
+    assert only([output], OutboundSms).text == TEXTS.say("stop_done", "en")
+    query = only(await desk.text("my brother is bleeding badly", lane="flash"), Query)
+    assert query.session.unsolicited_ok is False
+    await desk.text("START")
+    assert only(await desk.text("hello there"), Query).session.unsolicited_ok is True
+
+
+@pytest.mark.parametrize("text", ["please stop the bleeding", "stop stop", "how to stop a nosebleed"])
+async def test_stop_must_be_the_whole_message(desk: Desk, text: str) -> None:
+    [output] = await desk.text(text)
+    assert output.subject == names.ROUTE
+    assert await desk.consent.keys() == []
+
+
+async def test_consent_keeps_its_history_and_a_redelivery_adds_nothing(desk: Desk) -> None:
+    await desk.text("STOP", id="same")
+    await desk.text("STOP", id="same")
+    await desk.text("START")
+    entry = await desk.consent.get(f"ref-{ANA}")
+    assert entry is not None
+    consent = msgspec.json.decode(entry[0], type=Consent)
+    assert [note.split()[0] for _, note in consent.history] == ["stop", "start"]
+
+
+async def test_language_is_chosen_guessed_or_refused_by_name(desk: Desk) -> None:
+    assert only(await desk.text("hay agua limpia?"), Query).lang == "es"
+    assert only(await desk.text("ok"), Query).lang == "es"
+    assert "Espanol" in only(await desk.text("LANG es"), OutboundSms).text
+    assert only(await desk.text("how are you"), Query).session.lang_chosen is True
+    assert only(await desk.text("LANG xx"), OutboundSms).text.startswith(
+        TEXTS.say("lang_unknown", "es", codes="")[:8]
+    )
+    assert "es" in only(await desk.text("LANG"), OutboundSms).text
+
+
+async def test_more_goes_to_compress(desk: Desk) -> None:
+    [output] = await desk.text("more")
+    assert output.subject == names.COMPRESS
+    assert only([output], Answer).more is True
+
+
+async def test_info_explains_a_source_tag_and_info_about_water_is_a_question(desk: Desk) -> None:
+    source = TEXTS.sources[0]
+    assert source.organisation in only(await desk.text(f"INFO {source.tag}"), OutboundSms).text
+    assert only(await desk.text("info"), OutboundSms).text == TEXTS.say("info", "en")
+    [output] = await desk.text("info water")
+    assert output.subject == names.ROUTE
+
+
+@pytest.mark.parametrize("sender", ["CARRIER", "12345", "+15550001111", "", "+1555x0001111"])
+async def test_nobody_to_answer(desk: Desk, sender: str) -> None:
+    assert await desk.text("You won! Reply now", sender=sender) == []
+    assert desk.kinds() == ["received", "ignored"]
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\x00\x07\x1b", "\u200b\u200d", "\n\r\n", "\ud800"])
+async def test_nothing_visible_is_ignored_with_an_event(desk: Desk, text: str) -> None:
+    assert await desk.text(text) == []
+    assert desk.kinds() == ["received", "ignored"]
+
+
+async def test_emoji_alone_is_a_text(desk: Desk) -> None:
+    [output] = await desk.text("🆘👨‍👩‍👧")
+    assert only([output], Query).text == "🆘👨‍👩‍👧"
+
+
+async def test_the_same_text_is_answered_at_growing_gaps(desk: Desk) -> None:
+    answered = [bool(await desk.text("Out of office", lane="flash")) for _ in range(20)]
+    assert [n + 1 for n, yes in enumerate(answered) if yes] == [1, 2, 3, 4, 8, 16]
+
+
+async def test_repeat_is_counted_for_the_alert_to_coalesce(desk: Desk) -> None:
+    for expected in range(3):
+        assert only(await desk.text("help he is bleeding!!", lane="flash"), Query).session.repeat == expected
+
+
+async def test_a_flood_moves_to_routine_with_one_notice_and_flash_stays(desk: Desk) -> None:
+    notices = 0
+    for number in range(59):
+        outputs = await desk.text(f"question number {number}", lane="priority")
+        assert only(outputs, Query).lane == ("priority" if number < 20 else "routine")
+        notices += len(outputs) - 1
+    assert notices == 1
+    assert only(await desk.text("she is not breathing", lane="flash"), Query).lane == "flash"
+    assert await desk.text("question number 60") == []
+    assert only(await desk.text("now he is bleeding", lane="flash"), Query).lane == "flash"
+
+
+async def test_a_redelivered_text_gives_the_same_outputs(desk: Desk) -> None:
+    deadline = clock.deadline_in(15)
+    first = await desk.text("is this water ok", id="same", deadline=deadline)
+    assert await desk.text("is this water ok", id="same", deadline=deadline) == first
+    assert only(await desk.text("is this water ok"), Query).session.repeat == 1
+
+
+async def test_an_incomplete_text_is_told_and_answered_only_when_life_is_at_risk(desk: Desk) -> None:
+    [output] = await desk.text("how many drops of bl", parts=40, missing=1)
+    assert only([output], OutboundSms).text == TEXTS.say("incomplete", "en")
+    outputs = await desk.text("he is trapped under", lane="flash", parts=3, missing=1)
+    assert only(outputs, Query).incomplete is True
+    assert only(outputs, OutboundSms).kind == "notice"
+    [output] = await desk.text("", parts=2, missing=2)
+    assert only([output], OutboundSms).text == TEXTS.say("incomplete", "en")
+
+
+async def test_ten_thousand_characters_are_answered_from_the_first_part(desk: Desk) -> None:
+    text = "Is rain water safe to drink? " + "word " * 2000
+    outputs = await desk.text(text)
+    query = only(outputs, Query)
+    assert query.text.startswith("Is rain water safe to drink? word")
+    assert len(query.text) <= 1000
+    assert query.text.endswith("word")
+    assert only(outputs, OutboundSms).text == TEXTS.say("too_long", "en")
+    assert only(await desk.text(text + "now he is bleeding", lane="flash"), Query).text.endswith("bleeding")
+
+
+def test_words_are_compared_without_case_accents_and_punctuation() -> None:
+    assert plain_words("  Arrêter!! ") == "ARRETER"
+    assert plain_words("help...me") == "HELP ME"
+
+
+def test_first_part_cuts_at_a_sentence_or_word_and_never_grows() -> None:
+    assert first_part("One two. Three four five", 14) == "One two."
+    assert first_part("a" * 50, 10) == "a" * 10
+    assert visible("a\nb\x00c") == "a bc"
