@@ -43,6 +43,7 @@ Notice = Literal[
     "flood",
     "answer_follows",
     "alert_responder",
+    "alert_responder_discreet",
     "alert_responder_more",
 ]
 
@@ -52,6 +53,7 @@ NOTICES: Final[Mapping[Notice, frozenset[str]]] = {
     "lang_unknown": frozenset({"codes"}),
     "lang_list": frozenset({"codes"}),
     "alert_responder": frozenset({"what", "text", "number", "time"}),
+    "alert_responder_discreet": frozenset({"what", "text", "number", "time"}),
     "alert_responder_more": frozenset({"count", "text", "number"}),
 }
 """Every notice and the values its caller gives; ``emergency_number`` is known in all of them."""
@@ -100,6 +102,8 @@ class Template(_Entry, frozen=True):
     review: Review
     follows: str = ""
     """Where bodies disagree: which one this text follows."""
+    discreet: bool = False
+    """The phone may be seen or heard by somebody dangerous: nobody calls or texts it unasked."""
 
 
 class Article(_Entry, frozen=True):
