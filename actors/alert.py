@@ -6,6 +6,7 @@ to the person in danger: help is not coming until somebody says so.
 """
 
 import hashlib
+import logging
 import time
 import tomllib
 from collections.abc import Callable, Sequence
@@ -16,11 +17,14 @@ import msgspec
 
 from actors._runtime.actor import Actor, Emit, KeyValue, Output
 from actors._runtime.clock import boot_id, boot_s
+from actors._runtime.context import Context
 from actors._runtime.state import change
 from actors.knowledge import Texts
 from subjects import names
 from subjects.errors import ConfigError
 from subjects.messages import Alert, Event, OutboundSms
+
+log = logging.getLogger("evy.alert")
 
 COALESCE_S: Final = 900.0
 """Alerts of one person within this time are one case."""
@@ -76,6 +80,7 @@ class Sent(msgspec.Struct, frozen=True):
 def load_contacts(path: Path) -> tuple[Contact, ...]:
     """Responders of the file; none when there is no file. Raises :class:`ConfigError` for a wrong one."""
     try:
+        path = path.expanduser()
         return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), type=_Contacts).contacts
     except FileNotFoundError:
         return ()
@@ -199,6 +204,25 @@ class Alerts:
         )
 
 
-def actor(alerts: Alerts) -> Actor:
-    """The actor around :class:`Alerts`."""
+class AlertConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``[alert]`` table."""
+
+    contacts: str = "contacts.toml"
+    """The responders' file; a relative path is looked for in the data directory."""
+
+
+async def build(context: Context) -> Actor:
+    """The actor of a node; a warning says so when nobody would hear an alert."""
+    config = context.config.section("alert", AlertConfig)
+    path = context.config.node.directory / config.contacts
+    contacts = load_contacts(path)
+    if not contacts:
+        log.warning("no responders: alerts are only events until %s names some", path)
+    alerts = Alerts(
+        node=context.identity.node,
+        contacts=contacts,
+        texts=Texts.load(emergency_number=context.config.node.emergency_number),
+        cases=await context.bucket("alerts"),
+        emit=context.emit,
+    )
     return Actor("alert", {names.ALERT: alerts.handle})

@@ -1,0 +1,53 @@
+# The commands of this project; CI runs the same ones. `make help` lists them.
+# A fresh Debian 12 with Python 3.11 or newer, a Rust toolchain and a C compiler needs nothing else.
+
+UV_VERSION := 0.13.9
+UV := .uv/bin/uv
+RUN := .venv/bin/
+RUST := rust_ext
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench chaos clean pytest cargo-test
+
+help:  ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(UV):
+	@command -v python3 >/dev/null || { echo "no python3: apt-get install python3 python3-venv"; exit 1; }
+	@command -v cargo >/dev/null || { echo "no Rust toolchain: see https://rustup.rs, 1.85 or newer"; exit 1; }
+	@python3 -m venv .uv || { echo "python3 has no venv: apt-get install python3-venv"; exit 1; }
+	@.uv/bin/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+
+setup: $(UV)  ## Install everything into .venv; `.venv/bin/evy` is the command
+	@$(UV) sync --locked $(if $(CI),--quiet,)
+
+demo: setup  ## Watch EVY answer twelve texts through a simulated modem
+	@$(RUN)evy demo
+
+test: lint pytest cargo-test  ## Lint, every test, and the demo
+	@$(RUN)evy demo
+
+pytest: setup
+	$(RUN)python -m pytest -q
+
+cargo-test:
+	cd $(RUST) && cargo test --locked --quiet
+
+lint: setup  ## ruff, mypy, import contracts, rustfmt, clippy, stubtest
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)mypy
+	$(RUN)lint-imports
+	$(RUN)python -m mypy.stubtest evy_core
+	cd $(RUST) && cargo fmt --check
+	cd $(RUST) && cargo clippy --locked --quiet --all-targets --features python -- -D warnings
+
+bench: setup  ## Measure this machine: a table, and JSON in bench-latest.json
+	$(RUN)evy bench
+
+chaos: setup  ## kill -9 at random while 500 texts run (COUNT=500 SEED=1); about 10 minutes
+	EVY_CHAOS_TEXTS=$(or $(COUNT),500) EVY_CHAOS_SEED=$(or $(SEED),1) $(RUN)python -m pytest -q -s tests/scenarios --timeout 3000
+
+clean:  ## Remove what the other commands made
+	rm -rf .venv .uv $(RUST)/target $(RUST)/python/evy_core/*.so build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,72 @@
+"""The `evy` command: results on stdout, logs on stderr, a one-line reason and an exit code when it fails."""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from subjects.errors import EvyError
+
+COMMANDS: Final = {
+    "up": ("node", "Start this node: server, actors, and what keeps them alive."),
+    "run": ("node", "Run some actors in this process."),
+    "demo": ("demo", "Watch EVY answer twelve texts through a simulated modem."),
+    "phone": ("phone", "Text EVY from a phone in this terminal, through a simulated modem."),
+    "ask": ("answer", "Answer a text without a server or a modem."),
+    "triage": ("answer", "Show how a text is judged: priority, needs, topic."),
+    "compress": ("answer", "Fit a text into SMS segments."),
+    "subjects": ("contract", "Print the wire contract; check or mend a server against it."),
+    "doctor": ("doctor", "Check this machine and say how to mend what is wrong."),
+    "sim": ("sim", "Run a simulated modem and network."),
+    "bench": ("bench", "Measure this machine and print a table."),
+}
+"""Each command with the module that holds it; a module is imported only when its command runs, so that
+`evy subjects` does not load a model runtime."""
+
+
+class Lazy(click.Group):
+    """Finds commands in :data:`COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        """Commands in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # likewise
+        """The command itself."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"actors._cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # likewise
+        """The list of commands, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Configuration file. Default: $EVY_CONFIG, ./evy.toml, /etc/evy/evy.toml, else built-in values.",
+)
+@click.version_option(package_name="evy")
+@click.pass_context
+def evy(ctx: click.Context, config: Path | None) -> None:
+    """EVY answers text messages when nothing else works.
+
+    Start with `evy demo`; then `evy doctor` on the machine that shall become a node, and `evy up`.
+    """
+    ctx.obj = config
+
+
+def main() -> Any:
+    """Runs the command line; an error of ours is one line on stderr and exit code 1."""
+    try:
+        return evy.main(prog_name="evy", standalone_mode=True)
+    except EvyError as error:
+        click.echo(f"evy: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,103 @@
+"""`evy up` and `evy run`."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from actors._runtime.actor import Actor
+from actors._runtime.bus import NatsBus
+from actors._runtime.config import Config, load_config
+from actors._runtime.context import ACTORS, BusContext, build_actors
+from actors._runtime.identity import load_identity
+from actors._runtime.process import log_to_stderr, run_until_signal, serve
+from actors._runtime.supervisor import (
+    Child,
+    DirectoryLock,
+    nats_configuration,
+    nats_environment,
+    nats_server_path,
+    port_is_free,
+    supervise,
+)
+from subjects.errors import ConfigError
+
+log = logging.getLogger("evy.up")
+
+
+def server_child(config: Config) -> Child | None:
+    """The node's own nats-server; None when ``nats_url`` names one that runs already."""
+    node = config.node
+    if node.nats_url:
+        return None
+    if not port_is_free(node.nats_port):
+        raise ConfigError(
+            f"port {node.nats_port} is taken: set another [node] nats_port, "
+            f'or nats_url = "nats://127.0.0.1:{node.nats_port}" to use the server that is there'
+        )
+    store = node.directory / "nats"
+    store.mkdir(parents=True, exist_ok=True)
+    environment = nats_environment(node.name, node.nats_port, store)
+    log_file = node.directory / "nats-server.log"
+    command = [nats_server_path(), "-c", str(nats_configuration()), "-l", str(log_file)]
+    return Child("nats-server", command, environment)
+
+
+def actor_children(config: Config, path: Path | None) -> list[Child]:
+    """One child per group of ``[node] processes``."""
+    options = ["--config", str(path or config.path)] if path or config.path else []
+    return [
+        Child("+".join(group), [sys.executable, "-m", "actors", *options, "run", *group], {})
+        for group in config.node.processes
+    ]
+
+
+@click.command()
+@click.pass_obj
+def up(path: Path | None) -> None:
+    """Start this node: nats-server, then the actors. What dies is started again; Ctrl-C stops all.
+
+    Uses the server at [node] nats_url instead of its own when that is set.
+    """
+    log_to_stderr()
+    config = load_config(path)
+    lock = DirectoryLock(config.node.directory)
+    load_identity(config.node.name, config.node.directory)
+    config.check_sections(frozenset({"node", *ACTORS}))
+
+    async def main(stop: asyncio.Event) -> int:
+        server = server_child(config)
+        log.info("node %s, data in %s, bus %s", config.node.name, config.node.directory, config.node.url)
+        await supervise(server, actor_children(config, path), stop)
+        return 0
+
+    code = run_until_signal(main)
+    lock.release()
+    log.info("stopped")
+    sys.exit(code)
+
+
+@click.command()
+@click.argument("actors", nargs=-1, required=True, metavar="ACTOR...")
+@click.pass_obj
+def run(path: Path | None, actors: tuple[str, ...]) -> None:
+    """Run some actors in this process, on the server at [node] nats_url or nats_port.
+
+    \b
+    Actors: sms intake route rag infer_small compress alert
+    Example: evy run intake route rag compress
+    """  # noqa: D301  # \b is click's mark against re-wrapping
+    log_to_stderr()
+    config = load_config(path)
+    unknown = [name for name in actors if name not in ACTORS]
+    if unknown:
+        raise click.BadParameter(f"no actor {', '.join(unknown)}; there are {', '.join(ACTORS)}")
+    identity = load_identity(config.node.name, config.node.directory)
+
+    async def build(bus: NatsBus) -> Sequence[Actor]:
+        return await build_actors(actors, BusContext(config, bus))
+
+    sys.exit(run_until_signal(lambda stop: serve(identity, config.node.url, actors, build, stop)))

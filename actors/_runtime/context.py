@@ -1,0 +1,92 @@
+"""What an actor is built from, on a real bus or in memory.
+
+Every actor module has ``async def build(context) -> Actor`` and reads its own table of `evy.toml`; nothing
+else knows how an actor is made.
+"""
+
+import importlib
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from actors._runtime.actor import Actor, KeyValue, Output
+from actors._runtime.bus import NatsBus
+from actors._runtime.config import Config
+from actors._runtime.identity import Identity
+from actors._runtime.memory import MemoryKeyValue
+from subjects.errors import ConfigError
+from subjects.messages import DeadLetter, Event
+from subjects.registry import WORK
+
+ACTORS: Final = tuple(dict.fromkeys(row.actor for row in WORK))
+"""Every actor of an edge node, in the order of the pipeline."""
+
+
+class Context(Protocol):
+    """The node as an actor sees it while it is built."""
+
+    config: Config
+    identity: Identity
+
+    async def bucket(self, name: str) -> KeyValue:
+        """Bucket of the registry by its short name."""
+
+    async def publish(self, output: Output, actor: str) -> None:
+        """Publishes work outside a handler; returns after the PubAck."""
+
+    async def dead_letter(self, letter: DeadLetter, message_id: str = "") -> None:
+        """Keeps a message that cannot be handled; returns after the PubAck."""
+
+    def emit(self, event: Event) -> None:
+        """Publishes an event without waiting."""
+
+
+class BusContext:
+    """A node on its server."""
+
+    def __init__(self, config: Config, bus: NatsBus) -> None:
+        self.config = config
+        self.identity = bus.identity
+        self.bucket = bus.bucket
+        self.publish = bus.publish
+        self.dead_letter = bus.dead_letter
+        self.emit = bus.emit
+
+
+class MemoryContext:
+    """A node without a server: what is published is kept here, for `evy ask` and tests."""
+
+    def __init__(self, config: Config, identity: Identity) -> None:
+        self.config = config
+        self.identity = identity
+        self.buckets: dict[str, MemoryKeyValue] = {}
+        self.published: list[Output] = []
+        self.dead_letters: list[DeadLetter] = []
+        self.events: list[Event] = []
+
+    async def bucket(self, name: str) -> KeyValue:
+        """The bucket in memory, made at its first use."""
+        return self.buckets.setdefault(name, MemoryKeyValue())
+
+    async def publish(self, output: Output, actor: str) -> None:  # noqa: ARG002  # the real bus puts it in the id
+        """Keeps the output."""
+        self.published.append(output)
+
+    async def dead_letter(self, letter: DeadLetter, message_id: str = "") -> None:  # noqa: ARG002  # likewise
+        """Keeps the letter."""
+        self.dead_letters.append(letter)
+
+    def emit(self, event: Event) -> None:
+        """Keeps the event."""
+        self.events.append(event)
+
+
+async def build_actors(names: Sequence[str], context: Context) -> list[Actor]:
+    """Builds actors by name. Raises :class:`ConfigError` for a name that is none."""
+    context.config.check_sections(frozenset({"node", *ACTORS}))
+    built = []
+    for name in names:
+        if name not in ACTORS:
+            raise ConfigError(f"no actor {name!r}; there are {', '.join(ACTORS)}")
+        module = importlib.import_module(f"actors.{name}")
+        built.append(await module.build(context))
+    return built
