@@ -1,0 +1,92 @@
+"""The files in nats/ against subjects/registry.py, on a server that runs them."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from nats.js.api import PersistMode
+
+from actors._runtime.actor import Output
+from actors._runtime.bus import NatsBus
+from actors._runtime.supervisor import nats_configuration, nats_environment, nats_server_path
+from subjects import names, registry
+from subjects.messages import Event, Message
+from tests.conftest import NODE
+
+pytestmark = pytest.mark.nats
+
+NATS = nats_configuration().parent
+
+
+def test_the_server_accepts_every_profile(tmp_path: Path) -> None:
+    for profile in NATS.glob("*.conf"):
+        if profile.name == "mappings.conf":
+            continue
+        done = subprocess.run(
+            [nats_server_path(), "-t", "-c", str(profile)],
+            env=nats_environment(NODE, 4222, tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_no_python_in_the_folder_that_shares_its_name_with_nats_py() -> None:
+    assert list(NATS.rglob("*.py")) == []
+
+
+def test_the_server_is_new_enough_to_source_work_queues() -> None:
+    done = subprocess.run([nats_server_path(), "--version"], capture_output=True, text=True, check=True)
+    version = re.search(r"v(\d+)\.(\d+)", done.stdout)
+    assert version
+    assert (int(version[1]), int(version[2])) >= (2, 14)
+
+
+def test_every_work_subject_has_its_short_name() -> None:
+    mapped = dict(
+        re.findall(r'^\s*"([a-z.]+)": "([a-z.]+)"', (NATS / "mappings.conf").read_text(), re.MULTILINE)
+    )
+    assert mapped == {row.subject: names.work_subject(row.subject, "routine") for row in registry.WORK}
+
+
+def test_every_acknowledged_write_is_on_the_card() -> None:
+    assert re.search(r"^\s*sync_interval: always$", nats_configuration().read_text(), re.MULTILINE)
+
+
+async def test_a_bare_subject_is_stored_as_routine(bus: NatsBus) -> None:
+    for row in registry.WORK:
+        await bus.js.publish(row.subject, b"{}")
+    info = await bus.js.stream_info(f"WORK_{NODE}", subjects_filter=">")
+    assert info.state.subjects == {f"{row.subject}.routine": 1 for row in registry.WORK}
+
+
+async def test_streams_are_what_the_registry_says(bus: NatsBus) -> None:
+    held: list[str] = []
+    for row in registry.STREAMS:
+        config = (await bus.js.stream_info(row.name.format(node=NODE))).config
+        assert tuple(config.subjects or ()) == row.subjects
+        assert config.duplicate_window == row.dedup_window_s
+        assert (config.persist_mode == PersistMode.ASYNC) == (row.persist == "async")
+        held += row.subjects
+    assert len(held) == len(set(held))
+    for work in registry.WORK:
+        assert {subject for _, subject in work.subjects()} <= set(held)
+    info = await bus.client.request("$JS.API.INFO", b"")
+    assert f'"domain":"{NODE}"'.encode() in info.data
+
+
+@pytest.mark.parametrize("row", registry.WORK, ids=lambda row: row.subject)
+def test_every_name_a_row_needs_is_unique_across_nodes(row: registry.Work) -> None:
+    for lane in names.LANES:
+        assert row.durable("a", lane) != row.durable("b", lane)
+        assert row.stream("a", lane) != row.stream("b", lane)
+    assert issubclass(row.message, Message)
+    assert registry.work(f"{row.subject}.flash") is row
+
+
+async def test_a_message_over_the_limit_is_refused_with_its_size(bus: NatsBus) -> None:
+    event = Event(kind="x", node=NODE, actor="a", at=0.0, fields={"text": "x" * 2_000_000})
+    with pytest.raises(Exception, match="maximum payload"):
+        await bus.publish(Output(names.ROUTE, "routine", event, "q"), "test")
