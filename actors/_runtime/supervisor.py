@@ -82,6 +82,7 @@ class DirectoryLock:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            self._file.close()
             raise ConfigError(
                 f"another `evy up` runs on {directory}; stop it, or give this node its own [node] data_dir"
             ) from error
