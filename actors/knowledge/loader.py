@@ -9,7 +9,7 @@ import datetime as dt
 import re
 import string
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
@@ -70,10 +70,10 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Source(_Entry, frozen=True):
-    """A published document that a text rests on. ``tag`` is the two to four characters sent in an SMS."""
+    """A published document that a text rests on. An SMS shows its ``tag`` (3 to 6 characters)."""
 
     id: Name
-    tag: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2,4}$")]
+    tag: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2,4}[0-9]{1,2}$")]
     organisation: Words
     document: Words
     year: Annotated[int, msgspec.Meta(ge=1950, le=2100)]
@@ -136,6 +136,7 @@ class _Language(_Entry, frozen=True):
 
 
 _E = TypeVar("_E", Source, Template, Article)
+_K = TypeVar("_K")
 
 
 class Texts:
@@ -201,9 +202,9 @@ class Texts:
         """All articles, in the order of their files."""
         return self._articles
 
-    def source(self, tag: str) -> tuple[Source, ...]:
-        """Documents behind a tag as it stands in an SMS, whatever its case."""
-        return tuple(s for s in self.sources if s.tag.casefold() == tag.casefold())
+    def source(self, tag: str) -> Source | None:
+        """Document behind a tag as it stands in an SMS, whatever its case."""
+        return next((s for s in self.sources if s.tag == tag.upper()), None)
 
 
 class _Reader:
@@ -220,13 +221,11 @@ class _Reader:
     def read(self, layer: Path) -> None:
         if not layer.is_dir():
             raise ConfigError(f"no directory of texts at {layer}")
-        shared = layer / "sources.toml"
-        if shared.exists():
-            self._put(shared, "source", Source, self._sources, lambda s: s.id)
-        for path in sorted(layer.glob("templates/*.toml")):
-            self._put(path, "template", Template, self._templates, lambda t: (t.topic, t.lang))
-        for path in sorted(layer.glob("articles/*.toml")):
-            self._put(path, "article", Article, self._articles, lambda a: (a.id, a.lang))
+        self._put(layer.glob("sources.toml"), "source", Source, self._sources, lambda s: s.id)
+        self._put(
+            layer.glob("templates/*.toml"), "template", Template, self._templates, lambda t: (t.topic, t.lang)
+        )
+        self._put(layer.glob("articles/*.toml"), "article", Article, self._articles, lambda a: (a.id, a.lang))
         for path in sorted(layer.glob("notices/*.toml")):
             self._read_notices(path)
 
@@ -234,6 +233,9 @@ class _Reader:
         for topic, lang in self._templates:
             if (topic, ENGLISH) not in self._templates:
                 raise ConfigError(f"template {topic!r} exists in {lang!r} but not in English")
+        tags = [source.tag for source in self._sources.values()]
+        if twice := sorted({tag for tag in tags if tags.count(tag) > 1}):
+            raise ConfigError(f"sources share a tag: {', '.join(twice)}")
         missing = [key for key in NOTICES if (key, ENGLISH) not in self._notices]
         if missing:
             raise ConfigError(f"notices missing in English: {', '.join(missing)}")
@@ -245,14 +247,17 @@ class _Reader:
             self._languages,
         )
 
-    def _put(self, path: Path, kind: str, of: type[_E], into: dict[Any, _E], key: Any) -> None:
-        seen = set()
-        for where, table in _tables(path, kind):
+    def _put(
+        self, paths: Iterable[Path], kind: str, of: type[_E], into: dict[_K, _E], key: Callable[[_E], _K]
+    ) -> None:
+        """Read the ``[[kind]]`` tables of one layer; a key that it has twice is a mistake."""
+        seen: dict[_K, str] = {}
+        for where, table in (entry for path in sorted(paths) for entry in _tables(path, kind)):
             cited = {} if of is Source else {"source": self._source(where, table)}
-            entry = _convert({**table, **cited}, of, where)
+            entry: _E = _convert({**table, **cited}, of, where)
             if key(entry) in seen:
-                raise ConfigError(f"{where}: written twice in this file")
-            seen.add(key(entry))
+                raise ConfigError(f"{where}: is already in {seen[key(entry)]}")
+            seen[key(entry)] = where
             if not isinstance(entry, Source):
                 entry = msgspec.structs.replace(entry, text=self._fill(f"{where}, text", entry.text))
                 if entry.review.state == "draft":

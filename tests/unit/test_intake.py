@@ -134,7 +134,7 @@ async def test_consent_keeps_its_history_and_a_redelivery_adds_nothing(desk: Des
 async def test_language_is_chosen_guessed_or_refused_by_name(desk: Desk) -> None:
     assert only(await desk.text("hay agua limpia?"), Query).lang == "es"
     assert only(await desk.text("ok"), Query).lang == "es"
-    assert "Espanol" in only(await desk.text("LANG es"), OutboundSms).text
+    assert "Español" in only(await desk.text("LANG es"), OutboundSms).text
     assert only(await desk.text("how are you"), Query).session.lang_chosen is True
     assert only(await desk.text("LANG xx"), OutboundSms).text.startswith(
         TEXTS.say("lang_unknown", "es", codes="")[:8]

@@ -1,0 +1,452 @@
+"""Guards the content: what a person in danger may be sent, and the loader that refuses everything else."""
+
+import re
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from evy_core import segment
+
+from actors.alert import load_contacts
+from actors.knowledge import ENGLISH, MAX_EMERGENCY_NUMBER, NOTICES, SHIPPED, Article, Template, Texts
+from subjects.errors import ConfigError
+
+FIRST_ACT = {
+    "general_danger": "get away",
+    "bleeding": "press hard",
+    "cpr_unresponsive": "lay flat",
+    "choking": "hit 5 times",
+    "burns": "stop, drop, roll",
+    "drowning": "do not go in: reach",
+    "carbon_monoxide": "out to fresh air",
+    "poisoning": "not make them vomit",
+    "snakebite": "away from the snake, then keep still",
+    "heart_attack": "stop, sit, rest",
+    "stroke": "call +1234567890 now",
+    "seizure": "nothing in the mouth",
+    "allergic_reaction": "adrenaline pen",
+    "childbirth": "never pull",
+    "fracture_spine": "do not move",
+    "heatstroke": "cool the whole body",
+    "hypothermia": "out of wind and wet",
+    "electrocution": "do not touch",
+    "fire_trapped": "get out low",
+    "gas_leak": "everyone out",
+    "flood_rising": "higher ground",
+    "earthquake_trapped": "no flame",
+    "tornado": "lowest floor",
+    "tsunami": "go up or inland",
+    "wildfire": "leave now",
+    "violence_attack": "quietly",
+    "suicide_crisis": "glad you wrote",
+    "missing_child": "search first",
+    "asthma": "sit up",
+    "diabetic_emergency": "juice",
+    "head_injury": "keep still",
+}
+"""Each topic of an emergency, and what its text must say at its very beginning."""
+
+GENERAL = "general_danger"
+TOPICS = set(FIRST_ACT) - {GENERAL}
+IN_SPANISH = {"bleeding", "cpr_unresponsive", "choking", "fire_trapped", "earthquake_trapped"}
+
+NUMBER = "+1234567890"
+"""As long as the loader lets an emergency number be, and found nowhere else in the texts."""
+TEXTS = Texts.load(emergency_number=NUMBER)
+LANGS = sorted(TEXTS.languages)
+TEMPLATES: list[Template] = [
+    template
+    for topic in sorted(TEXTS.topics)
+    for lang in LANGS
+    if (template := TEXTS.template(topic, lang)) is not None and template.lang == lang
+]
+ARTICLES = list(TEXTS.articles())
+
+LONGEST = {
+    "language": max(TEXTS.languages.values(), key=len),
+    "codes": " ".join(LANGS),
+    "what": max((t.title for t in TEMPLATES), key=len),
+    "text": "x" * 160,
+    "number": "+123456789012345",
+    "time": "23:59",
+    "count": "888",
+}
+ALERTS = {key for key, values in NOTICES.items() if "number" in values}
+
+
+def notice(key: str, lang: str) -> str:
+    return TEXTS.say(key, lang, **{name: LONGEST[name] for name in NOTICES[key]})  # type: ignore[arg-type,index]
+
+
+SAID = [
+    *(pytest.param(t.text, id=f"{t.topic}-{t.lang}") for t in TEMPLATES),
+    *(pytest.param(a.text, id=a.id) for a in ARTICLES),
+    *(pytest.param(notice(key, lang), id=f"{key}-{lang}") for key in NOTICES for lang in LANGS),
+]
+"""Everything that can be sent, as it is sent."""
+EVERY_TEMPLATE = pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: f"{t.topic}-{t.lang}")
+EVERY_ARTICLE = pytest.mark.parametrize("article", ARTICLES, ids=lambda a: a.id)
+
+
+# ── everything ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("text", SAID)
+def test_text_is_gsm7_so_that_every_phone_shows_it_and_it_stays_short(text: str) -> None:
+    [sms] = segment([text])
+    assert sms.encoding == "gsm7", [c for c in text if segment([c])[0].encoding != "gsm7"]
+    assert sms.count <= 2
+
+
+@pytest.mark.parametrize(
+    "promise",
+    [
+        r"help is\b",
+        r"help will",
+        r"\bon (the|its|their) way\b",
+        r"\b(is|are) coming\b",
+        r"\b(until|till|wait for) (help|rescue|an? ambulance|the ambulance)",
+        r"\b(will|going to) (come|arrive|send)",
+        r"\b(we|i)('ve| have)? (sent|alerted|told|called)\b",
+        r"rescuers",
+        r"\ben camino\b",
+        r"hasta que (llegue|venga)",
+        r"(espere|esperen) (a )?(la )?(ayuda|ambulancia)",
+        r"\b(viene|vienen|llega|llegar[aá]) ",
+    ],
+)
+def test_no_text_implies_that_somebody_is_coming(promise: str) -> None:
+    said = [case for case in SAID if re.search(promise, str(case.values[0]), re.IGNORECASE)]
+    assert said == []
+
+
+@pytest.mark.parametrize("text", SAID)
+def test_no_emergency_number_is_written_in_a_file(text: str) -> None:
+    rest = text.replace(NUMBER, "")
+    assert (
+        re.search(r"\b(000|112|911|988|999)\b|\b(call|dial|ring|llame|marque)( al)? ?\d", rest, re.IGNORECASE)
+        is None
+    )
+
+
+UNITS = {
+    ("m", "ft"): 3.281,
+    ("km", "miles"): 0.6214,
+    ("ft", "m"): 0.3048,
+    ("gallon", "l"): 3.785,
+}
+
+
+@pytest.mark.parametrize("text", SAID)
+def test_measures_given_twice_agree(text: str) -> None:
+    for first, unit, second, other in re.findall(
+        r"([\d.]+|\ba) (m|km|ft|gallon) \(([\d.]+) (ft|miles|m|l)\)", text
+    ):
+        ratio = float(second) / (1.0 if first == "a" else float(first))
+        assert ratio == pytest.approx(UNITS[unit, other], rel=0.1), (first, unit, second, other)
+    for low, high, low_f, high_f in re.findall(r"(\d+)(?:-(\d+))? C \(([\d.]+)(?:-([\d.]+))? F\)", text):
+        for celsius, fahrenheit in ((low, low_f), (high, high_f)):
+            if celsius:
+                assert float(fahrenheit) == pytest.approx(float(celsius) * 1.8 + 32, abs=1.0)
+
+
+FACTS = {
+    "compressions": (r"(\d+-\d+) (?:a|times a|veces por) minut", {"100-120"}),
+    "compression depth": (r"(?:fuerte y seguido|hard and fast), (\d+) cm", {"5"}),
+    "boiling": (r"boil for (\d+) full minute", {"1"}),
+    "boiling high up": (r"boil (\d+) minutes", {"3"}),
+    "sugar": (r"(\d+) level teaspoons of sugar", {"6"}),
+    "salt": (r"(\w+) a level teaspoon of salt", {"half"}),
+    "bleach 6 %": (r"(\d+) drops of 6%", {"8"}),
+    "bleach 8.25 %": (r"(\d+) drops of 8.25%", {"6"}),
+    "bleach a litre": (r"(\d+) drops a litre", {"2"}),
+    "bleach for mould": (r"(\d+) cup bleach", {"1"}),
+    "wires": (r"[Ss]tay (\d+) m \(35", {"10"}),
+    "generator": (r"(\d+) m \(20 ft\)", {"6"}),
+    "fridge": (r"fridge keeps food safe (\d+) hours", {"4"}),
+    "freezer": (r"full freezer (\d+) hours", {"48"}),
+    "rabies": (r"running water for (\d+) minutes", {"15"}),
+    "burn": (r"running water up to (\d+) minutes", {"20"}),
+    "chemical": (r"rinse with water at least (\d+) minutes", {"15"}),
+    "seizure": (r"over (\d+) minutes", {"5"}),
+    "thunder": (r"stay (\d+) minutes after the last", {"30"}),
+    "flood": (r"(\d+) cm can knock", {"15"}),
+    "baby fever": (r"with (\d+) C \(100.4", {"38"}),
+}
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_numbers_are_the_sources_numbers_wherever_they_stand(fact: str) -> None:
+    pattern, right = FACTS[fact]
+    found = {value for case in SAID for value in re.findall(pattern, str(case.values[0]))}
+    assert found == right
+
+
+# ── templates ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_topic_is_there() -> None:
+    assert len(TOPICS) == 30
+    assert {t.topic for t in TEMPLATES if t.lang == ENGLISH} == TOPICS | {GENERAL}
+    assert {t.topic for t in TEMPLATES if t.lang == "es"} >= IN_SPANISH | {GENERAL}
+
+
+@EVERY_TEMPLATE
+def test_template_names_the_emergency_number_and_its_source(template: Template) -> None:
+    assert template.text.count(NUMBER) == 1
+    assert template.source in TEXTS.sources
+    assert template.review.state in {"reviewed", "professional"}
+    assert len(template.title) <= 40
+
+
+@pytest.mark.parametrize("topic", sorted(TOPICS | {GENERAL}))
+def test_the_saving_act_stands_in_the_first_part_of_the_first_sms(topic: str) -> None:
+    template = TEXTS.template(topic, ENGLISH)
+    assert template is not None
+    assert FIRST_ACT[topic] in template.text[:90].lower()
+
+
+MUST_SAY = {
+    "bleeding": ["do not loosen", "note the time"],
+    "choking": ["Baby under 1", "chest pushes", "never the belly"],
+    "snakebite": ["Do not cut, suck, tie tight"],
+    "poisoning": ["Do not make them vomit"],
+    "electrocution": ["Switch off the main power"],
+    "gas_leak": ["no switch", "no flame"],
+    "flood_rising": ["Never walk or drive through"],
+    "earthquake_trapped": ["Shout only when", "Cover nose and mouth"],
+    "carbon_monoxide": ["stay out"],
+    "hypothermia": ["no alcohol", "Do not rub"],
+    "stroke": ["note the time", "No food, drink"],
+    "seizure": ["Do not hold them down"],
+    "diabetic_emergency": ["Not awake: nothing in the mouth"],
+    "burns": ["No ice"],
+    "childbirth": ["Do not cut or pull the cord"],
+    "suicide_crisis": ["I am a machine", "crisis line"],
+}
+
+
+@pytest.mark.parametrize("topic", MUST_SAY)
+def test_template_says_what_must_not_be_missed(topic: str) -> None:
+    template = TEXTS.template(topic, ENGLISH)
+    assert template is not None
+    assert [words for words in MUST_SAY[topic] if words not in template.text] == []
+
+
+def test_a_text_about_violence_gives_nobody_away() -> None:
+    template = TEXTS.template("violence_attack", ENGLISH)
+    assert template is not None
+    assert template.discreet
+    telling = (
+        r"abus|attack|violen|police|weapon|gun|knife|rape|partner|husband|danger|threat|victim|\b(he|him)\b"
+    )
+    assert re.search(telling, template.text, re.IGNORECASE) is None
+
+
+def test_a_text_about_suicide_names_no_method() -> None:
+    template = TEXTS.template("suicide_crisis", ENGLISH)
+    assert template is not None
+    assert (
+        re.search(
+            r"pill|rope|hang|knife|gun|jump|bridge|drug|poison|kill|die|dead", template.text, re.IGNORECASE
+        )
+        is None
+    )
+
+
+@EVERY_TEMPLATE
+def test_a_translation_has_no_number_that_the_english_lacks(template: Template) -> None:
+    english = TEXTS.template(template.topic, ENGLISH)
+    assert english is not None
+    numbers = re.compile(r"\d+(?:\.\d+)?")
+    assert set(numbers.findall(template.text)) <= set(numbers.findall(english.text))
+
+
+# ── notices ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("lang", LANGS)
+@pytest.mark.parametrize("key", NOTICES)
+def test_notice_exists_in_every_language_and_fits(key: str, lang: str) -> None:
+    files = tomllib.loads((SHIPPED / "notices" / f"{lang}.toml").read_text(encoding="utf-8"))
+    assert key in files["notices"]
+    assert segment([notice(key, lang)])[0].count <= (2 if key in ALERTS else 1)
+
+
+@pytest.mark.parametrize("lang", LANGS)
+@pytest.mark.parametrize("key", ["danger_ask", "unsure", "incomplete", "answer_follows"])
+def test_notice_that_a_person_in_danger_may_get_names_the_emergency_number(key: str, lang: str) -> None:
+    assert NUMBER in notice(key, lang)
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_alert_leaves_the_number_to_the_node_of_the_modem(lang: str) -> None:
+    for key in ALERTS:
+        values = dict.fromkeys(NOTICES[key], "x") | {"number": "{number}"}
+        assert TEXTS.say(key, lang, **values).count("{number}") == 1
+
+
+def test_help_asks_about_danger_before_it_lists_anything() -> None:
+    assert TEXTS.say("help_menu", "en").startswith("In danger? Reply 1 or say what and where")
+
+
+# ── articles ──────────────────────────────────────────────────────────────────────────────────────────────
+
+MAX_ARTICLE_SEPTETS = 290
+
+
+@EVERY_ARTICLE
+def test_article_fits_two_sms_with_its_source_tag(article: Article) -> None:
+    [sms] = segment([article.text])
+    assert sms.encoding == "gsm7"
+    assert sms.units <= MAX_ARTICLE_SEPTETS
+    assert segment([f"{article.text} ({article.source.tag})"])[0].count <= 2
+
+
+@EVERY_ARTICLE
+def test_article_can_be_found_and_checked(article: Article) -> None:
+    assert 4 <= len(article.questions) <= 8
+    assert article.tags
+    assert len(article.title) <= 60
+    assert article.source in TEXTS.sources
+    assert article.review.state in {"reviewed", "professional"}
+    assert article.text.endswith((".", "!"))
+
+
+def test_there_are_articles_enough_and_each_question_has_one_home() -> None:
+    assert len(ARTICLES) >= 25
+    assert [id_ for id_, n in Counter(a.id for a in ARTICLES if a.lang == ENGLISH).items() if n > 1] == []
+    assert [q for q, n in Counter(q for a in ARTICLES for q in a.questions).items() if n > 1] == []
+
+
+def test_no_text_gives_a_dose_of_a_drug() -> None:
+    assert [
+        c
+        for c in SAID
+        if re.search(r"\d ?(mg|mcg|ml|iu|units|tablets|pills|puffs)\b", str(c.values[0]), re.IGNORECASE)
+    ] == []
+
+
+def test_every_source_is_used_and_tells_itself_in_two_sms() -> None:
+    used = {t.source.id for t in TEMPLATES} | {a.source.id for a in ARTICLES}
+    assert {source.id for source in TEXTS.sources} == used
+    for source in TEXTS.sources:
+        assert TEXTS.source(source.tag.lower()) is source
+        told = f"{source.tag}: {source.organisation}, {source.document} ({source.year})"
+        assert segment([told])[0].count <= 2
+    assert TEXTS.source("NOPE1") is None
+
+
+# ── the loader ────────────────────────────────────────────────────────────────────────────────────────────
+
+SOURCE = '[[source]]\nid = "s"\ntag = "S1"\norganisation = "O"\ndocument = "D"\nyear = 2020\n'.replace(
+    '"S1"', '"SO1"'
+)
+REVIEW = 'review = { author = "A", reviewed_on = 2026-01-01, state = "reviewed" }\n'
+TEMPLATE = REVIEW + 'lang = "en"\n[[template]]\ntopic = "t"\ntitle = "T"\nsource = "s"\ntext = "Do it."\n'
+
+
+def layer(directory: Path, **files: str) -> Path:
+    """Files of a directory of texts; ``templates_en`` stands for templates/en.toml."""
+    for name, body in {"sources": SOURCE, **files}.items():
+        path = directory / f"{name.replace('_', '/', 1)}.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(body, encoding="utf-8")
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("file", "body", "named"),
+    [
+        ("sources", SOURCE.replace("2020", '"2020"'), ["sources.toml", "'s'", "$.year"]),
+        ("sources", SOURCE.replace('"SO1"', '"so"'), ["'s'", "$.tag"]),
+        ("sources", SOURCE + SOURCE, ["'s'", "already"]),
+        ("sources", SOURCE + SOURCE.replace('id = "s"', 'id = "r"'), ["share a tag", "SO1"]),
+        ("sources", "[[source", ["sources.toml", "at end of document"]),
+        ("templates_en", TEMPLATE.replace('"Do it."', "3"), ["templates/en.toml", "'t'", "$.text"]),
+        ("templates_en", TEMPLATE.replace('"Do it."', '" Do it."'), ["'t'", "$.text"]),
+        ("templates_en", TEMPLATE.replace('"Do it."', '""'), ["'t'", "$.text"]),
+        ("templates_en", TEMPLATE.replace('source = "s"', 'source = "x"'), ["'t'", "source", "'x'"]),
+        ("templates_en", TEMPLATE.replace('source = "s"\n', ""), ["'t'", "source"]),
+        ("templates_en", TEMPLATE + 'shout = "x"\n', ["'t'", "shout"]),
+        (
+            "templates_en",
+            TEMPLATE.replace("Do it.", "Call {phone}."),
+            ["'t'", "{phone}", "{emergency_number}"],
+        ),
+        (
+            "templates_en",
+            TEMPLATE.replace("Do it.", "Call {emergency_number!r}."),
+            ["'t'", "{emergency_number}"],
+        ),
+        ("templates_en", TEMPLATE.replace("Do it.", "Call {emergency_number."), ["'t'"]),
+        ("templates_en", TEMPLATE.replace("Do it.", "Call {{x}}."), ["'t'", "brace"]),
+        ("templates_en", TEMPLATE.replace("2026-01-01", '"yesterday"'), ["'t'", "$.review.reviewed_on"]),
+        ("templates_en", "[template]\ntopic = 1\n", ["templates/en.toml", "[[template]]"]),
+        ("templates_xx", TEMPLATE.replace('"en"', '"xx"').replace('"t"', '"u"'), ["'u'", "'xx'", "English"]),
+        ("articles_a", REVIEW + '[[article]]\nid = "a"\nsource = "s"\n', ["articles/a.toml", "'a'", "area"]),
+        ("notices_en", 'lang = "en"\nname = "E"\n[notices]\nhello = "x"\n', ["'hello'", "help_menu"]),
+        ("notices_en", 'lang = "en"\nname = "E"\n[notices]\nflood = "{codes}"\n', ["'flood'", "{codes}"]),
+        ("notices_en", 'lang = "EN"\nname = "E"\n[notices]\n', ["notices/en.toml", "$.lang"]),
+    ],
+)
+def test_wrong_file_is_refused_by_its_name_entry_and_field(
+    tmp_path: Path, file: str, body: str, named: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Texts.load([SHIPPED, layer(tmp_path, **{file: body})])
+    assert [words for words in named if words not in str(refused.value)] == []
+
+
+def test_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere"):
+        Texts.load(tmp_path / "nowhere")
+
+
+def test_directory_without_the_notices_of_english_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="help_menu"):
+        Texts.load(layer(tmp_path))
+
+
+@pytest.mark.parametrize("number", ["", "1", "123456789012", "911 or 112", "0800-HELP", "{codes}", "112\n"])
+def test_emergency_number_that_would_break_texts_is_refused(number: str) -> None:
+    with pytest.raises(ConfigError, match="emergency_number"):
+        Texts.load(emergency_number=number)
+    assert len(NUMBER) == MAX_EMERGENCY_NUMBER
+
+
+def test_local_texts_lie_over_the_shipped_ones_and_drafts_hide_nothing(tmp_path: Path) -> None:
+    mine = TEMPLATE.replace('"t"', '"bleeding"').replace("Do it.", "Ours: call {emergency_number}.")
+    draft = mine.replace('"bleeding"', '"choking"').replace('state = "reviewed"', 'state = "draft"')
+    texts = Texts.load(
+        [SHIPPED, layer(tmp_path, templates_a=mine, templates_b=draft)], emergency_number="999"
+    )
+    shipped = Texts.load(emergency_number="999")
+    bleeding = texts.template("bleeding", "en")
+    assert bleeding is not None
+    assert bleeding.text == "Ours: call 999."
+    assert texts.template("choking", "en") == shipped.template("choking", "en")
+    assert texts.topics == shipped.topics
+    assert texts.articles() == shipped.articles()
+
+
+def test_language_without_a_text_gets_english() -> None:
+    assert TEXTS.template("tsunami", "es") == TEXTS.template("tsunami", "en")
+    assert TEXTS.template("no_such_topic", "en") is None
+    assert TEXTS.say("unsure", "xx") == TEXTS.say("unsure", "en") != TEXTS.say("unsure", "es")
+
+
+def test_values_are_put_in_as_they_are_even_when_they_look_like_ours() -> None:
+    text = TEXTS.say(
+        "alert_responder_more", "en", count=2, number="{number}", text="{emergency_number} {0} }{"
+    )
+    assert text.endswith("from {number}, last: {emergency_number} {0} }{")
+    with pytest.raises(KeyError):
+        TEXTS.say("lang_set", "en")
+
+
+def test_example_of_responders_is_read_as_it_stands() -> None:
+    contacts = load_contacts(SHIPPED / "contacts.example.toml")
+    assert len(contacts) >= 2
+    assert any(not contact.needs for contact in contacts), "one who hears of every need"
