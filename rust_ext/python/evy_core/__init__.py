@@ -3,6 +3,30 @@
 Functions take and return lists and release the GIL; what they decide depends on their arguments only.
 """
 
-from evy_core._evy_core import CoreError, Segmentation, segment
+from evy_core._evy_core import (
+    CoreError,
+    Deliver,
+    PduError,
+    Segmentation,
+    StatusReport,
+    Submit,
+    decode_received,
+    decode_submitted,
+    encode_pdus,
+    join_parts,
+    segment,
+)
 
-__all__ = ["CoreError", "Segmentation", "segment"]
+__all__ = [
+    "CoreError",
+    "Deliver",
+    "PduError",
+    "Segmentation",
+    "StatusReport",
+    "Submit",
+    "decode_received",
+    "decode_submitted",
+    "encode_pdus",
+    "join_parts",
+    "segment",
+]

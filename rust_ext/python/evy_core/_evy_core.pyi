@@ -6,12 +6,23 @@ from typing import Literal, final
 
 __all__ = [
     "CoreError",
+    "Deliver",
+    "PduError",
     "Segmentation",
+    "StatusReport",
+    "Submit",
+    "decode_received",
+    "decode_submitted",
+    "encode_pdus",
+    "join_parts",
     "segment",
 ]
 
 class CoreError(ValueError):
     """Base of every error the core raises."""
+
+class PduError(CoreError):
+    """Octets that are no PDU, or a message that does not fit into one; the text names the field."""
 
 @final
 class Segmentation:
@@ -40,3 +51,184 @@ def segment(texts: Sequence[str]) -> list[Segmentation]:
 
     Raises UnicodeEncodeError for a ``str`` with a lone surrogate, which is not text.
     """
+
+@final
+class Deliver:
+    """SMS-DELIVER: a text from the network (3GPP TS 23.040 §9.2.2.1).
+
+    Made from ``text`` (GSM 7-bit if it can, else UCS-2, unless ``coding`` says) or from raw ``data``. Numbers
+    have ``+`` in front when they are international; anything but digits is a name. ``concat`` is reference,
+    number of parts, this part from 1. Raises PduError when a field cannot be.
+    """
+
+    def __new__(
+        cls,
+        sender: str,
+        text: str = "",
+        *,
+        data: bytes | None = None,
+        smsc: str = "",
+        smsc_at: float = 946_684_800.0,
+        zone_quarters: int = 0,
+        concat: tuple[int, int, int] | None = None,
+        wide_reference: bool = False,
+        header: Sequence[tuple[int, bytes]] = ...,
+        coding: int | None = None,
+        protocol: int = 0,
+    ) -> Deliver: ...
+    @property
+    def smsc(self) -> str:
+        """Service centre that sent it; empty if the PDU does not say."""
+    @property
+    def sender(self) -> str:
+        """Number or name of who wrote it."""
+    @property
+    def sender_is_name(self) -> bool:
+        """The sender is a name: nobody can be answered there."""
+    @property
+    def smsc_at(self) -> float | None:
+        """When the service centre took it, Unix seconds; None when the stamp is nonsense."""
+    @property
+    def smsc_time(self) -> bytes:
+        """The stamp's seven octets as they came."""
+    @property
+    def text(self) -> str | None:
+        """What is written, national shift tables applied; None for 8-bit data. Half a surrogate pair is U+FFFD."""
+    @property
+    def data(self) -> bytes:
+        """User data behind the header: septets one per octet, UTF-16 big-endian, or plain octets."""
+    @property
+    def alphabet(self) -> Literal["gsm7", "ucs2", "data"]:
+        """How ``data`` is coded."""
+    @property
+    def concat(self) -> tuple[int, int, int] | None:
+        """Reference, number of parts, this part from 1; None for a whole text and for impossible numbers."""
+    @property
+    def header(self) -> list[tuple[int, bytes]]:
+        """Information elements, unknown ones too; empty when the header is broken (§9.2.3.24)."""
+    @property
+    def coding(self) -> int:
+        """TP-DCS."""
+    @property
+    def message_class(self) -> int | None:
+        """0 to 3 if the coding says so; 0 shows at once and is not stored."""
+    @property
+    def protocol(self) -> int:
+        """TP-PID; 0x40 is «type 0», which must be acknowledged and not shown."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class Submit:
+    """SMS-SUBMIT: a text to the network (3GPP TS 23.040 §9.2.2.2); made like :class:`Deliver`.
+
+    ``validity`` is TP-VP in relative format: 0 to 143 are steps of 5 minutes, 167 is one day.
+    """
+
+    def __new__(
+        cls,
+        recipient: str,
+        text: str = "",
+        *,
+        data: bytes | None = None,
+        smsc: str = "",
+        reference: int = 0,
+        report: bool = True,
+        validity: int | None = None,
+        concat: tuple[int, int, int] | None = None,
+        wide_reference: bool = False,
+        header: Sequence[tuple[int, bytes]] = ...,
+        coding: int | None = None,
+    ) -> Submit: ...
+    @property
+    def smsc(self) -> str:
+        """Service centre it goes through; empty takes the one on the SIM."""
+    @property
+    def recipient(self) -> str:
+        """Number it goes to."""
+    @property
+    def reference(self) -> int:
+        """TP-MR, 0 to 255; the modem sets its own."""
+    @property
+    def report(self) -> bool:
+        """A status report is wanted."""
+    @property
+    def validity(self) -> int | None:
+        """TP-VP in relative format; None without one or in another format."""
+    @property
+    def text(self) -> str | None:
+        """What is written, national shift tables applied; None for 8-bit data. Half a surrogate pair is U+FFFD."""
+    @property
+    def data(self) -> bytes:
+        """User data behind the header: septets one per octet, UTF-16 big-endian, or plain octets."""
+    @property
+    def alphabet(self) -> Literal["gsm7", "ucs2", "data"]:
+        """How ``data`` is coded."""
+    @property
+    def concat(self) -> tuple[int, int, int] | None:
+        """Reference, number of parts, this part from 1; None for a whole text and for impossible numbers."""
+    @property
+    def header(self) -> list[tuple[int, bytes]]:
+        """Information elements, unknown ones too; empty when the header is broken (§9.2.3.24)."""
+    @property
+    def coding(self) -> int:
+        """TP-DCS."""
+    @property
+    def message_class(self) -> int | None:
+        """0 to 3 if the coding says so; 0 shows at once and is not stored."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class StatusReport:
+    """SMS-STATUS-REPORT: what became of a text (3GPP TS 23.040 §9.2.2.3)."""
+
+    def __new__(
+        cls,
+        recipient: str,
+        reference: int,
+        status: int,
+        *,
+        smsc: str = "",
+        smsc_at: float = 946_684_800.0,
+        discharged_at: float = 946_684_800.0,
+        zone_quarters: int = 0,
+    ) -> StatusReport: ...
+    @property
+    def smsc(self) -> str:
+        """Service centre that reports."""
+    @property
+    def recipient(self) -> str:
+        """Number the text went to."""
+    @property
+    def reference(self) -> int:
+        """TP-MR of the text."""
+    @property
+    def status(self) -> int:
+        """TP-ST (§9.2.3.15)."""
+    @property
+    def outcome(self) -> Literal["delivered", "pending", "expired", "failed"]:
+        """TP-ST in one word; ``pending``: the service centre still tries."""
+    @property
+    def smsc_at(self) -> float | None:
+        """When the service centre took the text, Unix seconds."""
+    @property
+    def discharged_at(self) -> float | None:
+        """When it was delivered, given up or last tried, Unix seconds."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+def decode_received(pdus: Sequence[bytes]) -> list[Deliver | StatusReport]:
+    """Reads PDUs that came from the network, each with its SMSC prefix, as a modem in PDU mode shows them.
+
+    Raises PduError at the first that is none. Octets behind a PDU are ignored.
+    """
+
+def decode_submitted(pdus: Sequence[bytes]) -> list[Submit]:
+    """Reads PDUs that go to the network, each with its SMSC prefix. Raises PduError at the first that is none."""
+
+def encode_pdus(messages: Sequence[Deliver | Submit | StatusReport]) -> list[bytes]:
+    """PDUs with their SMSC prefix. Raises PduError when an address or more than 140 octets of text do not fit."""
+
+def join_parts(texts: Sequence[Sequence[Deliver | Submit]]) -> list[str]:
+    """Text of each list of parts, in order; a surrogate pair divided between two parts becomes whole again."""

@@ -3,6 +3,8 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::sms::pdu;
+
 pyo3::create_exception!(
     _evy_core,
     CoreError,
@@ -10,7 +12,21 @@ pyo3::create_exception!(
     "Base of every error the core raises."
 );
 
+pyo3::create_exception!(
+    _evy_core,
+    PduError,
+    CoreError,
+    "Octets that are no PDU, or a message that does not fit into one."
+);
+
+impl From<pdu::PduError> for PyErr {
+    fn from(error: pdu::PduError) -> Self {
+        PduError::new_err(error.to_string())
+    }
+}
+
 /// Adds the exceptions to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add("CoreError", m.py().get_type::<CoreError>())
+    m.add("CoreError", m.py().get_type::<CoreError>())?;
+    m.add("PduError", m.py().get_type::<PduError>())
 }

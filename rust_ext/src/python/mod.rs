@@ -2,6 +2,7 @@
 
 mod compress;
 mod error;
+mod pdu;
 mod route;
 mod sms;
 mod triage;
@@ -13,6 +14,7 @@ use pyo3::prelude::*;
 fn _evy_core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     error::register(m)?;
     sms::register(m)?;
+    pdu::register(m)?;
     triage::register(m)?;
     route::register(m)?;
     compress::register(m)
