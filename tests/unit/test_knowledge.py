@@ -153,7 +153,7 @@ def test_measures_given_twice_agree(text: str) -> None:
 
 FACTS = {
     "compressions": (r"(\d+-\d+) (?:a|times a|veces por) minut", {"100-120"}),
-    "compression depth": (r"(?:fuerte y seguido|hard and fast), (\d+) cm", {"5"}),
+    "compression depth": (r"(?:fuerte y rapido|[Hh]ard and fast), (\d+) cm", {"5"}),
     "boiling": (r"boil for (\d+) full minute", {"1"}),
     "boiling high up": (r"boil (\d+) minutes", {"3"}),
     "sugar": (r"(\d+) level teaspoons of sugar", {"6"}),
@@ -208,7 +208,7 @@ def test_the_saving_act_stands_in_the_first_part_of_the_first_sms(topic: str) ->
 
 
 MUST_SAY = {
-    "bleeding": ["do not loosen", "note the time"],
+    "bleeding": ["do not loosen", "note time", "Stuck object: leave it"],
     "choking": ["Baby under 1", "chest pushes", "never the belly"],
     "snakebite": ["Do not cut, suck, tie tight"],
     "poisoning": ["Do not make them vomit"],
