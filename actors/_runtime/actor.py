@@ -57,6 +57,9 @@ class KeyValue(Protocol):
     async def keys(self, prefix: str = "") -> list[str]:
         """Keys that begin with ``prefix``."""
 
+    async def recent(self, count: int) -> list[tuple[str, bytes]]:
+        """The entries written last, newest first, at most ``count``."""
+
 
 async def nothing() -> None:
     """An actor's ``close`` when there is nothing to close."""

@@ -117,6 +117,25 @@ class Bucket:
             subjects = info.state.subjects or {}
             return [name[len(head) :] for name in subjects if name[len(head) :].startswith(prefix)]
 
+    async def recent(self, count: int) -> list[tuple[str, bytes]]:
+        """The entries written last, newest first. Looks back over ``4 * count`` sequence numbers at most:
+        an entry that was written again leaves its earlier number empty."""
+        stream, head = f"KV_{self._name}", f"$KV.{self._name}."
+        found: list[tuple[str, bytes]] = []
+        with _bus_errors(f"read the end of {self._name}"):
+            state = (await self._js.stream_info(stream)).state
+            for sequence in range(
+                state.last_seq, max(state.first_seq, state.last_seq - 4 * count + 1) - 1, -1
+            ):
+                if len(found) == count or sequence < 1:
+                    break
+                try:
+                    raw = await self._js.get_msg(stream, sequence)
+                except nats.js.errors.NotFoundError:
+                    continue
+                found.append(((raw.subject or "").removeprefix(head), raw.data or b""))
+        return found
+
 
 class _bus_errors(contextlib.AbstractContextManager[None]):  # noqa: N801  # reads as a statement
     """Turns nats-py's many errors into :class:`BusError` that says what was being done."""

@@ -41,6 +41,11 @@ class MemoryKeyValue:
         """Keys that begin with ``prefix``."""
         return [key for key in self._entries if key.startswith(prefix)]
 
+    async def recent(self, count: int) -> list[tuple[str, bytes]]:
+        """The entries written last, newest first."""
+        newest = sorted(self._entries.items(), key=lambda item: item[1][1], reverse=True)
+        return [(key, value) for key, (value, _) in newest[:count]]
+
 
 class MemoryBus:
     """Runs handlers one after the other, most urgent lane first, until nothing is left to do.

@@ -322,6 +322,8 @@ async def test_bucket_keeps_create_update_delete_apart(bus: NatsBus) -> None:
     await ledger.put("q2.reply.1", b"x")
     assert sorted(await ledger.keys("q1.")) == ["q1.reply.1"]
     assert sorted(await ledger.keys()) == ["q1.reply.1", "q2.reply.1"]
+    assert await ledger.recent(5) == [("q2.reply.1", b"x"), ("q1.reply.1", b"SUBMITTED")]
+    assert await ledger.recent(1) == [("q2.reply.1", b"x")]
     await ledger.delete("q1.reply.1")
     assert await ledger.get("q1.reply.1") is None
     assert await ledger.create("q1.reply.1", b"new") is not None

@@ -1,0 +1,342 @@
+"""sms: texts from the modem into ``sms.in``, texts from ``sms.out`` to the modem, nothing lost, none doubled.
+
+A received SMS is deleted from the modem only after its PubAck (or, a part of a longer text, after it is in
+the bucket ``parts``). A text to send is in the ledger before the modem is asked. The actor is the only
+writer of the buckets ``ledger`` and ``parts``.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import msgspec
+from evy_core import segment
+
+from actors._runtime.actor import Actor, Emit, KeyValue, Output
+from actors._runtime.bus import BusError
+from actors._runtime.clock import deadline_in
+from actors._runtime.context import Context
+from actors._runtime.identity import Identity
+from actors._runtime.state import read
+from actors.sms.ledger import DONE, Entry, Ledger
+from actors.sms.line import Line
+from actors.sms.modem import Modem, ModemLostError, Opened, Part, Received, Report, SendFailedError
+from actors.sms.parts import MAX_PARTS, Parts, StoredPart, join, payload_digest
+from actors.sms.turn import Turn
+from subjects import names
+from subjects.errors import ConfigError, RefusedError, RetryLaterError
+from subjects.messages import DeadLetter, Event, InboundSms, OutboundSms
+from subjects.names import Lane
+
+log = logging.getLogger("evy.sms")
+
+HOLD_S: Final = 120.0
+"""How long a text whose fate is unknown waits for a status report or the next TP-MR, then stays HELD."""
+HOLD_CHECK_S: Final = 15.0
+
+LaneOf = Callable[[str], Lane]
+"""Lane of a text by triage; decides before the text enters the bus."""
+
+
+class SmsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``[sms]`` table."""
+
+    device: str = ""
+    """Serial device of the modem, "/dev/ttyUSB0"; empty: this node has none."""
+    connection: str = "at115200"
+    """Gammu's name of the connection: "at" and the line's speed."""
+    name: str = "modem"
+    """Name of the modem in the ledger."""
+    own_numbers: tuple[str, ...] = ()
+    """Numbers of this node's SIM cards: a text from one of them is never answered."""
+    poll_interval_s: float = 0.2
+    part_timeout_s: float = 600.0
+    """How long a multipart text waits for its missing parts."""
+    answer_within_s: float | None = None
+    """Overrides [node] answer_within_s for texts of this modem."""
+
+
+class _Stopped(msgspec.Struct, frozen=True):
+    stopped: bool
+
+
+class Sms:
+    """Both directions of one modem."""
+
+    def __init__(
+        self,
+        *,
+        config: SmsConfig,
+        identity: Identity,
+        modem: Modem,
+        lane_of: LaneOf,
+        ledger: Ledger,
+        parts: Parts,
+        numbers: KeyValue,
+        consent: KeyValue,
+        publish: Callable[[Output, str], Awaitable[None]],
+        dead_letter: Callable[[DeadLetter, str], Awaitable[None]],
+        emit: Emit,
+        answer_within_s: float = 15.0,
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._lane_of = lane_of
+        self._ledger = ledger
+        self._parts = parts
+        self._numbers = numbers
+        self._consent = consent
+        self._publish = publish
+        self._dead_letter = dead_letter
+        self._emit = emit
+        self._answer_within_s = config.answer_within_s or answer_within_s
+        self._turn = Turn()
+        self._joining = asyncio.Lock()
+        self._line = Line(modem, self, config.poll_interval_s)
+
+    async def run(self) -> None:
+        """Receives until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._line.run())
+            group.create_task(self._release_incomplete())
+
+    # What the line tells us.
+
+    async def opened(self, opened: Opened) -> None:
+        """Settles what an earlier run or a lost line left open, before anything is sent."""
+        while True:
+            try:
+                decided = await self._ledger.opened(opened.last_reference)
+                break
+            except BusError as error:
+                log.warning("the ledger waits for the bus: %s", error)
+                await asyncio.sleep(0.5)
+        for key, entry in decided:
+            log.warning("%s: %s (%s)", key, entry.state, entry.note)
+            self._event("settled", lane=entry.lane, part=key, state=entry.state, note=entry.note)
+        log.info("modem %s open (last TP-MR %s)", self._config.name, opened.last_reference)
+        self._event("modem_up", modem=self._config.name, details=opened.details)
+
+    async def lost(self, reason: str) -> None:
+        """Says so; the line opens it again by itself."""
+        self._event("modem_lost", modem=self._config.name, reason=reason)
+
+    async def reported(self, report: Report) -> None:
+        """Enters a status report."""
+        key = await self._ledger.report(report)
+        if key and report.final:
+            query_id = key.partition(".")[0]
+            kind = "delivered" if report.delivered else "undelivered"
+            self._event(kind, query_id=query_id, part=key, status=report.status)
+
+    async def received(self, sms: Received) -> bool:
+        """One SMS from storage; True once it may be deleted there."""
+        try:
+            if sms.error:
+                await self._unreadable(sms)
+            elif sms.concat and sms.concat.total > 1:
+                await self._part(sms)
+            else:
+                await self._text([self._single(sms)], "", 1)
+        except (BusError, RetryLaterError) as error:
+            log.warning("left on the modem: %s", error)
+            return False
+        return True
+
+    def _single(self, sms: Received) -> StoredPart:
+        utf16 = sms.text.encode("utf-16-le", "surrogatepass")
+        return StoredPart(sms.sender, 1, 1, utf16, "", 0.0, sms.smsc_at)
+
+    async def _part(self, sms: Received) -> None:
+        assert sms.concat is not None  # noqa: S101  # the caller looked
+        group = Parts.group(self._identity.sender_ref(sms.sender), sms.concat.reference, sms.concat.total)
+        async with self._joining:
+            if not await self._parts.add(group, sms):
+                self._event("late_part", part=f"{sms.concat.index} of {sms.concat.total}")
+                return
+            parts = await self._parts.of(group)
+            if len(parts) >= sms.concat.total:
+                await self._pass_on(group, parts)
+
+    async def _pass_on(self, group: str, parts: list[StoredPart]) -> None:
+        await self._text(parts, group.rpartition(".")[2], parts[0].total)
+        await self._parts.release(group, parts)
+
+    async def _text(self, parts: list[StoredPart], reference: str, total: int) -> None:
+        first = parts[0]
+        text = join(parts)
+        times = [part.smsc_at for part in parts if part.smsc_at is not None]
+        lane = self._lane_of(text)
+        inbound = InboundSms(
+            id=self._query_id(first.sender, times, reference, parts),
+            node=self._identity.node,
+            sender=first.sender,
+            text=text,
+            lane=lane,
+            deadline=deadline_in(self._answer_within_s),
+            smsc_at=min(times, default=None),
+            received_at=time.time(),
+            modem=self._config.name,
+            parts=total,
+            missing=total - len(parts),
+        )
+        await self._publish(Output(names.SMS_IN, lane, inbound, inbound.id), "sms")
+
+    def _query_id(self, sender: str, times: list[float], reference: str, parts: list[StoredPart]) -> str:
+        """HMAC over sender, SMSC timestamps, concatenation reference and payload: the same SMS delivered
+        twice by the network has the same id, the same words sent again have another."""
+        what = f"query:{sender}:{sorted(times)}:{reference}:".encode() + payload_digest(parts)
+        return hmac.new(self._identity.secret, what, hashlib.sha256).hexdigest()[:32]
+
+    async def _unreadable(self, sms: Received) -> None:
+        letter = DeadLetter(
+            subject=names.SMS_IN,
+            payload=sms.raw,
+            headers={"location": str(sms.location), "modem": self._config.name},
+            error=sms.error,
+            actor="sms",
+            node=self._identity.node,
+            deliveries=1,
+            at=time.time(),
+            replay="none: the PDU cannot be read; it is kept here for a person",
+        )
+        digest = hashlib.sha256(sms.raw + sms.error.encode() + str(time.time_ns()).encode())
+        await self._dead_letter(letter, digest.hexdigest()[:32])
+        self._event("unreadable", location=sms.location, reason=sms.error)
+
+    async def _release_incomplete(self) -> None:
+        """Passes on, again and again, what has waited too long for its missing parts."""
+        while True:
+            await asyncio.sleep(min(30.0, self._config.part_timeout_s / 4))
+            try:
+                async with self._joining:
+                    for group, age_s in (await self._parts.waiting()).items():
+                        parts = await self._parts.of(group)
+                        if parts and (age_s > self._config.part_timeout_s or len(parts) >= parts[0].total):
+                            await self._pass_on(group, parts)
+            except BusError as error:
+                log.warning("parts wait for the bus: %s", error)
+
+    # What is to be sent.
+
+    async def handle(self, out: OutboundSms) -> Sequence[Output]:
+        """Sends one text, part by part; each part exactly once, whatever dies in between."""
+        number = await self._recipient(out)
+        if not number:
+            return []
+        text = await self._with_number(out)
+        [cut] = segment([text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")])
+        if cut.count > MAX_PARTS:
+            raise RefusedError(f"{cut.count} segments; an SMS has at most {MAX_PARTS}")
+        reference = hashlib.blake2b(out.ledger_key(0).encode(), digest_size=1).digest()[0]
+        for index, words in enumerate(cut.segments, 1):
+            part = Part(number, words, cut.encoding, reference, index, cut.count)
+            await self._send(out, part)
+        self._event(
+            "sent",
+            query_id=out.query_id,
+            sender_ref=out.sender_ref,
+            lane=out.lane,
+            step=out.step,
+            purpose=out.kind,
+            sources=list(out.sources),
+            segments=cut.count,
+            encoding=cut.encoding,
+            ms=round((time.time() - out.received_at) * 1000) if out.received_at else None,
+        )
+        return []
+
+    async def _recipient(self, out: OutboundSms) -> str:
+        """The number to send to; empty when the person does not want this text."""
+        if out.number:
+            return out.number
+        if out.kind in {"followup", "alert"}:
+            consent = await read(self._consent, out.sender_ref, _Stopped)
+            if consent and consent.stopped:
+                self._event("withheld", query_id=out.query_id, lane=out.lane, reason="STOP", purpose=out.kind)
+                return ""
+        entry = await self._numbers.get(out.sender_ref)
+        if entry is None:
+            raise RefusedError(f"no number for {out.sender_ref}: it was forgotten, or never texted this node")
+        return entry[0].decode()
+
+    async def _with_number(self, out: OutboundSms) -> str:
+        if not out.about_ref:
+            return out.text
+        entry = await self._numbers.get(out.about_ref)
+        return out.text.replace("{number}", entry[0].decode() if entry else "unknown number")
+
+    async def _send(self, out: OutboundSms, part: Part) -> None:
+        """Brings one part to a state in which it is never submitted again."""
+        key = out.ledger_key(part.index)
+        while True:
+            await self._line.wait_open()
+            async with self._turn.take(out.lane):
+                if not self._line.is_open:
+                    continue
+                found = await self._ledger.read(key)
+                if found and found[0].state in DONE:
+                    return
+                if found and found[0].state == "INTENT":
+                    # Cut off in an earlier run, and too long ago to be among the entries settled at start.
+                    await self._ledger.settle(key, found[0])
+                    continue
+                if not (found and found[0].state == "HELD"):
+                    done = await self._submit(key, part, out.lane, found)
+                    if done:
+                        return
+                    continue
+            await self._held(key, found[0])
+            return
+
+    async def _submit(self, key: str, part: Part, lane: Lane, before: tuple[Entry, int] | None) -> bool:
+        """One submission with its ledger entries; False when the line was lost and the fate is open."""
+        to = self._identity.sender_ref(part.number)
+        if await self._ledger.intend(key, to, lane, before) is None:
+            return False
+        try:
+            reference = await self._line.send(part)
+        except SendFailedError as error:
+            if error.permanent:
+                await self._ledger.failed(key, str(error))
+                self._event("failed", lane=lane, query_id=key.partition(".")[0], part=key, reason=str(error))
+                raise RefusedError(f"part {part.index} of {part.total}: {error}") from error
+            await self._ledger.unsent(key, str(error))
+            raise RetryLaterError(f"part {part.index} of {part.total}: {error}") from error
+        except ModemLostError:
+            return False  # settled when the line is open again
+        while True:
+            # The part has left: this must be written, whatever the bus does meanwhile.
+            try:
+                await self._ledger.submitted(key, reference)
+            except BusError as error:
+                log.warning("%s: SUBMITTED not written yet: %s", key, error)
+                await asyncio.sleep(0.5)
+            else:
+                return True
+
+    async def _held(self, key: str, entry: Entry) -> None:
+        if time.time() - entry.at < HOLD_S:
+            raise RetryLaterError(f"{key}: {entry.note}", delay_s=HOLD_CHECK_S)
+        log.error("%s is left HELD: %s", key, entry.note)
+        self._event("held", lane=entry.lane, query_id=key.partition(".")[0], part=key, note=entry.note)
+
+    def _event(
+        self, kind: str, *, query_id: str = "", sender_ref: str = "", lane: Lane = "routine", **fields: object
+    ) -> None:
+        self._emit(
+            Event(
+                kind=kind,
+                node=self._identity.node,
+                actor="sms",
+                at=time.time(),
+                query_id=query_id,
+                sender_ref=sender_ref,
+                lane=lane,
+                fields=fields,
+            )
+        )

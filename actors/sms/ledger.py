@@ -1,0 +1,182 @@
+"""The send ledger: what became of each part of each text, and what to do when nobody knows.
+
+A part goes INTENT → SUBMITTED → DELIVERED, FAILED or EXPIRED. INTENT is on the card before the modem is
+asked, with the TP-MR of the submission before it; so after a crash the modem's own memory of its last TP-MR
+tells whether the part left:
+
+* last TP-MR as before: it never left → UNSENT, it is sent again;
+* one further: it left → SUBMITTED;
+* anything else: nobody knows. A flash text is sent again (twice is better than never), any other is HELD
+  until a status report or the next TP-MR settles it, or a person does.
+
+This is exact because one thread submits, and the next INTENT is written only when the last one is settled.
+It relies on the modem keeping EF_SMSS (3GPP TS 51.011 §10.5.7) up to date, as that standard asks.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final, Literal
+
+import msgspec
+
+from actors._runtime.actor import KeyValue
+from actors.sms.modem import Report
+from subjects.names import Lane
+
+State = Literal["INTENT", "UNSENT", "HELD", "SUBMITTED", "DELIVERED", "FAILED", "EXPIRED"]
+
+DONE: Final = frozenset({"SUBMITTED", "DELIVERED", "FAILED", "EXPIRED"})
+"""States in which a part is never submitted again."""
+LAST_WRITTEN: Final = 64
+"""Entries looked through at start for one that is open: a crash leaves the open INTENT as the last but for
+the few status reports that came during one submission."""
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One part in the ledger. The number is not in it, only a pseudonym."""
+
+    state: State
+    modem: str
+    to: str
+    lane: Lane
+    previous: int | None = None
+    """TP-MR of the submission before this one, None when unknown."""
+    reference: int | None = None
+    """TP-MR that the modem gave this part."""
+    tries: int = 1
+    at: float = 0.0
+    note: str = ""
+
+
+class Ledger:
+    """The ledger of one modem. ``pseudonym`` is the node's, for recipients of status reports."""
+
+    def __init__(self, bucket: KeyValue, modem: str, pseudonym: Callable[[str], str]) -> None:
+        self._bucket = bucket
+        self._modem = modem
+        self._pseudonym = pseudonym
+        self._by_reference: dict[int, str] = {}
+        """Last key of each TP-MR: 256 of about 60 octets."""
+        self.last_reference: int | None = None
+        self._held: str = ""
+
+    async def read(self, key: str) -> tuple[Entry, int] | None:
+        """Entry and revision."""
+        found = await self._bucket.get(key)
+        return (msgspec.json.decode(found[0], type=Entry), found[1]) if found else None
+
+    async def intend(self, key: str, to: str, lane: Lane, before: tuple[Entry, int] | None) -> int | None:
+        """Writes INTENT before a submission and gives its revision; None when another worker was faster.
+
+        ``before`` is the UNSENT entry of an earlier try. For a new part the key is *created*: the guard
+        against sending anything twice.
+        """
+        tries = before[0].tries + 1 if before else 1
+        entry = Entry("INTENT", self._modem, to, lane, self.last_reference, None, tries, time.time())
+        value = msgspec.json.encode(entry)
+        if before is None:
+            return await self._bucket.create(key, value)
+        return await self._bucket.update(key, value, before[1])
+
+    async def submitted(self, key: str, reference: int) -> None:
+        """The modem took the part. Settles a HELD part whose fate the new TP-MR reveals."""
+        await self._set(key, "SUBMITTED", reference=reference)
+        self._by_reference[reference] = key
+        self.last_reference = reference
+        if self._held:
+            held, self._held = self._held, ""
+            found = await self.read(held)
+            if found and found[0].state == "HELD" and found[0].previous is not None:
+                gap = (reference - found[0].previous) % 256
+                if gap == 1:
+                    await self._set(held, "UNSENT", note="the next TP-MR shows that it never left")
+                elif gap == 2:
+                    await self._set(
+                        held,
+                        "SUBMITTED",
+                        reference=(reference - 1) % 256,
+                        note="the next TP-MR shows that it left",
+                    )
+
+    async def unsent(self, key: str, note: str) -> None:
+        """The part surely did not leave; it may be submitted again.
+
+        A refused submission may have used up a TP-MR, so the last one is unknown until the next success.
+        """
+        self.last_reference = None
+        await self._set(key, "UNSENT", note=note)
+
+    async def failed(self, key: str, note: str) -> None:
+        """The part will never leave."""
+        await self._set(key, "FAILED", note=note)
+
+    async def opened(self, last_reference: int | None) -> list[tuple[str, Entry]]:
+        """Settles what an earlier run left open; gives the entries it had to decide, as they are now."""
+        self.last_reference = last_reference
+        self._held = ""
+        decided = []
+        for key, value in reversed(await self._bucket.recent(LAST_WRITTEN)):
+            entry = msgspec.json.decode(value, type=Entry)
+            if entry.modem != self._modem:
+                continue
+            if entry.reference is not None and entry.state in DONE:
+                self._by_reference[entry.reference] = key
+            elif entry.state == "INTENT":
+                decided.append((key, await self.settle(key, entry)))
+        return decided
+
+    async def settle(self, key: str, entry: Entry) -> Entry:
+        """Decides an INTENT whose submission was cut off."""
+        known = entry.previous is not None and self.last_reference is not None
+        if known and self.last_reference == entry.previous:
+            return await self._set(key, "UNSENT", note="the modem's TP-MR shows that it never left")
+        if known and self.last_reference == ((entry.previous or 0) + 1) % 256:
+            self._by_reference[self.last_reference] = key
+            return await self._set(
+                key, "SUBMITTED", reference=self.last_reference, note="the modem's TP-MR shows that it left"
+            )
+        if entry.lane == "flash":
+            return await self._set(key, "UNSENT", note="nobody knows whether it left; flash is sent again")
+        self._held = key
+        return await self._set(key, "HELD", note="nobody knows whether it left")
+
+    async def report(self, report: Report) -> str | None:
+        """Enters a status report and gives the key of its part, None when it is not one of ours."""
+        key = self._by_reference.get(report.reference) or self._held
+        found = await self.read(key) if key else None
+        if found is None or found[0].to not in self._names(report.recipient):
+            return None
+        entry = found[0]
+        if entry.state not in {"SUBMITTED", "HELD"} or not report.final:
+            return key if entry.state in DONE else None
+        if entry.state == "HELD" and entry.previous is not None:
+            if report.reference != (entry.previous + 1) % 256:
+                return None
+            self._held = ""
+        state: State = "DELIVERED" if report.delivered else "EXPIRED" if report.status == 0x46 else "FAILED"
+        await self._set(key, state, reference=report.reference, note=f"TP-ST {report.status:#04x}")
+        return key
+
+    def _names(self, recipient: str) -> set[str]:
+        """Pseudonyms of a number with and without its +: networks write it either way."""
+        bare = recipient.removeprefix("+")
+        return {self._pseudonym(bare), self._pseudonym("+" + bare)}
+
+    async def _set(self, key: str, state: State, *, reference: int | None = None, note: str = "") -> Entry:
+        """Moves an entry on, whoever wrote in between; a part that is DELIVERED stays so."""
+        while True:
+            found = await self.read(key)
+            if found is None:
+                raise KeyError(key)
+            entry, revision = found
+            if entry.state == "DELIVERED":
+                return entry
+            moved = msgspec.structs.replace(
+                entry,
+                state=state,
+                reference=entry.reference if reference is None else reference,
+                at=time.time(),
+                note=note,
+            )
+            if await self._bucket.update(key, msgspec.json.encode(moved), revision) is not None:
+                return moved

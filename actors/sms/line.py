@@ -1,0 +1,218 @@
+"""One modem, one thread: everything that touches the device happens here, in turn.
+
+The asyncio side asks with :meth:`Line.delete` and :meth:`Line.send`; the thread polls in between, opens the
+line again when it is lost, and never gives up.
+"""
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from actors.sms.modem import Modem, ModemLostError, Opened, Part, Received, Report
+
+log = logging.getLogger("evy.sms.line")
+
+REOPEN_WAIT_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Waits between tries to open a modem that is lost; the last one repeats for ever."""
+
+
+class Owner(Protocol):
+    """Who is told of what happens on the line, in the event loop; the thread waits for ``opened``."""
+
+    async def opened(self, opened: Opened) -> None:
+        """The line is open and nothing has been sent yet."""
+
+    async def lost(self, reason: str) -> None:
+        """The line is gone."""
+
+    async def received(self, sms: Received) -> bool:
+        """An SMS lies in storage; True once it is safe elsewhere and may be deleted."""
+
+    async def reported(self, report: Report) -> None:
+        """A status report came."""
+
+
+class Line:
+    """The thread and its queue: one command per waiting task, so never more than the worker's slots and the
+    modem's storage together."""
+
+    def __init__(self, modem: Modem, owner: Owner, poll_interval_s: float) -> None:
+        self._modem = modem
+        self._owner = owner
+        self._poll_interval_s = poll_interval_s
+        self._commands: queue.Queue[tuple[Callable[[], Any], asyncio.Future[Any]]] = queue.Queue()
+        self._in_hand: set[int] = set()
+        self._stopping = threading.Event()
+        self._ready = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = asyncio.Event()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the modem is there now."""
+        return self._ready.is_set()
+
+    async def wait_open(self) -> None:
+        """Returns when the modem is there and ``opened`` has run."""
+        await self._ready.wait()
+
+    async def run(self) -> None:
+        """Runs the thread until the task is cancelled."""
+        thread = threading.Thread(target=self._work, name="modem", daemon=True)
+        thread.start()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._stopping.set()
+            for task in self._tasks:
+                task.cancel()
+            # A send in progress ends first: its outcome goes into the ledger.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), 30)
+
+    async def send(self, part: Part) -> int:
+        """Submits one part and gives its TP-MR. Raises what :meth:`Modem.send_part` raises.
+
+        Nothing is queued for a line that is lost: its INTENT is settled when the line opens, and must not
+        be acted on afterwards.
+        """
+        if not self.is_open:
+            raise ModemLostError("the line is lost")
+        reference: int = await self._ask(lambda: self._modem.send_part(part))
+        return reference
+
+    async def _ask(self, command: Callable[[], Any]) -> Any:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._commands.put((command, future))
+        return await future
+
+    def _work(self) -> None:
+        tries = 0
+        while not self._stopping.is_set():
+            try:
+                opened = self._modem.open()
+                tries = 0
+                self._drop_commands(ModemLostError("the line was lost"))
+                self._wait(self._owner.opened(opened))
+                self._loop.call_soon_threadsafe(self._ready.set)
+                self._serve()
+            except ModemLostError as error:
+                self._lose(error)
+            except _LoopGoneError:
+                break
+            except Exception as error:  # a driver's bug must not end reception for good
+                log.exception("the modem's driver failed")
+                self._lose(ModemLostError(f"{type(error).__name__}: {error}"))
+            self._modem.close()
+            self._in_hand.clear()
+            self._stopping.wait(REOPEN_WAIT_S[min(tries, len(REOPEN_WAIT_S) - 1)])
+            tries += 1
+        self._modem.close()
+        with contextlib.suppress(RuntimeError):  # the loop may be closed already
+            self._loop.call_soon_threadsafe(self._stopped.set)
+
+    def _serve(self) -> None:
+        polled_at = 0.0
+        while not self._stopping.is_set():
+            with contextlib.suppress(queue.Empty):
+                self._answer(*self._commands.get(timeout=self._poll_interval_s))
+            if time.monotonic() - polled_at >= self._poll_interval_s:
+                self._poll()
+                polled_at = time.monotonic()
+
+    def _lose(self, error: ModemLostError) -> None:
+        log.warning("modem lost: %s", error)
+        with contextlib.suppress(RuntimeError, _LoopGoneError):
+            self._loop.call_soon_threadsafe(self._ready.clear)
+            self._drop_commands(error)
+            self._wait(self._owner.lost(str(error)))
+
+    def _drop_commands(self, error: ModemLostError) -> None:
+        """Voids what was asked of the lost line: a location may mean another SMS when it is back."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._settle(self._commands.get_nowait()[1], error)
+
+    def _answer(self, command: Callable[[], Any], future: "asyncio.Future[Any]") -> None:
+        try:
+            result = command()
+        except ModemLostError as error:
+            # First closed, then told: who asked must not find the line open and write the next INTENT.
+            self._loop.call_soon_threadsafe(self._ready.clear)
+            self._settle(future, error)
+            raise
+        except Exception as error:  # noqa: BLE001  # handed to the task that asked, whatever it is
+            self._settle(future, error)
+        else:
+            self._settle(future, result)
+
+    def _settle(self, future: "asyncio.Future[Any]", result: Any) -> None:
+        def settle() -> None:
+            if future.done():
+                return
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(settle)
+
+    def _poll(self) -> None:
+        texts, reports = self._modem.poll(frozenset(self._in_hand))
+        for report in reports:
+            self._spawn(self._owner.reported(report))
+        for sms in texts:
+            self._in_hand.add(sms.location)
+            self._spawn(self._take(sms))
+
+    async def _take(self, sms: Received) -> None:
+        """Has the owner keep the SMS, then deletes it; what could not be kept is offered again later."""
+        try:
+            if await self._owner.received(sms):
+                await self._ask(lambda: self._modem.delete(sms.location))
+            else:
+                await asyncio.sleep(1)
+        except ModemLostError:
+            pass  # still in storage: it comes again and is recognised as the same
+        finally:
+            self._loop.call_soon(self._in_hand.discard, sms.location)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        def start() -> None:
+            task = asyncio.ensure_future(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(_log_failure)
+
+        try:
+            self._loop.call_soon_threadsafe(start)
+        except RuntimeError as error:
+            raise _LoopGoneError from error
+
+    def _wait(self, work: Any) -> None:
+        """Runs a coroutine in the event loop and waits, but not longer than the line lives."""
+        try:
+            running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError as error:
+            raise _LoopGoneError from error
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                running.result(timeout=0.2)
+                return
+        running.cancel()
+
+
+class _LoopGoneError(Exception):
+    """The event loop has closed while the thread was working."""
+
+
+def _log_failure(task: "asyncio.Future[None]") -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("while handling what the modem brought: %s", error, exc_info=error)
