@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
+from evy_core import segment
 
 from actors._runtime.actor import Actor, Emit, KeyValue, Output
 from actors._runtime.clock import boot_id, boot_s
 from actors._runtime.context import Context
 from actors._runtime.state import change
-from actors.knowledge import Texts
+from actors.knowledge import Notice, Texts
 from subjects import names
 from subjects.errors import ConfigError
 from subjects.messages import Alert, Event, OutboundSms
@@ -36,6 +37,10 @@ MAX_RESPONDERS: Final = 3
 """Responders told of one case: one may be asleep, all of them would block the modem."""
 TEXT_CHARACTERS: Final = 160
 """How much of the person's own words goes into an alert."""
+MAX_SEGMENTS: Final = {"gsm7": 2, "ucs2": 3}
+"""Segments of one alert; letters outside GSM-7 halve what a segment holds."""
+LONGEST_NUMBER: Final = "+" + "9" * 15
+SHORTEST_QUOTE: Final = 30
 QUERIES_KEPT: Final = 64
 
 
@@ -166,14 +171,10 @@ class Alerts:
     def _text(self, contact: Contact, alert: Alert, count: int, ordinal: int) -> Output:
         lang = next((code for code in contact.languages if code in self._texts.languages), "en")
         quoted = " ".join(alert.text.replace("{", "(").replace("}", ")").split())[:TEXT_CHARACTERS]
-        number = "{number}"  # resolved by sms: the number leaves this node by SMS only
-        if count > 1:
-            text = self._texts.say("alert_responder_more", lang, count=count - 1, number=number, text=quoted)
-        else:
-            template = self._texts.template(alert.topic, lang) if alert.topic else None
-            what = template.title if template else ", ".join(alert.needs) or alert.priority
-            at = time.strftime("%H:%M", time.localtime(alert.received_at or time.time()))
-            text = self._texts.say("alert_responder", lang, what=what, text=quoted, number=number, time=at)
+        text = self._words(alert, lang, quoted, count)
+        while len(quoted) > SHORTEST_QUOTE and _too_long(text):
+            quoted = quoted[: max(SHORTEST_QUOTE, len(quoted) - 10)]
+            text = self._words(alert, lang, quoted, count)
         message = OutboundSms(
             query_id=alert.query_id,
             node=self._node,
@@ -189,6 +190,17 @@ class Alerts:
         )
         return Output(names.SMS_OUT, alert.lane, message, alert.query_id, "alert", ordinal)
 
+    def _words(self, alert: Alert, lang: str, quoted: str, count: int) -> str:
+        number = "{number}"  # resolved by sms: the number leaves this node by SMS only
+        if count > 1:
+            return self._texts.say("alert_responder_more", lang, count=count - 1, number=number, text=quoted)
+        template = self._texts.template(alert.topic, lang) if alert.topic else None
+        what = template.title if template else ", ".join(alert.needs) or alert.priority
+        # Somebody may be hiding beside the phone: then the responder is told not to call it.
+        key: Notice = "alert_responder_discreet" if template and template.discreet else "alert_responder"
+        at = time.strftime("%H:%M", time.localtime(alert.received_at or time.time()))
+        return self._texts.say(key, lang, what=what, text=quoted, number=number, time=at)
+
     def _event(self, kind: str, alert: Alert, **fields: object) -> None:
         self._emit(
             Event(
@@ -202,6 +214,11 @@ class Alerts:
                 fields=fields,
             )
         )
+
+
+def _too_long(text: str) -> bool:
+    [cut] = segment([text.replace("{number}", LONGEST_NUMBER)])
+    return cut.count > MAX_SEGMENTS[cut.encoding]
 
 
 class AlertConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

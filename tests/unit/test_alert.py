@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from evy_core import segment
 
 from actors._runtime.actor import Output
 from actors._runtime.memory import MemoryKeyValue
@@ -122,6 +123,21 @@ async def test_with_no_responder_an_event_says_that_nobody_heard() -> None:
     room = Room(Contact("Fire", "+50922222222", needs=("fire",)))
     assert await room.alert() == []
     assert room.events[-1].kind == "alert_unheard"
+
+
+async def test_an_alert_about_somebody_who_may_be_hiding_says_so() -> None:
+    [output] = await Room().alert("he is at the door", topic="violence_attack", needs=("violence",))
+    other = await Room().alert("he is at the door", topic="bleeding", needs=("violence",))
+    discreet = TEXTS.say("alert_responder_discreet", "en", what="", text="", number="", time="")
+    assert discreet.split(".")[-2].strip() in sms(output).text
+    assert discreet.split(".")[-2].strip() not in sms(other[0]).text
+
+
+@pytest.mark.parametrize("text", ["\u0905\u0917 " * 80, "x" * 400, "a\u20ac" * 200])
+async def test_an_alert_keeps_to_its_segments(text: str) -> None:
+    [output] = await Room().alert(text)
+    [cut] = segment([sms(output).text.replace("{number}", "+5091234567890")])
+    assert cut.count <= (2 if cut.encoding == "gsm7" else 3)
 
 
 def test_contacts_file_wrong_missing_or_the_example(tmp_path: Path) -> None:
