@@ -9,7 +9,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -262,6 +262,20 @@ class NatsBus:
         task = asyncio.ensure_future(self.client.publish(names.event_subject(event.kind), encode(event)))
         _PENDING.add(task)
         task.add_done_callback(_finished)
+
+    async def has_workers(self, rows: Iterable[registry.Work]) -> bool:
+        """Whether somebody waits for work at every durable of ``rows``."""
+        for row in rows:
+            for lane in names.LANES:
+                try:
+                    info = await self.js.consumer_info(
+                        row.stream(self.node, lane), row.durable(self.node, lane)
+                    )
+                except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
+                    return False
+                if not info.num_waiting:
+                    return False
+        return True
 
     async def follow_events(
         self, receive: Callable[[Event], Awaitable[None]]

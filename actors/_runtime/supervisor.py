@@ -93,10 +93,13 @@ class DirectoryLock:
 
 
 class Child:
-    """One supervised process."""
+    """One supervised process; ``log_file`` takes its output instead of ours."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], log_file: Path | None = None
+    ) -> None:
         self.name = name
+        self.log_file = log_file
         self.command = command
         self.environment = {**os.environ, **environment}
         self.process: asyncio.subprocess.Process | None = None
@@ -107,9 +110,16 @@ class Child:
         deaths = 0
         while not stop.is_set():
             started = time.monotonic()
-            self.process = await asyncio.create_subprocess_exec(
-                *self.command, env=self.environment, start_new_session=True, preexec_fn=_die_with_parent
-            )
+            with contextlib.ExitStack() as files:
+                output = files.enter_context(self.log_file.open("ab")) if self.log_file else None
+                self.process = await asyncio.create_subprocess_exec(
+                    *self.command,
+                    env=self.environment,
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent,
+                    stdout=output,
+                    stderr=output,
+                )
             log.info("%s started (pid %d)", self.name, self.process.pid)
             code = await self.process.wait()
             if stop.is_set():

@@ -1,0 +1,222 @@
+"""`evy demo`: twelve texts through a real node with a simulated modem, each judged."""
+
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from actors._cli.phone import chat
+from actors._cli.stage import RESPONDER, Stage, on_stage
+from actors._runtime.process import run_until_signal
+from subjects.messages import Event
+
+ANSWER_WITHIN_S: Final = 30.0
+SETTLE_S: Final = 1.5
+"""Time for a second answer to show up where there must be none."""
+
+
+class Scene(msgspec.Struct, frozen=True):
+    """A text and what it should get: one of ``steps`` and ``lanes``, all the words that it ``says``."""
+
+    title: str
+    text: str
+    steps: tuple[str, ...]
+    lanes: tuple[str, ...]
+    says: tuple[str, ...] = ()
+    times: int = 1
+    segments: int = 2
+
+
+SCENES: Final[Sequence[Scene]] = (
+    Scene(
+        "emergency",
+        "my brother cut his leg with the saw, blood everywhere and it wont stop",
+        ("template",),
+        ("flash",),
+        ("press",),
+    ),
+    Scene(
+        "emergency, misspelt",
+        "pls hlp my dad colapsed hes not breething no puls",
+        ("template",),
+        ("flash",),
+        ("chest",),
+    ),
+    Scene(
+        "emergency, Spanish",
+        "Estamos atrapados bajo los escombros, se cayo la casa con el terremoto",
+        ("template",),
+        ("flash",),
+        ("golpe",),
+    ),
+    Scene(
+        "emergency, three parts",
+        "We are at the school in the upper village with about twenty people from our street since the "
+        "road is gone. A pot of boiling water fell from the fire on my daughter, she is 6, her arm and "
+        "chest are badly burned and there are big blisters and she screams and we have no clinic here and "
+        "no car. What can we do for the burn until morning? Please answer soon, thank you, Ana",
+        ("template",),
+        ("flash",),
+        ("cool",),
+    ),
+    Scene(
+        "emergency, emoji",
+        "😰 strong smell of gas in the kitchen and mama feels dizzy 🤢",
+        ("template",),
+        ("flash",),
+        ("out",),
+    ),
+    Scene(
+        "question",
+        "how do i make river water safe to drink?",
+        ("verbatim",),
+        ("routine", "priority"),
+        ("boil",),
+    ),
+    Scene(
+        "question, texting style",
+        "power is out how long is food in d fridge ok 2 eat",
+        ("verbatim",),
+        ("routine", "priority"),
+        ("4 hours",),
+    ),
+    Scene(
+        "the network delivers it twice",
+        "how much water does a person need each day",
+        ("verbatim", "joined", "model"),
+        ("routine", "priority"),
+        times=2,
+    ),
+    Scene(
+        "idiom, no emergency",
+        "omg this party is fire and my feet are killing me lol",
+        ("unsure", "model"),
+        ("routine",),
+    ),
+    Scene(
+        "a question nobody reviewed an answer to",
+        "which visa do i need to work in canada",
+        ("unsure", "model"),
+        ("routine",),
+    ),
+    Scene("HELP", "HELP", ("command",), ("priority",), ("danger",)),
+    Scene("STOP", "STOP", ("command",), ("routine", "priority"), ("START",)),
+)
+
+
+@click.command()
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep data and logs here.")
+@click.option(
+    "--chat/--no-chat", "offer", default=None, help="Offer `evy phone` at the end. Default: on a terminal."
+)
+def demo(keep: Path | None, *, offer: bool | None) -> None:
+    """Watch EVY answer twelve texts: real NATS, real Gammu, real model; only the modem is simulated.
+
+    Exit 0 only if every text got what it should.
+    """
+    offer = sys.stdin.isatty() and sys.stdout.isatty() if offer is None else offer
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+
+    async def main(stop: asyncio.Event) -> int:
+        with tempfile.TemporaryDirectory(prefix="evy-demo-") as directory:
+            place = keep or Path(directory)
+            place.mkdir(parents=True, exist_ok=True)
+            return await _play(place.resolve(), console, stop, offer=offer)
+
+    sys.exit(run_until_signal(main))
+
+
+async def _play(directory: Path, console: Console, stop: asyncio.Event, *, offer: bool) -> int:
+    started = time.monotonic()
+    async with on_stage(directory, lambda line: console.print(f"[dim]{line}[/]")) as stage:
+        console.print(f"[dim]node up in {time.monotonic() - started:.1f} s, data in {directory}[/]\n")
+        failures: list[str] = []
+        milliseconds: list[int] = []
+        for number, scene in enumerate(SCENES, 1):
+            if stop.is_set():
+                return 130
+            wrong, sent = await _perform(stage, console, number, scene)
+            failures += [f"{number} {scene.title}: {reason}" for reason in wrong]
+            if sent and sent.fields.get("ms") is not None:
+                milliseconds.append(sent.fields["ms"])
+        await asyncio.sleep(SETTLE_S)
+        for number, scene in enumerate(SCENES, 1):
+            count = len(stage.read_by(_phone(number)))
+            if count > 1:
+                failures.append(f"{number} {scene.title}: {count} answers instead of one")
+        _summary(stage, console, failures, milliseconds, time.monotonic() - started)
+        if offer and not stop.is_set():
+            console.print("\nNow you:")
+            await chat(stage, console, "+15550123", stop)
+    return int(bool(failures))
+
+
+def _phone(number: int) -> str:
+    return f"+1555010{number:02}00"
+
+
+async def _perform(
+    stage: Stage, console: Console, number: int, scene: Scene
+) -> tuple[list[str], Event | None]:
+    """Plays one text and prints the conversation; gives what was wrong with the answer."""
+    phone = _phone(number)
+    console.print(Text(f"{number:2}  {phone}  {scene.title}", style="bold cyan"))
+    console.print(Text(f"    < {scene.text}"))
+    await stage.text(phone, scene.text, times=scene.times)
+    answered = await stage.until(
+        lambda: bool(stage.read_by(phone) and stage.events_of(phone, "sent")), ANSWER_WITHIN_S
+    )
+    if not answered:
+        console.print(Text("    ! no answer", style="bold red"))
+        return [f"no answer within {ANSWER_WITHIN_S:.0f} s"], None
+    answer, sent = stage.read_by(phone)[0], stage.events_of(phone, "sent")[0]
+    fields = sent.fields
+    console.print(Text(f"    > {answer}", style="green"))
+    source = " ".join(fields["sources"]) or "-"
+    console.print(
+        Text(
+            f"      lane {sent.lane}, step {fields['step']}, source {source}, "
+            f"{fields['segments']} SMS {fields['encoding']}, {fields['ms']} ms",
+            style="dim",
+        )
+    )
+    wrong = []
+    if fields["step"] not in scene.steps:
+        wrong.append(f"step {fields['step']}, expected {' or '.join(scene.steps)}")
+    if sent.lane not in scene.lanes:
+        wrong.append(f"lane {sent.lane}, expected {' or '.join(scene.lanes)}")
+    wrong += [
+        f"the answer does not say {word!r}" for word in scene.says if word.lower() not in answer.lower()
+    ]
+    if fields["segments"] > scene.segments:
+        wrong.append(f"{fields['segments']} segments")
+    for reason in wrong:
+        console.print(Text(f"    ! {reason}", style="bold red"))
+    console.print()
+    return wrong, sent
+
+
+def _summary(
+    stage: Stage, console: Console, failures: list[str], milliseconds: list[int], seconds: float
+) -> None:
+    alerts = len(stage.read_by(RESPONDER))
+    console.print(f"{len(SCENES)} texts, {len(failures)} wrong, {seconds:.0f} s in all.")
+    if milliseconds:
+        console.print(
+            f"Text received to answer handed to the network: median {statistics.median(milliseconds):.0f} ms, "
+            f"slowest {max(milliseconds)} ms (Gammu alone waits about 0.7 s in each SMS it sends)."
+        )
+    console.print(f"The responder {RESPONDER} got {alerts} alerts about the emergencies that need one.")
+    for failure in failures:
+        console.print(Text(f"WRONG {failure}", style="bold red"))
+    if not failures:
+        console.print(Text("Every text got what it should.", style="bold green"))

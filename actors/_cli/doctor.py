@@ -1,0 +1,262 @@
+"""`evy doctor`: looks at this machine and says how to mend what is wrong."""
+
+import asyncio
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Literal
+
+import click
+import msgspec
+import serial
+from rich.console import Console
+
+from actors._runtime.bus import BusError, NatsBus
+from actors._runtime.config import Config, load_config
+from actors._runtime.context import ACTORS
+from actors._runtime.identity import load_identity
+from actors._runtime.provision import provision
+from actors._runtime.supervisor import DirectoryLock, nats_server_path
+from actors.alert import AlertConfig, load_contacts
+from actors.infer_small import ModelUnavailableError, find
+from actors.knowledge import Texts
+from actors.sms import SmsConfig
+from subjects.errors import ConfigError, EvyError
+from subjects.registry import WORK
+
+Verdict = Literal["ok", "warn", "fail"]
+
+SERVER_AT_LEAST: Final = (2, 14)
+"""Earlier servers can lose messages when a work queue is sourced over a leaf link."""
+FREE_AT_LEAST_MB: Final = 500
+SLOW_FSYNC_MS: Final = 50.0
+"""About five writes per text go to the card; above this the emergency goal of 100 ms is out of reach."""
+FIRST_SANE_YEAR: Final = 2025
+MODEM_ANSWERS_WITHIN_S: Final = 2.0
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line: what was looked at, what was found, and how to mend it."""
+
+    check: str
+    verdict: Verdict
+    found: str
+    mend: str = ""
+
+
+def check_configuration(config: Config) -> Iterator[Finding]:
+    """The file, and tables that nobody reads."""
+    config.check_sections(frozenset({"node", *ACTORS}))
+    yield Finding("configuration", "ok", str(config.path or "none: every value is the default"))
+
+
+def check_server(config: Config) -> Iterator[Finding]:
+    """The nats-server binary, and the server when it runs."""
+    version = subprocess.run([nats_server_path(), "--version"], capture_output=True, text=True, check=True)
+    number = re.search(r"v(\d+)\.(\d+)\.\d+", version.stdout)
+    found = tuple(map(int, number.groups())) if number else (0, 0)
+    wanted = ".".join(map(str, SERVER_AT_LEAST))
+    yield Finding(
+        "nats-server",
+        "ok" if found >= SERVER_AT_LEAST else "fail",
+        version.stdout.strip(),
+        f"needs {wanted} or newer: `make setup`, or name one in EVY_NATS_SERVER",
+    )
+    yield asyncio.run(_check_bus(config))
+
+
+async def _check_bus(config: Config) -> Finding:
+    identity = load_identity(config.node.name, config.node.directory)
+    try:
+        bus = await NatsBus.connect(identity, config.node.url, "doctor", wait_s=0.5)
+    except BusError:
+        return Finding("bus", "warn", f"nothing at {config.node.url}", "start the node: `evy up`")
+    try:
+        drift = await provision(bus.js, config.node.name, WORK)
+    finally:
+        await bus.close()
+    if drift:
+        return Finding("bus", "warn", f"{len(drift)} differences: {drift[0]}", "`evy subjects --apply`")
+    return Finding("bus", "ok", f"{config.node.url} is as the registry says")
+
+
+def check_storage(config: Config) -> Iterator[Finding]:
+    """Room and fsync latency where the node keeps its data."""
+    directory = config.node.directory
+    directory.mkdir(parents=True, exist_ok=True)
+    free_mb = shutil.disk_usage(directory).free // 2**20
+    yield Finding(
+        "disk",
+        "ok" if free_mb >= FREE_AT_LEAST_MB else "fail",
+        f"{free_mb} MB free in {directory}",
+        f"free {FREE_AT_LEAST_MB} MB, or set [node] data_dir elsewhere",
+    )
+    times_ms = []
+    with tempfile.TemporaryFile(dir=directory) as file:
+        for _ in range(20):
+            start = time.perf_counter()
+            file.write(b"x" * 512)
+            file.flush()
+            os.fsync(file.fileno())
+            times_ms.append((time.perf_counter() - start) * 1000)
+    median, worst = statistics.median(times_ms), max(times_ms)
+    yield Finding(
+        "fsync",
+        "ok" if median <= SLOW_FSYNC_MS else "warn",
+        f"median {median:.2f} ms, worst of 20 {worst:.2f} ms",
+        "a better card or an SSD: every text waits for several of them",
+    )
+
+
+def check_clock(_: Config) -> Iterator[Finding]:
+    """A Pi without a clock battery starts in the past; deadlines do not care, people do."""
+    year = time.gmtime().tm_year
+    yield Finding(
+        "clock",
+        "ok" if year >= FIRST_SANE_YEAR else "warn",
+        time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        "set it (`timedatectl set-time`), or add a clock module",
+    )
+
+
+def check_modem(config: Config) -> Iterator[Finding]:
+    """The device, and what it answers when no node is using it."""
+    sms = config.section("sms", SmsConfig)
+    if not sms.device:
+        yield Finding(
+            "modem", "warn", "none named", '[sms] device = "/dev/ttyUSB0" in evy.toml; `evy demo` needs none'
+        )
+        return
+    if not Path(sms.device).exists():
+        yield Finding(
+            "modem", "fail", f"{sms.device} does not exist", "plug it in; `ls /dev/ttyUSB* /dev/serial0`"
+        )
+        return
+    try:
+        lock = DirectoryLock(config.node.directory)
+    except ConfigError:
+        yield Finding("modem", "ok", f"{sms.device} is in use by the running node; its log says how it is")
+        return
+    try:
+        yield from _ask_modem(sms.device, int(sms.connection.removeprefix("at") or 115200))
+    except (serial.SerialException, OSError, ValueError) as error:
+        yield Finding(
+            "modem", "fail", f"{sms.device}: {error}", "permissions: add this user to group dialout"
+        )
+    finally:
+        lock.release()
+
+
+def _ask_modem(device: str, baud: int) -> Iterator[Finding]:
+    with serial.Serial(device, baud, timeout=0.1, exclusive=True) as line:
+
+        def ask(command: str) -> str:
+            line.write(f"{command}\r".encode())
+            answer, until = "", time.monotonic() + MODEM_ANSWERS_WITHIN_S
+            while time.monotonic() < until and not re.search(r"(OK|ERROR.*)\r\n$", answer):
+                answer += line.read(256).decode("ascii", "replace")
+            return " ".join(answer.replace(command, "").split())
+
+        line.write(b"\x1b")
+        if "OK" not in ask("AT"):
+            yield Finding(
+                "modem", "fail", f"{device} does not answer AT", "power, cable, or speed ([sms] connection)"
+            )
+            return
+        model = ask("AT+CGMM").removesuffix(" OK")
+        yield Finding("modem", "ok", f"{device}: {model}")
+        pin = ask("AT+CPIN?")
+        yield Finding(
+            "SIM",
+            "ok" if "READY" in pin else "fail",
+            pin.removesuffix(" OK"),
+            "insert a SIM card without PIN (a phone can remove the PIN)",
+        )
+        registered = re.search(r"\+CREG: \d,([15])", ask("AT+CREG?"))
+        signal = re.search(r"\+CSQ: (\d+)", ask("AT+CSQ"))
+        strength = int(signal[1]) if signal else 99
+        yield Finding(
+            "network",
+            "ok" if registered and strength != 99 else "fail",
+            f"{'registered' if registered else 'not registered'}, signal {strength} of 31",
+            "antenna and place; is 2G still on in this country?",
+        )
+
+
+def check_model(_: Config) -> Iterator[Finding]:
+    """The small model's file, by size and checksum."""
+    try:
+        path = find()
+    except ModelUnavailableError as error:
+        yield Finding("model", "warn", str(error), "answers stay template and verbatim until it is mended")
+    else:
+        yield Finding("model", "ok", str(path))
+
+
+def check_texts(config: Config) -> Iterator[Finding]:
+    """What the node knows and whom it alerts."""
+    texts = Texts.load(emergency_number=config.node.emergency_number)
+    yield Finding(
+        "knowledge",
+        "ok",
+        f"{len(texts.topics)} emergency topics, {len(texts.articles())} articles, "
+        f"emergency number {config.node.emergency_number}",
+    )
+    path = config.node.directory / config.section("alert", AlertConfig).contacts
+    contacts = load_contacts(path)
+    yield Finding(
+        "responders",
+        "ok" if contacts else "warn",
+        f"{len(contacts)} in {path}",
+        "copy actors/knowledge/contacts.example.toml there and write real numbers in it",
+    )
+
+
+CHECKS: Final[tuple[Callable[[Config], Iterator[Finding]], ...]] = (
+    check_configuration,
+    check_server,
+    check_storage,
+    check_clock,
+    check_modem,
+    check_model,
+    check_texts,
+)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Findings as JSON.")
+@click.pass_obj
+def doctor(path: Path | None, *, as_json: bool) -> None:
+    """Check this machine: server, storage, clock, modem, model, knowledge. Exit 1 when something fails.
+
+    Safe while the node runs: the modem is asked only when no node holds it.
+    """
+    findings: list[Finding] = []
+    try:
+        config = load_config(path)
+    except ConfigError as error:
+        findings.append(Finding("configuration", "fail", str(error), "mend the file, then run this again"))
+    else:
+        for check in CHECKS:
+            try:
+                findings += check(config)
+            except EvyError as error:
+                findings.append(Finding(check.__name__.removeprefix("check_"), "fail", str(error)))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(findings)).decode())
+    else:
+        console = Console(highlight=False, soft_wrap=True)
+        style = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+        for finding in findings:
+            mark = f"[{style[finding.verdict]}]{finding.verdict:4}[/]"
+            console.print(f"{mark}  {finding.check:14}", finding.found, markup=True)
+            if finding.verdict != "ok" and finding.mend:
+                console.print(f"      {'':14} -> {finding.mend}", markup=False)
+    sys.exit(int(any(finding.verdict == "fail" for finding in findings)))
