@@ -1,0 +1,224 @@
+"""Orders for a simulated modem from other processes: a Unix socket, one JSON object a line.
+
+``{"do": "send", "number": "+34600111222", "text": "HELP"}`` is answered by one :class:`Reply` a line. After
+``{"do": "watch"}`` every entry of the network's log follows as a reply of its own, the old ones first.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self
+
+import msgspec
+
+from simulators.network import Entry, Network
+
+LINE_OCTETS = 1024 * 1024
+
+
+class Order(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="do", tag=str.lower
+):
+    """Base of the orders; ``do`` is the class's name in lower case."""
+
+
+class Send(Order, frozen=True):
+    """A phone texts the modem; the fields are those of :meth:`Network.send`."""
+
+    number: str
+    text: str
+    sender: str = ""
+    coding: int | None = None
+    wide_reference: bool = False
+    drop: tuple[int, ...] = ()
+    shuffle: bool = False
+    times: int = 1
+    smsc_at: float | None = None
+
+
+class Raw(Order, frozen=True):
+    """PDUs in hexadecimal for the modem, as they are."""
+
+    pdus: tuple[str, ...]
+
+
+class Plug(Order, frozen=True):
+    """Powers the modem up."""
+
+
+class Unplug(Order, frozen=True):
+    """Pulls the plug."""
+
+
+class Cut(Order, frozen=True):
+    """Pulls the plug at the next text the modem sends."""
+
+    at: Literal["prompt", "before_network", "after_network"]
+
+
+class Mute(Order, frozen=True):
+    """The modem says nothing any more, or speaks again."""
+
+    on: bool = True
+
+
+class Refuse(Order, frozen=True):
+    """+CMS ERROR codes for the next texts the modem sends."""
+
+    codes: tuple[int, ...]
+
+
+class Slots(Order, frozen=True):
+    """Room on the SIM."""
+
+    slots: int
+
+
+class Phone(Order, frozen=True):
+    """TP-ST of status reports about texts to this number; above 31 it does not get them."""
+
+    number: str
+    status: int
+
+
+class Log(Order, frozen=True):
+    """Asks for the log."""
+
+
+class Watch(Order, frozen=True):
+    """Asks for the log and for everything that follows."""
+
+
+AnyOrder = Send | Raw | Plug | Unplug | Cut | Mute | Refuse | Slots | Phone | Log | Watch
+
+
+class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Answer to an order, or one entry for a watcher. ``error`` is empty when all is well."""
+
+    error: str = ""
+    log: tuple[Entry, ...] | None = None
+    entry: Entry | None = None
+
+
+class Device(Protocol):
+    """What orders do to a modem."""
+
+    network: Network
+    mute: bool
+    refuse: list[int]
+    slots: int
+    power_cut: Any
+
+    def plug(self) -> None:
+        """Powers up."""
+
+    def unplug(self) -> None:
+        """Pulls the plug."""
+
+
+def obey(order: AnyOrder, modem: Device) -> Reply:  # noqa: C901  one case per order
+    """Carries an order out. Raises ValueError (PduError too) when it cannot be."""
+    network = modem.network
+    match order:
+        case Send():
+            fields = msgspec.structs.asdict(order)
+            network.send(fields.pop("number"), fields.pop("text"), **fields)
+        case Raw(pdus):
+            network.deliver([bytes.fromhex(pdu) for pdu in pdus])
+        case Plug():
+            modem.plug()
+        case Unplug():
+            modem.unplug()
+        case Cut(at):
+            modem.power_cut = at
+        case Mute(on):
+            modem.mute = on
+        case Refuse(codes):
+            modem.refuse.extend(codes)
+        case Slots(slots):
+            modem.slots = slots
+            network.offer()
+        case Phone(number, status):
+            network.phone(number).status = status
+        case Log() | Watch():
+            return Reply(log=tuple(network.log))
+    return Reply()
+
+
+@contextlib.asynccontextmanager
+async def serve(path: Path, modem: Device) -> AsyncIterator[None]:
+    """Takes orders at a Unix socket while the block runs; each client is served on its own."""
+    decoder = msgspec.json.Decoder(AnyOrder)
+    encoder = msgspec.json.Encoder()
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def show(entry: Entry) -> None:
+            writer.write(encoder.encode(Reply(entry=entry)) + b"\n")
+
+        try:
+            async for line in reader:
+                try:
+                    order = decoder.decode(line)
+                    reply = obey(order, modem)
+                except ValueError as error:  # also what msgspec and the PDU codec raise
+                    order, reply = None, Reply(error=str(error))
+                if isinstance(order, Watch) and show not in modem.network.listeners:
+                    modem.network.listeners.append(show)
+                writer.write(encoder.encode(reply) + b"\n")
+                await writer.drain()
+        except (ConnectionError, ValueError):  # gone, or a line without end
+            pass
+        finally:
+            with contextlib.suppress(ValueError):
+                modem.network.listeners.remove(show)
+            writer.close()
+
+    path.unlink(missing_ok=True)  # noqa: ASYNC240  a name in a directory, at start and end
+    server = await asyncio.start_unix_server(client, path, limit=LINE_OCTETS)
+    try:
+        yield
+    finally:
+        server.close()
+        path.unlink(missing_ok=True)  # noqa: ASYNC240  likewise
+
+
+class Control:
+    """A client of the control socket: ``async with Control(path) as control``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._decoder = msgspec.json.Decoder(Reply)
+
+    async def __aenter__(self) -> Self:
+        self._reader, self._writer = await asyncio.open_unix_connection(self.path, limit=64 * LINE_OCTETS)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()
+
+    async def _reply(self) -> Reply:
+        line = await self._reader.readline()
+        if not line:
+            raise ConnectionError(f"{self.path}: the simulated modem is gone")
+        return self._decoder.decode(line)
+
+    async def do(self, order: AnyOrder) -> Reply:
+        """Gives an order. Raises ValueError with what the simulator objects to; not for :class:`Watch`."""
+        self._writer.write(msgspec.json.encode(order) + b"\n")
+        await self._writer.drain()
+        reply = await self._reply()
+        if reply.error:
+            raise ValueError(reply.error)
+        return reply
+
+    async def watch(self) -> AsyncIterator[Entry]:
+        """The log from its beginning, and on and on; this client can do nothing else from here."""
+        for entry in (await self.do(Watch())).log or ():
+            yield entry
+        while True:
+            reply = await self._reply()
+            if reply.entry is not None:
+                yield reply.entry

@@ -1,0 +1,458 @@
+"""A SIM800C on a pseudo terminal: what a serial line shows of it, with a fake network behind.
+
+``python -m simulators.modem --link PATH`` runs it alone. ``PATH`` is a symbolic link to the terminal, stable
+over replugging, so that a client opens it like ``/dev/ttyUSB0``. The modem holds the terminal open itself: a
+client may die, close and come back, and what the modem says meanwhile waits in the line.
+
+Commands and answers follow 3GPP TS 27.005 and TS 27.007 as SIM800 firmware gives them in PDU mode, with the
+SIM as its only storage.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import signal
+import sys
+import tty
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Literal
+
+import click
+from evy_core import PduError
+
+from simulators.control import serve
+from simulators.network import SMSC, Network
+
+log = logging.getLogger("simulators.modem")
+
+ESC: Final = 0x1B
+CTRL_Z: Final = 0x1A
+LINE_OCTETS: Final = 1024
+"""Longest command or PDU line; what goes on without an end is dropped, as firmware does."""
+
+PowerCut = Literal["prompt", "before_network", "after_network"]
+"""Where a text to send is when the power goes: after the prompt, with its TP-MR used but not on air, or taken
+by the network with the modem's answer still to come."""
+
+ANSWERS: Final = {
+    "AT": "",
+    "ATZ": "",
+    "AT&F": "",
+    "ATI": "SIM800 R14.18",
+    "AT+CGMI": "SIMCOM_Ltd",
+    "AT+CGMM": "SIMCOM_SIM800C",
+    "AT+CGMR": "Revision:1418B05SIM800C24",
+    "AT+CGSN": "866104020000001",
+    "AT+CIMI": "001010000000001",
+    "AT+CCID": "89001010000000000018",
+    "AT+CPIN?": "+CPIN: READY",
+    "AT+CMGF?": "+CMGF: 0",
+    "AT+CMGF=?": "+CMGF: (0,1)",
+    "AT+CMGF=0": "",
+    "AT+CSCS=?": '+CSCS: ("IRA","GSM","UCS2","HEX","PCCP","PCDN","8859-1")',
+    "AT+CPMS=?": '+CPMS: ("SM"),("SM"),("SM")',
+    "AT+CNMI=?": "+CNMI: (0,1,2,3),(0,1,2,3),(0,2),(0,1),(0,1)",
+    "AT+CSMS?": "+CSMS: 0,1,1,1",
+    "AT+CSMS=0": "+CSMS: 1,1,1",
+    "AT+CSQ": "+CSQ: 20,0",
+    "AT+CREG?": "+CREG: 0,1",
+    "AT+CGREG?": "+CGREG: 0,1",
+    "AT+COPS?": '+COPS: 0,0,"EVY"',
+    "AT+CFUN?": "+CFUN: 1",
+    "AT+CFUN=1": "",
+    "AT+CBC": "+CBC: 0,95,4100",
+    "AT+CHUP": "",
+    "AT+CHUP=?": "",
+}
+"""Commands whose answer never changes; an unknown one gets ERROR."""
+
+CMS_INVALID_PDU: Final = 304
+CMS_INVALID_INDEX: Final = 321
+CMS_NO_NETWORK: Final = 331
+EF_SMSS: Final = "176,28483,0,0,2"
+"""READ BINARY of the SIM file with the last TP-MR used (3GPP TS 51.011 §10.5.7)."""
+
+
+class Modem:
+    """The device. ``slots`` is the room on the SIM, ``answer_delay_s`` what the network takes for a SUBMIT.
+
+    Storage and TP-MR are on the SIM and survive a power cut; settings such as +CNMI do not.
+    """
+
+    def __init__(self, link: Path, network: Network, *, slots: int = 30, answer_delay_s: float = 0.0) -> None:
+        self.link = link
+        self.network = network
+        self.slots = slots
+        self.answer_delay_s = answer_delay_s
+        self.mute = False
+        """Takes everything and says nothing, as a modem with a hung firmware."""
+        self.refuse: list[int] = []
+        """+CMS ERROR codes for the next SUBMITs, in order."""
+        self.power_cut: PowerCut | None = None
+        """Pulls the plug at the next SUBMIT."""
+        self.last_mr = 0xFF
+        self.sim: dict[int, tuple[bytes, bool]] = {}
+        """Slot (from 1) → PDU and whether it was read."""
+        self.commands: list[str] = []
+        """Every command a client gave, for tests of drivers; grows with use."""
+        self._line: tuple[int, int] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._echo = True
+        self._charset = "IRA"
+        self._notify_texts = True
+        self._notify_reports = False
+        self._verbose_errors = False
+        self._buffer = bytearray()
+        self._expected: int | None = None
+        self._sending: asyncio.TimerHandle | None = None
+        self._held: list[bytes] = []
+
+    # -- power ---------------------------------------------------------------------------------------------
+
+    @property
+    def powered(self) -> bool:
+        """Plugged in and switched on."""
+        return self._line is not None
+
+    def plug(self) -> None:
+        """Powers up: the terminal appears at ``link`` and the network delivers what waits."""
+        if self._line:
+            return
+        master, slave = os.openpty()
+        tty.setraw(slave)
+        os.set_blocking(master, False)
+        self._line = (master, slave)
+        asyncio.get_running_loop().add_reader(master, self._read)
+        draft = self.link.with_name(f"{self.link.name}.{os.getpid()}")
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(os.ttyname(slave))
+        draft.replace(self.link)
+        log.info("modem at %s -> %s", self.link, os.ttyname(slave))
+        self.network.register(self)
+
+    def unplug(self) -> None:
+        """Pulls the plug: the terminal hangs up and vanishes, the SIM keeps what it has."""
+        if self._line is None:
+            return
+        master, slave = self._line
+        self._line = None
+        if self._sending:
+            self._sending.cancel()
+        asyncio.get_running_loop().remove_reader(master)
+        self.link.unlink(missing_ok=True)
+        os.close(master)
+        os.close(slave)
+        self._reset()
+        log.info("modem unplugged")
+
+    # -- network side --------------------------------------------------------------------------------------
+
+    def take_deliver(self, pdu: bytes) -> bool:
+        """Stores a text in the lowest free slot and says so; False without power or room."""
+        slot = next((n for n in range(1, self.slots + 1) if n not in self.sim), None)
+        if not self.powered or slot is None:
+            return False
+        self.sim[slot] = (pdu, False)
+        if self._notify_texts:
+            self._unsolicited(f'\r\n+CMTI: "SM",{slot}\r\n')
+        return True
+
+    def take_report(self, pdu: bytes) -> bool:
+        """Shows a status report if +CNMI asks for it; a SIM800C stores none, so otherwise it is gone."""
+        if not self.powered:
+            return False
+        if self._notify_reports:
+            self._unsolicited(f"\r\n+CDS: {_tpdu_octets(pdu)}\r\n{pdu.hex().upper()}\r\n")
+        return True
+
+    # -- serial line ---------------------------------------------------------------------------------------
+
+    def _write(self, octets: bytes) -> None:
+        if self._line is None or self.mute:
+            return
+        try:
+            os.write(self._line[0], octets)
+        except BlockingIOError:
+            log.warning("nobody reads the line: %d octets lost", len(octets))
+
+    def _unsolicited(self, text: str) -> None:
+        """Shows a result nobody asked for; while a text is being given or sent it waits."""
+        self._held.append(text.encode())
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._expected is None and self._sending is None:
+            for octets in self._held:
+                self._write(octets)
+            self._held.clear()
+
+    def _final(self, text: str, result: str = "OK") -> None:
+        self._write((f"\r\n{text}\r\n" if text else "").encode() + f"\r\n{result}\r\n".encode())
+        self._flush()
+
+    def _fail(self, code: int) -> None:
+        self._final("", f"+CMS ERROR: {code}")
+
+    def _read(self) -> None:
+        if self._line is None:
+            return
+        try:
+            octets = os.read(self._line[0], 4096)
+        except (BlockingIOError, InterruptedError):
+            return
+        for octet in octets:
+            if self.powered:
+                self._take(octet)
+
+    def _take(self, octet: int) -> None:
+        if self._sending is not None:
+            return  # firmware is deaf while the text is on air
+        if octet == ESC:
+            self._buffer.clear()
+            if self._expected is not None:
+                self._expected = None
+                self._final("")
+        elif self._expected is not None:
+            self._take_pdu(octet)
+        elif octet == ord("\r"):
+            if self._echo:
+                self._write(bytes(self._buffer) + b"\r")
+            command = self._buffer.decode("ascii", "replace").strip()
+            self._buffer.clear()
+            if command:
+                self._obey(command)
+        elif octet != ord("\n") and len(self._buffer) < LINE_OCTETS:
+            self._buffer.append(octet)
+
+    def _take_pdu(self, octet: int) -> None:
+        if octet != CTRL_Z:
+            if self._echo:
+                self._write(bytes([octet]))
+            if len(self._buffer) < LINE_OCTETS:
+                self._buffer.append(octet)
+            return
+        expected, self._expected = self._expected, None
+        text = self._buffer.decode("ascii", "replace").strip()
+        self._buffer.clear()
+        try:
+            pdu = bytes.fromhex(text)
+        except ValueError:
+            pdu = b""
+        if not pdu or _tpdu_octets(pdu) != expected:
+            self._fail(CMS_INVALID_PDU)
+            return
+        self._submit(pdu)
+
+    # -- commands ------------------------------------------------------------------------------------------
+
+    def _obey(self, command: str) -> None:
+        self.commands.append(command)
+        log.debug("> %s", command)
+        upper = command.upper()
+        if upper in ANSWERS:
+            self._final(ANSWERS[upper])
+            return
+        handlers: dict[str, Callable[[str], None]] = {
+            "ATE": self._set_echo,
+            "AT+CMEE=": self._set_errors,
+            "AT+CSCS": self._character_set,
+            "AT+CPMS": self._storage,
+            "AT+CNMI": self._notifications,
+            "AT+CSCA?": lambda _: self._final(f'+CSCA: "{SMSC}",145'),
+            "AT+CMGL": self._list,
+            "AT+CMGR=": self._show,
+            "AT+CMGD=": self._delete,
+            "AT+CMGS=": self._prompt,
+            "AT+CRSM=": self._sim_file,
+        }
+        for name, handler in handlers.items():
+            if upper.startswith(name):
+                handler(command[len(name) :].strip())
+                return
+        self._final("", "ERROR")
+
+    def _set_echo(self, value: str) -> None:
+        self._echo = value != "0"
+        self._final("")
+
+    def _set_errors(self, value: str) -> None:
+        self._verbose_errors = value == "2"
+        self._final("")
+
+    def _character_set(self, value: str) -> None:
+        if value == "?":
+            self._final(f'+CSCS: "{self._charset}"')
+        elif match := re.fullmatch(r'="(\w+)"', value):
+            self._charset = match[1]
+            self._final("")
+        else:
+            self._final("", "ERROR")
+
+    def _storage(self, value: str) -> None:
+        used = f"{len(self.sim)},{self.slots}"
+        if value == "?":
+            self._final("+CPMS: " + ",".join([f'"SM",{used}'] * 3))
+        elif re.fullmatch(r'=("SM"(,"SM"){0,2})', value):
+            self._final("+CPMS: " + ",".join([used] * 3))
+        else:
+            self._fail(CMS_INVALID_INDEX)
+
+    def _notifications(self, value: str) -> None:
+        if value == "?":
+            self._final(f"+CNMI: 2,{int(self._notify_texts)},0,{int(self._notify_reports)},0")
+        elif re.fullmatch(r"=[0-3](,[0-3]?){0,4}", value):
+            fields = value[1:].split(",") + [""] * 4
+            self._notify_texts = fields[1] == "1"
+            self._notify_reports = fields[3] == "1"
+            self._final("")
+        else:
+            self._final("", "ERROR")
+
+    def _list(self, value: str) -> None:
+        if value == "=?":
+            self._final("+CMGL: (0-4)")
+            return
+        wanted = {"": (False,), "=0": (False,), "=1": (True,), "=4": (False, True)}.get(value)
+        if wanted is None:
+            self._fail(CMS_INVALID_INDEX)
+            return
+        shown = []
+        for slot, (pdu, read) in sorted(self.sim.items()):
+            if read in wanted:
+                shown.append(f'+CMGL: {slot},{int(read)},"",{_tpdu_octets(pdu)}\r\n{pdu.hex().upper()}')
+                self.sim[slot] = (pdu, True)
+        self._final("\r\n".join(shown))
+
+    def _slot(self, value: str) -> int | None:
+        """Slot of a command, after an error for the client when there is no such slot."""
+        slot = value.partition(",")[0]
+        if slot.isdecimal() and 1 <= int(slot) <= self.slots:
+            return int(slot)
+        self._fail(CMS_INVALID_INDEX)
+        return None
+
+    def _show(self, value: str) -> None:
+        slot = self._slot(value)
+        if slot is None:
+            return
+        if slot not in self.sim:
+            self._final("")
+            return
+        pdu, read = self.sim[slot]
+        self.sim[slot] = (pdu, True)
+        self._final(f'+CMGR: {int(read)},"",{_tpdu_octets(pdu)}\r\n{pdu.hex().upper()}')
+
+    def _delete(self, value: str) -> None:
+        slot = self._slot(value)
+        if slot is None:
+            return
+        if value.endswith(",4"):
+            self.sim.clear()
+        else:
+            self.sim.pop(slot, None)
+        self._final("")
+        self.network.offer()
+
+    def _sim_file(self, value: str) -> None:
+        if value != EF_SMSS:
+            self._final("+CRSM: 106,130")  # file not found (TS 51.011 §9.4.4)
+            return
+        room = 0xFF if len(self.sim) < self.slots else 0xFE
+        self._final(f'+CRSM: 144,0,"{self.last_mr:02X}{room:02X}"')
+
+    # -- sending -------------------------------------------------------------------------------------------
+
+    def _prompt(self, value: str) -> None:
+        if not value.isdecimal():
+            self._fail(CMS_INVALID_PDU)
+            return
+        self._expected = int(value)
+        self._write(b"\r\n> ")
+        if self.power_cut == "prompt":
+            self._cut()
+
+    def _cut(self) -> None:
+        log.info("power cut: %s", self.power_cut)
+        self.power_cut = None
+        self.unplug()
+
+    def _submit(self, pdu: bytes) -> None:
+        if self.refuse and self.refuse[0] == CMS_INVALID_PDU:
+            self._fail(self.refuse.pop(0))
+            return
+        mr = self.last_mr = (self.last_mr + 1) % 0x100
+        if self.power_cut == "before_network":
+            self._cut()
+            return
+        if self.refuse:
+            self._fail(self.refuse.pop(0))
+            return
+        try:
+            self.network.submit(pdu, mr)
+        except PduError as error:
+            log.warning("network refuses: %s", error)
+            self._fail(CMS_NO_NETWORK)
+            return
+        if self.power_cut == "after_network":
+            self._cut()
+            return
+        self._sending = asyncio.get_running_loop().call_later(self.answer_delay_s, self._sent, mr)
+
+    def _sent(self, mr: int) -> None:
+        self._sending = None
+        self._final(f"+CMGS: {mr}")
+
+
+def _tpdu_octets(pdu: bytes) -> int:
+    """Length that modems state: without the SMSC address in front (TS 27.005 §3.1)."""
+    return max(0, len(pdu) - 1 - pdu[0]) if pdu else 0
+
+
+async def run(
+    link: Path, control: Path | None, *, seed: int, slots: int, answer_delay_s: float, report_delay_s: float
+) -> None:
+    """Runs a modem and its network until cancelled; removes link and socket at the end."""
+    network = Network(seed=seed, report_delay_s=report_delay_s)
+    network.listeners.append(lambda entry: log.info("%s", entry))
+    modem = Modem(link, network, slots=slots, answer_delay_s=answer_delay_s)
+    modem.plug()
+    try:
+        async with serve(control, modem) if control else contextlib.nullcontext():
+            await asyncio.Event().wait()
+    finally:
+        modem.unplug()
+        network.close()
+
+
+@click.command()
+@click.option("--link", type=click.Path(path_type=Path), required=True, help="Where the terminal appears.")
+@click.option(
+    "--control", type=click.Path(path_type=Path), help="Unix socket that takes orders, one JSON a line."
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of references and shuffling.")
+@click.option("--slots", default=30, show_default=True, help="Texts the SIM can hold.")
+@click.option("--answer-delay", default=0.0, show_default=True, help="Seconds the network takes for a text.")
+@click.option("--report-delay", default=0.2, show_default=True, help="Seconds until a status report.")
+def main(  # noqa: PLR0917  click gives them by name
+    link: Path, control: Path | None, seed: int, slots: int, answer_delay: float, report_delay: float
+) -> None:
+    """Simulated SIM800C modem on a pseudo terminal, with a network and phones behind it.
+
+    What happens is told on standard error. Ctrl-C ends it.
+    """
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    parts = run(
+        link, control, seed=seed, slots=slots, answer_delay_s=answer_delay, report_delay_s=report_delay
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(parts)
+
+
+if __name__ == "__main__":
+    main()
