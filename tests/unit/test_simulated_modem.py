@@ -1,0 +1,255 @@
+"""The simulated modem at its serial line, its network and its control socket, without Gammu."""
+
+import asyncio
+import os
+import tty
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from evy_core import Deliver, StatusReport, Submit, decode_received, encode_pdus
+
+from simulators.control import Control, Cut, Log, Mute, Phone, Plug, Raw, Refuse, Send, Slots, Unplug, serve
+from simulators.modem import Modem
+from simulators.network import Network
+
+NUMBER = "+34600111222"
+
+
+class Terminal:
+    """A client of the serial line that reads until it has seen what it waits for."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        tty.setraw(self.descriptor)
+        self.seen = ""
+
+    async def until(self, words: str) -> str:
+        """What came up to and with ``words``."""
+        async with asyncio.timeout(5):
+            while words not in self.seen:
+                try:
+                    self.seen += os.read(self.descriptor, 4096).decode()
+                except BlockingIOError:
+                    await asyncio.sleep(0.001)
+        head, _, self.seen = self.seen.partition(words)
+        return head + words
+
+    async def ask(self, command: str, final: str = "OK\r\n") -> str:
+        os.write(self.descriptor, f"{command}\r".encode())
+        return await self.until(final)
+
+    async def submit(self, message: Submit, final: str = "OK\r\n") -> str:
+        (pdu,) = encode_pdus([message])
+        await self.ask(f"AT+CMGS={len(pdu) - 1 - pdu[0]}", "> ")
+        os.write(self.descriptor, pdu.hex().upper().encode() + b"\x1a")
+        return await self.until(final)
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+async def true(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def modem(tmp_path: Path) -> AsyncIterator[Modem]:
+    made = Modem(tmp_path / "tty", Network(seed=1, retry_s=0.01))
+    made.plug()
+    yield made
+    made.unplug()
+    made.network.close()
+
+
+@pytest.fixture
+async def terminal(modem: Modem) -> AsyncIterator[Terminal]:
+    made = Terminal(modem.link)
+    yield made
+    made.close()
+
+
+def only(pdu: bytes) -> Deliver:
+    (message,) = decode_received([pdu])
+    assert isinstance(message, Deliver)
+    return message
+
+
+async def test_a_text_is_stored_announced_shown_and_deleted(modem: Modem, terminal: Terminal) -> None:
+    modem.network.send(NUMBER, "¿Está bien? 😀", smsc_at=1_752_228_784.0)
+    assert '+CMTI: "SM",1' in await terminal.until("1\r\n")
+    shown = await terminal.ask("AT+CMGR=1")
+    status, pdu = shown.split("\r\n")[1:3]
+    read = only(bytes.fromhex(pdu))
+    assert (read.sender, read.text, read.smsc_at) == (NUMBER, "¿Está bien? 😀", 1_752_228_784.0)
+    assert status == f'+CMGR: 0,"",{len(pdu) // 2 - 8}'
+    assert "+CMGL: 1,1," in await terminal.ask("AT+CMGL=4")
+    await terminal.ask("AT+CMGD=1")
+    assert await terminal.ask("AT+CMGR=1") == "AT+CMGR=1\r\r\nOK\r\n"
+
+
+async def test_a_submit_gets_the_next_reference_and_a_report(modem: Modem, terminal: Terminal) -> None:
+    modem.last_mr = 254
+    await terminal.ask("AT+CNMI=2,1,0,1,0")
+    assert "+CMGS: 255" in await terminal.submit(Submit(NUMBER, "one"))
+    await terminal.until("+CDS: ")
+    report = bytes.fromhex((await terminal.until("\r\n") + await terminal.until("\r\n")).split("\r\n")[1])
+    (message,) = decode_received([report])
+    assert isinstance(message, StatusReport)
+    assert (message.reference, message.recipient, message.outcome) == (255, NUMBER, "delivered")
+    assert '+CRSM: 144,0,"FFFF"' in await terminal.ask("AT+CRSM=176,28483,0,0,2")
+    assert "+CMGS: 0" in await terminal.submit(Submit(NUMBER, "two"))
+    assert modem.network.phone(NUMBER).inbox == ["one", "two"]
+    assert [e.mr for e in modem.network.log if e.what == "submitted"] == [255, 0]
+
+
+async def test_without_cnmi_a_report_is_gone(modem: Modem, terminal: Terminal) -> None:
+    await terminal.submit(Submit(NUMBER, "one"))
+    await true(lambda: modem.network.log[-1].what == "reported")
+    assert modem.network.waiting() == 0
+    assert "CDS" not in await terminal.ask("AT")
+
+
+async def test_escape_leaves_the_prompt_and_nothing_is_sent(modem: Modem, terminal: Terminal) -> None:
+    await terminal.ask("AT+CMGS=20", "> ")
+    os.write(terminal.descriptor, b"0011\x1b")
+    await terminal.until("OK")
+    assert modem.last_mr == 0xFF
+    await terminal.ask("AT")
+
+
+async def test_announcements_wait_while_a_text_is_given(modem: Modem, terminal: Terminal) -> None:
+    (pdu,) = encode_pdus([Submit(NUMBER, "hello")])
+    await terminal.ask(f"AT+CMGS={len(pdu) - 1}", "> ")
+    modem.network.send(NUMBER, "meanwhile")
+    os.write(terminal.descriptor, pdu.hex().encode() + b"\x1a")
+    answer = await terminal.until("+CMTI")
+    assert "+CMGS: 0\r\n\r\nOK\r\n" in answer
+
+
+@pytest.mark.parametrize("line", [b"zz\x1a", b"\x1a", b"0011\x1a", b"00110003912143000004\x1a"])
+async def test_what_is_no_pdu_is_refused(modem: Modem, terminal: Terminal, line: bytes) -> None:
+    await terminal.ask("AT+CMGS=20", "> ")
+    os.write(terminal.descriptor, line)
+    await terminal.until("+CMS ERROR: 304")
+    assert modem.network.log == []
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        ("AT+NONSENSE", "ERROR"),
+        ("AT+CMGR=0", "+CMS ERROR: 321"),
+        ("AT+CMGR=31", "+CMS ERROR: 321"),
+        ("AT+CMGD=x", "+CMS ERROR: 321"),
+        ("AT+CMGL=9", "+CMS ERROR: 321"),
+        ('AT+CPMS="ME"', "+CMS ERROR: 321"),
+        ("AT+CNMI=9", "ERROR"),
+        ("AT+CMGS=", "+CMS ERROR: 304"),
+    ],
+)
+async def test_commands_that_cannot_be_are_errors(terminal: Terminal, command: str, error: str) -> None:
+    assert error in await terminal.ask(command, f"{error}\r\n")
+
+
+async def test_a_full_sim_leaves_texts_in_the_network_until_there_is_room(
+    modem: Modem, terminal: Terminal
+) -> None:
+    modem.slots = 2
+    for text in ("one", "two", "three"):
+        modem.network.send(NUMBER, text)
+    assert (len(modem.sim), modem.network.waiting()) == (2, 1)
+    assert '+CRSM: 144,0,"FFFE"' in await terminal.ask("AT+CRSM=176,28483,0,0,2")
+    await terminal.ask("AT+CMGD=1")
+    await terminal.until('+CMTI: "SM",1')
+    assert [only(pdu).text for pdu, _ in modem.sim.values()] == ["two", "three"]
+
+
+async def test_a_client_may_die_and_another_comes(modem: Modem, terminal: Terminal) -> None:
+    await terminal.ask("AT+CMGS=20", "> ")
+    terminal.close()
+    second = Terminal(modem.link)
+    await second.ask("\x1bAT")
+    terminal.descriptor = second.descriptor
+
+
+@pytest.mark.parametrize(
+    ("at", "taken", "reference"), [("prompt", 0, 0xFF), ("before_network", 0, 0), ("after_network", 1, 0)]
+)
+async def test_power_cuts_while_sending(
+    modem: Modem, terminal: Terminal, at: str, taken: int, reference: int
+) -> None:
+    modem.power_cut = at  # type: ignore[assignment]  # parametrize knows no literals
+    (pdu,) = encode_pdus([Submit(NUMBER, "hello")])
+    os.write(terminal.descriptor, f"AT+CMGS={len(pdu) - 1}\r".encode() + pdu.hex().encode() + b"\x1a")
+    await true(lambda: not modem.powered)
+    assert not modem.link.exists()
+    with pytest.raises(OSError, match="Input/output"):
+        os.write(terminal.descriptor, b"AT\r")
+    assert len([e for e in modem.network.log if e.what == "submitted"]) == taken
+    modem.plug()
+    again = Terminal(modem.link)
+    assert f'"{reference:02X}FF"' in await again.ask("AT+CRSM=176,28483,0,0,2")
+    again.close()
+
+
+async def test_long_texts_in_both_references_are_joined_by_a_reader(modem: Modem) -> None:
+    text = "{" * 400
+    for wide, parts in ((False, 6), (True, 6)):
+        pdus = modem.network.send(NUMBER, text, wide_reference=wide, shuffle=True)
+        read = sorted((only(pdu) for pdu in pdus), key=lambda part: part.concat or (0, 0, 0))
+        assert len(read) == parts
+        assert "".join(part.text or "" for part in read) == text
+        assert {part.header[0][0] for part in read} == {8 if wide else 0}
+    assert len(modem.network.send(NUMBER, text, drop=(2, 3))) == 4
+    assert len(modem.network.send(NUMBER, "twice", times=2)) == 2
+
+
+async def test_a_phone_shows_a_long_text_once_it_has_all_parts(modem: Modem, terminal: Terminal) -> None:
+    for number in (2, 1):
+        await terminal.submit(Submit(NUMBER, f"part {number} ", concat=(9, 2, number)))
+    assert modem.network.phone(NUMBER).inbox == ["part 1 part 2 "]
+
+
+async def test_orders_over_the_socket(modem: Modem, terminal: Terminal, tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    async with serve(path, modem), Control(path) as control, Control(path) as watcher:
+        await control.do(Send(NUMBER, "before"))
+        seen = watcher.watch()
+        assert (await anext(seen)).text == "before"
+        await control.do(Send(NUMBER, "after", sender="ALERT"))
+        entry = await anext(seen)
+        assert (entry.what, entry.number, entry.text, entry.number_from) == ("sent", NUMBER, "after", "ALERT")
+        await control.do(Raw(("0791",)))
+        assert modem.sim[3][0] == b"\x07\x91"
+        with pytest.raises(ValueError, match="hexadecimal"):
+            await control.do(Raw(("zz",)))
+        await control.do(Refuse((38,)))
+        await terminal.submit(Submit(NUMBER, "refused"), "+CMS ERROR: 38")
+        await control.do(Phone(NUMBER, 0x46))
+        await control.do(Slots(1))
+        await terminal.submit(Submit(NUMBER, "never read"))
+        assert modem.network.phone(NUMBER).inbox == []
+        await control.do(Cut("prompt"))
+        assert modem.power_cut == "prompt"
+        await control.do(Mute())
+        await control.do(Unplug())
+        assert not modem.link.exists()
+        await control.do(Plug())
+        assert modem.link.exists()
+        log = (await control.do(Log())).log
+        assert log is not None
+        assert [e.what for e in log][:3] == ["sent", "sent", "submitted"]
+
+
+async def test_the_socket_answers_nonsense_with_an_error(modem: Modem, tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    async with serve(path, modem):
+        reader, writer = await asyncio.open_unix_connection(path)
+        for line in (b"nonsense\n", b'{"do": "dance"}\n', b'{"do": "send"}\n'):
+            writer.write(line)
+            assert b'"error"' in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
