@@ -103,7 +103,7 @@ WORK: Final[tuple[Work, ...]] = (
     Work(names.INFER_SMALL, Query, "infer_small", 30, 3, _QUICK, 200, Slots(2, 1, 1)),
     Work(names.COMPRESS, Answer, "compress", 10, 6, _QUICK, 2000),
     Work(names.ALERT, Alert, "alert", 10, 6, _QUICK, 2000),
-    Work(names.SMS_OUT, OutboundSms, "sms", 30, 12, _MODEM, 2000),
+    Work(names.SMS_OUT, OutboundSms, "sms", 10, 12, _MODEM, 2000),
 )
 """The work subjects of an edge node, in the order of the pipeline."""
 

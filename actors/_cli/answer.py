@@ -1,0 +1,226 @@
+"""`evy triage`, `evy compress` and `evy ask`: the parts of an answer, without a server."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+from evy_core import Triager, segment
+from rich.console import Console
+from rich.text import Text
+
+from actors._runtime import clock
+from actors._runtime.actor import Actor, Output
+from actors._runtime.config import load_config
+from actors._runtime.context import MemoryContext, build_actors
+from actors._runtime.identity import Identity
+from actors._runtime.memory import MemoryBus
+from actors.compress import shipped_compressor
+from actors.knowledge import triage_files
+from subjects import names
+from subjects.messages import OutboundSms, Query, Session
+
+LONGEST_TEXT: Final = 40_000
+"""Characters of one text on the command line: 255 SMS of 153."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line of ``--jsonl`` input."""
+
+    text: str
+    id: str | int | float | bool | None = None
+    lang: str | None = None
+    max_segments: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_segments is not None and not 1 <= self.max_segments <= 255:
+            raise ValueError("max_segments: 1 to 255")
+        if len(self.text) > LONGEST_TEXT:
+            raise ValueError(f"text: {len(self.text)} characters, at most {LONGEST_TEXT}")
+
+
+Answerer = Callable[[Line], Mapping[str, Any]]
+
+
+def each_line(answer: Answerer) -> None:
+    """Reads JSON objects from stdin and writes one per line to stdout, in the same order.
+
+    A line that cannot be answered gives ``error`` (and its ``id`` when it has one), and the next goes on.
+    """
+    for octets in sys.stdin.buffer:
+        if not octets.strip():
+            continue
+        given: Any = None
+        try:
+            given = msgspec.json.decode(octets)
+            line = msgspec.convert(given, type=Line)
+            result: Mapping[str, Any] = {"id": line.id, **answer(line)}
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, ValueError) as error:
+            identity = given.get("id") if isinstance(given, dict) else None
+            result = {"id": identity, "error": str(error)}
+        sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def one_or_many(text: tuple[str, ...], *, jsonl: bool, answer: Answerer, lang: str | None, most: int) -> None:
+    """The text on the command line for people, or the lines of stdin for programs."""
+    if jsonl == bool(text):
+        raise click.UsageError("give a text, or --jsonl and one JSON object a line on stdin")
+    if jsonl:
+        each_line(answer)
+        return
+    result = answer(Line(" ".join(text), lang=lang, max_segments=most))
+    console = Console(highlight=False, soft_wrap=True)
+    for name, value in result.items():
+        console.print(Text(f"{name:>12}  ", style="dim") + Text(_shown(value)))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value)) or "-"
+    return "-" if value in (None, "") else str(value)
+
+
+@click.command()
+@click.argument("text", nargs=-1)
+@click.option("--jsonl", is_flag=True, help='Read {"id", "text"} a line, write a verdict a line.')
+def triage(text: tuple[str, ...], *, jsonl: bool) -> None:
+    """Show how a text is judged: priority, needs, template, language, and why.
+
+    \b
+    Example: evy triage my brother is bleding a lot
+    """  # noqa: D301  # \b is click's mark against re-wrapping
+    triager = Triager(triage_files())
+
+    def answer(line: Line) -> Mapping[str, Any]:
+        [found] = triager.classify([line.text])
+        return {
+            "priority": found.priority,
+            "needs": found.needs,
+            "template": found.template,
+            "lang": found.lang,
+            "confidence": round(found.confidence, 3),
+            "why": [{"cue": cue, "text": line.text[start:end]} for cue, start, end in found.why]
+            if jsonl
+            else [f"{cue} «{line.text[start:end]}»" for cue, start, end in found.why],
+        }
+
+    one_or_many(text, jsonl=jsonl, answer=answer, lang=None, most=2)
+
+
+@click.command()
+@click.argument("text", nargs=-1)
+@click.option("--jsonl", is_flag=True, help='Read {"id", "text", "lang", "max_segments"} a line.')
+@click.option(
+    "--max-segments", default=2, show_default=True, type=click.IntRange(1, 255), help="SMS per answer."
+)
+@click.option("--lang", default="en", show_default=True, help="Language of the text, ISO 639-1.")
+@click.option("--verbatim", is_flag=True, help="Clean-up that loses nothing only, as for a reviewed text.")
+def compress(text: tuple[str, ...], *, jsonl: bool, max_segments: int, lang: str, verbatim: bool) -> None:
+    """Fit a text into SMS segments without losing what matters; the rest waits for MORE.
+
+    \b
+    Example: evy compress --max-segments 1 "Please wash your hands with soap, for 20 seconds…"
+    """  # noqa: D301  # \b is click's mark against re-wrapping
+    compressor = shipped_compressor()
+
+    def answer(line: Line) -> Mapping[str, Any]:
+        [fitted] = compressor.fit(
+            [line.text], [line.lang or lang], [verbatim], [line.max_segments or max_segments], [""]
+        )
+        return {
+            "text": fitted.text,
+            "segments": fitted.segments,
+            "encoding": fitted.encoding,
+            "octets_in": fitted.octets_in,
+            "octets_out": fitted.octets_out,
+            "dropped": fitted.dropped,
+            "rest": fitted.rest,
+        }
+
+    one_or_many(text, jsonl=jsonl, answer=answer, lang=lang, most=max_segments)
+
+
+@click.command()
+@click.argument("text", nargs=-1)
+@click.option("--jsonl", is_flag=True, help='Read {"id", "text", "lang", "max_segments"} a line.')
+@click.option(
+    "--max-segments", default=2, show_default=True, type=click.IntRange(1, 255), help="SMS per answer."
+)
+@click.option("--lang", help="Answer in this language, as LANG sets it. Default: the text's own.")
+@click.pass_obj
+def ask(
+    path: Path | None, text: tuple[str, ...], *, jsonl: bool, max_segments: int, lang: str | None
+) -> None:
+    """Answer a text as a node would: triage, retrieval, model, post-check. No server, no modem.
+
+    \b
+    Example: evy ask how do I make water safe
+    """  # noqa: D301  # \b is click's mark against re-wrapping
+    config = load_config(path)
+    identity = Identity("ask", b"no pseudonym leaves this process", "ask")
+    with asyncio.Runner() as runner:
+        asker = runner.run(Asker.open(MemoryContext(config, identity), max_segments))
+        try:
+            one_or_many(
+                text,
+                jsonl=jsonl,
+                answer=lambda line: runner.run(asker.answer(line)),
+                lang=lang,
+                most=max_segments,
+            )
+        finally:
+            runner.run(asker.close())
+
+
+class Asker:
+    """The actors between ``route`` and ``sms.out``, run one after the other in this process."""
+
+    def __init__(self, context: MemoryContext, actors: list[Actor]) -> None:
+        self._context = context
+        self._actors = actors
+        self._bus = MemoryBus(actors)
+        self._count = 0
+
+    @classmethod
+    async def open(cls, context: MemoryContext, max_segments: int) -> "Asker":
+        """Builds the actors; models load at their first use."""
+        context.max_segments = max_segments
+        return cls(context, await build_actors(("route", "rag", "infer_small", "compress"), context))
+
+    async def close(self) -> None:
+        """Closes the actors."""
+        for actor in self._actors:
+            await actor.close()
+
+    async def answer(self, line: Line) -> Mapping[str, Any]:
+        """What a node would text back."""
+        self._count += 1
+        started = time.monotonic()
+        session = Session(line.lang or "en", lang_chosen=line.lang is not None)
+        query = Query(
+            id=f"ask{self._count}",
+            node="ask",
+            sender_ref="you",
+            text=line.text,
+            lang=session.lang,
+            lane="routine",
+            deadline=clock.deadline_in(self._context.config.node.answer_within_s),
+            session=session,
+            received_at=time.time(),
+        )
+        left = await self._bus.run(Output(names.ROUTE, query.lane, query, query.id))
+        reply = next(m for m in left if isinstance(m, OutboundSms) and m.kind == "reply")
+        self._context.events.clear()
+        return {
+            "answer": reply.text,
+            "segments": segment([reply.text])[0].count,
+            "step": reply.step,
+            "sources": list(reply.sources),
+            "lang": reply.lang,
+            "ms": round((time.monotonic() - started) * 1000),
+        }
