@@ -213,7 +213,7 @@ def _summary(
     if milliseconds:
         console.print(
             f"Text received to answer handed to the network: median {statistics.median(milliseconds):.0f} ms, "
-            f"slowest {max(milliseconds)} ms (Gammu alone waits about 0.7 s in each SMS it sends)."
+            f"slowest {max(milliseconds)} ms; Gammu itself waits about 0.7 s in each SMS."
         )
     console.print(f"The responder {RESPONDER} got {alerts} alerts about the emergencies that need one.")
     for failure in failures:

@@ -36,9 +36,11 @@ emergency_number = "112"
 
 [sms]
 device = "{directory}/modem"
-own_numbers = ["{own}"]
 poll_interval_s = 0.05
 part_timeout_s = 20
+
+[intake]
+own_numbers = ["{own}"]
 """
 
 CONTACTS: Final = """\

@@ -11,6 +11,7 @@ from actors.knowledge.loader import (
     Source,
     Template,
     Texts,
+    triage_files,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "Source",
     "Template",
     "Texts",
+    "triage_files",
 ]

@@ -65,6 +65,14 @@ Words = Annotated[str, msgspec.Meta(pattern=r"^\S(.*\S)?$")]
 """One line that does not begin or end with white space."""
 
 
+def triage_files(directory: Path = SHIPPED) -> list[tuple[str, str]]:
+    """Name and text of each file of the triage, as `evy_core.Triager` takes them."""
+    found = sorted((directory / "triage").glob("*.toml"))
+    if not found:
+        raise ConfigError(f"{directory}/triage: no files; without them no emergency is recognised")
+    return [(path.name, path.read_text(encoding="utf-8")) for path in found]
+
+
 class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
 

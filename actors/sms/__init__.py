@@ -51,8 +51,6 @@ class SmsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Gammu's name of the connection: "at" and the line's speed."""
     name: str = "modem"
     """Name of the modem in the ledger."""
-    own_numbers: tuple[str, ...] = ()
-    """Numbers of this node's SIM cards: a text from one of them is never answered."""
     poll_interval_s: float = 0.2
     part_timeout_s: float = 600.0
     """How long a multipart text waits for its missing parts."""
