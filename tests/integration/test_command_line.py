@@ -1,0 +1,213 @@
+"""The evy command as people and scripts use it: exit codes, one-line reasons, JSON that parses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors._cli.stage import write_configuration
+from subjects.registry import WORK
+from tests.conftest import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def evy(
+    *arguments: str, stdin: str = "", env: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "actors", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        timeout=100,
+        env={**os.environ, **(env or {})},
+    )
+
+
+def jsonl(command: Sequence[str], *lines: object) -> list[dict[str, Any]]:
+    text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    done = evy(*command, "--jsonl", stdin=text)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+BAD_LINES: list[tuple[object, str]] = [
+    ("{broken", "JSON"),
+    ("[1, 2]", "object"),
+    ({"id": "no text"}, "text"),
+    ({"id": 3, "text": 5}, "text"),
+    ({"id": 4, "text": "x" * 50_000}, "40000"),
+    ({"id": 5, "text": "x", "max_segments": 0}, "max_segments"),
+]
+
+
+def test_help_lists_every_command_and_each_teaches() -> None:
+    done = evy("--help")
+    assert done.returncode == 0
+    for command in (
+        "up",
+        "run",
+        "demo",
+        "phone",
+        "ask",
+        "triage",
+        "compress",
+        "subjects",
+        "doctor",
+        "sim",
+        "bench",
+    ):
+        assert f"  {command} " in done.stdout
+        assert len(evy(command, "--help").stdout.splitlines()) > 4
+
+
+def test_subjects_prints_the_contract_for_people_and_programs() -> None:
+    shown = evy("subjects").stdout
+    rows = json.loads(evy("subjects", "--json").stdout)
+    for row in WORK:
+        assert row.subject in shown
+    assert {row["subject"] for row in rows} == {subject for row in WORK for _, subject in row.subjects()}
+    assert len({row["durable"] for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "nobody"), "no actor nobody; there are"),
+        (("--config", "/nonexistent.toml", "up"), "no such file"),
+        (("triage",), "give a text, or --jsonl"),
+    ],
+)
+def test_mistakes_are_one_line_with_the_mend(arguments: tuple[str, ...], says: str) -> None:
+    done = evy(*arguments)
+    assert done.returncode != 0
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_run_without_a_server_says_how_to_start_one(tmp_path: Path) -> None:
+    config = tmp_path / "evy.toml"
+    config.write_text(f'[node]\ndata_dir = "{tmp_path}"\nnats_port = {free_port()}\n')
+    with subprocess.Popen(
+        [sys.executable, "-m", "actors", "--config", str(config), "run", "intake"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "start it with `evy up`" in errors
+    assert "Traceback" not in errors
+
+
+def test_triage_jsonl_keeps_order_and_ids_and_answers_bad_lines() -> None:
+    found = jsonl(
+        ["triage"],
+        {"id": "a", "text": "my husband is bleeding a lot from his leg"},
+        *(line for line, _ in BAD_LINES),
+        {"id": 7, "text": "good morning"},
+    )
+    assert found[0]["id"] == "a"
+    assert (found[0]["priority"], found[0]["template"], found[0]["lang"]) == ("emergency", "bleeding", "en")
+    assert "medical" in found[0]["needs"]
+    assert 0 < found[0]["confidence"] <= 1
+    for (_, reason), line in zip(BAD_LINES, found[1:-1], strict=True):
+        assert reason in line["error"]
+    assert found[2 + 1]["id"] == "no text"
+    assert (found[-1]["id"], found[-1]["priority"], found[-1]["template"]) == (7, "normal", None)
+
+
+def test_compress_jsonl_obeys_the_line_before_the_flag() -> None:
+    long = "Boil the water for 1 minute. " * 20
+    found = jsonl(
+        ["compress", "--max-segments", "3"],
+        {"id": 1, "text": long},
+        {"id": 2, "text": long, "max_segments": 1, "lang": "en"},
+        {"id": 3, "text": "short"},
+        {"id": 4, "text": "¿Qué hago? " * 20, "lang": "es", "max_segments": 1},
+        *(line for line, _ in BAD_LINES),
+    )
+    assert [line["id"] for line in found[:4]] == [1, 2, 3, 4]
+    assert found[0]["segments"] <= 3
+    assert found[1]["segments"] == 1
+    assert (found[2]["text"], found[2]["segments"], found[2]["encoding"]) == ("short", 1, "gsm7")
+    assert found[3]["segments"] == 1
+    for (_, reason), line in zip(BAD_LINES, found[4:], strict=True):
+        assert reason in line["error"]
+
+
+@pytest.mark.model
+def test_ask_jsonl_answers_without_a_server() -> None:
+    found = jsonl(
+        ["ask"],
+        {"id": "e", "text": "my brother is bleeding badly from his arm"},
+        {"id": "q", "text": "how do I make river water safe to drink"},
+        {"id": "x", "text": "which visa do i need to work in canada"},
+        {"id": "s", "text": "how do I make river water safe to drink", "max_segments": 1},
+        {"id": "l", "text": "mi hermano sangra mucho de la pierna", "lang": "es"},
+        *(line for line, _ in BAD_LINES),
+    )
+    by_id = {line["id"]: line for line in found[:5]}
+    assert by_id["e"]["step"] == "template"
+    assert by_id["e"]["segments"] <= 2
+    assert by_id["q"]["step"] == "verbatim"
+    assert by_id["q"]["sources"]
+    assert "boil" in by_id["q"]["answer"].lower()
+    assert by_id["x"]["step"] in {"unsure", "model"}
+    assert by_id["s"]["segments"] == 1
+    assert (by_id["l"]["step"], by_id["l"]["lang"]) == ("template", "es")
+    for (_, reason), line in zip(BAD_LINES, found[5:], strict=True):
+        assert reason in line["error"]
+
+
+def test_doctor_names_what_is_wrong_and_the_mend(tmp_path: Path) -> None:
+    config = tmp_path / "evy.toml"
+    config.write_text(
+        f'[node]\ndata_dir = "{tmp_path}"\nnats_port = {free_port()}\n[sms]\ndevice = "/dev/none"\n'
+    )
+    done = evy("--config", str(config), "doctor", "--json")
+    findings = {finding["check"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 1
+    assert findings["modem"]["verdict"] == "fail"
+    assert "plug it in" in findings["modem"]["mend"]
+    assert findings["bus"]["verdict"] == "warn"
+    assert findings["fsync"]["found"].startswith("median")
+    assert findings["model"]["verdict"] == "ok"
+    assert findings["nats-server"]["verdict"] == "ok"
+    config.write_text("[node]\nnam = 1\n")
+    done = evy("--config", str(config), "doctor")
+    assert done.returncode == 1
+    assert "unknown field `nam`" in done.stdout
+
+
+@pytest.mark.nats
+@pytest.mark.modem
+def test_up_starts_answers_the_doctor_and_stops_cleanly(tmp_path: Path) -> None:
+    config = write_configuration(tmp_path)
+    assert config.path is not None
+    log = tmp_path / "up.log"
+    command = [sys.executable, "-m", "actors", "--config", str(config.path)]
+    with log.open("wb") as output, subprocess.Popen([*command, "up"], stderr=output, cwd=ROOT) as node:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and log.read_text().count(" ready") < 3:
+            assert node.poll() is None, log.read_text()
+            time.sleep(0.1)
+        second = evy("--config", str(config.path), "up")
+        checked = evy("--config", str(config.path), "subjects", "--check")
+        node.send_signal(signal.SIGINT)
+        assert node.wait(40) == 0, log.read_text()
+    assert second.returncode == 1
+    assert "another `evy up` runs on" in second.stderr
+    assert checked.returncode == 0, checked.stdout
+    assert "Traceback" not in log.read_text()
+    assert log.read_text().rstrip().endswith("stopped")
