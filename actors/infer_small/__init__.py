@@ -1,0 +1,142 @@
+"""Actor ``infer_small``: the edge model, grounded in passages, and what to say when it cannot help.
+
+It joins and shortens reviewed passages and makes small talk; it is never the author of medical, chemical or
+rescue advice. Whatever stops it (no file, no time, another language, an emergency) the person still gets
+the best passage as it was written, or an honest "I do not know".
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from actors._runtime import clock
+from actors._runtime.actor import Actor, Emit, Output
+from actors.infer_small import prompt
+from actors.infer_small.files import SHIPPED, ModelFile, ModelUnavailableError, find
+from actors.infer_small.model import Generation, Model, XllamaModel
+from actors.infer_small.thread import ModelThread
+from actors.knowledge import Texts
+from subjects import names
+from subjects.messages import Answer, Deadline, Event, Passage, Query, Step
+
+__all__ = [
+    "SHIPPED",
+    "Generation",
+    "Model",
+    "ModelFile",
+    "ModelUnavailableError",
+    "XllamaModel",
+    "actor",
+    "find",
+]
+
+IDLE_S: Final = 300.0
+"""The model's memory is given back after so long without a question."""
+
+MAX_GENERATE_S: Final = 15.0
+"""A person waits no longer for a better wording of what we could send at once."""
+
+RESERVE_S: Final = 2.0
+"""Left before the deadline for the post-check and the modem."""
+
+
+def actor(
+    node: str,
+    model: Model,
+    texts: Texts,
+    emit: Emit,
+    *,
+    remaining_s: Callable[[Deadline], float] = clock.remaining_s,
+    now: Callable[[], float] = time.time,
+    idle_s: float = IDLE_S,
+    max_generate_s: float = MAX_GENERATE_S,
+) -> Actor:
+    """Actor for ``infer.small``; closing it unloads the model.
+
+    ``remaining_s`` reads the boot clock, ``now`` gives Unix time for events. A missing or wrong model file
+    is reported as an event at once, with its fix, and the ladder goes on without it.
+    """
+    ladder = _Ladder(node, model, texts, emit, now, ModelThread(model, idle_s))
+
+    async def handle(query: Query) -> Sequence[Output]:
+        budget_s = min(max_generate_s, remaining_s(query.deadline) - RESERVE_S)
+        return (Output(names.COMPRESS, query.lane, await ladder.answer(query, budget_s), query.id),)
+
+    try:
+        model.check()
+    except ModelUnavailableError as error:
+        ladder.report("model_unavailable", reason=str(error))
+    return Actor("infer_small", {names.INFER_SMALL: handle}, close=ladder.thread.close)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ladder:
+    """The rungs of this actor: the model's text, else the best passage as written, else "unsure"."""
+
+    node: str
+    model: Model
+    texts: Texts
+    emit: Emit
+    now: Callable[[], float]
+    thread: ModelThread
+
+    async def answer(self, query: Query, budget_s: float) -> Answer:
+        """The answer to send, whatever happens to the model."""
+        text, passages, reason = await self._write(query, budget_s)
+        step: Step = "model" if text else "verbatim"
+        if not text and query.passages:
+            passages = prompt.notes(query)[:1]
+            text = passages[0].text
+        elif not text:
+            step, text = "unsure", self.texts.say("unsure", query.lang)
+        self.report("decided", query, step=step, reason=reason)
+        return Answer(
+            query_id=query.id,
+            node=query.node,
+            sender_ref=query.sender_ref,
+            text=text,
+            lang=query.lang,
+            lane=query.lane,
+            step=step,
+            question=query.text,
+            verbatim=step != "model",
+            passages=passages,
+            sources=tuple(dict.fromkeys(passage.source for passage in passages if passage.source)),
+            received_at=query.received_at,
+        )
+
+    async def _write(self, query: Query, budget_s: float) -> tuple[str, tuple[Passage, ...], str]:
+        """A text by the model and the passages it rests on, or "" and why there is none."""
+        if reason := prompt.refusal(query, self.model.langs):
+            return "", (), reason
+        if budget_s <= 0:
+            return "", (), "no time left"
+        task = prompt.task(query, free=self.model.free)
+
+        def generate(left_s: float) -> Generation:
+            return self.model.generate(
+                task.system, task.turn, self.model.max_answer_tokens, left_s, task.grammar
+            )
+
+        try:
+            made = await self.thread.run(query.lane, generate, budget_s)
+        except ModelUnavailableError as error:
+            self.report("model_unavailable", query, reason=str(error))
+            return "", (), str(error)
+        self.report("generated", query, tokens=made.tokens, ms=round(made.ms), finish=made.finish)
+        text = task.kept(made)
+        if any(text == passage.text for passage in task.passages):
+            return "", (), "the model left its passage as it was"
+        return text, task.passages, "the model" if text else f"nothing usable from the model ({made.finish})"
+
+    def report(self, kind: str, query: Query | None = None, **fields: object) -> None:
+        """Publishes an event, about a query if there is one."""
+        event = Event(kind=kind, node=self.node, actor="infer_small", at=self.now(), fields=fields)
+        if query is not None:
+            event = msgspec.structs.replace(
+                event, query_id=query.id, sender_ref=query.sender_ref, lane=query.lane
+            )
+        self.emit(event)
