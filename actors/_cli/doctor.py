@@ -193,7 +193,7 @@ def _ask_modem(device: str, baud: int) -> Iterator[Finding]:
 def check_model(_: Config) -> Iterator[Finding]:
     """The small model's file, by size and checksum."""
     try:
-        path = find()
+        path = find().verify()
     except ModelUnavailableError as error:
         yield Finding("model", "warn", str(error), "answers stay template and verbatim until it is mended")
     else:

@@ -14,6 +14,7 @@ import msgspec
 
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit, Output
+from actors._runtime.context import Context
 from actors.infer_small import prompt
 from actors.infer_small.files import SHIPPED, ModelFile, ModelUnavailableError, find
 from actors.infer_small.model import Generation, Model, XllamaModel
@@ -30,6 +31,7 @@ __all__ = [
     "ModelUnavailableError",
     "XllamaModel",
     "actor",
+    "build",
     "find",
 ]
 
@@ -70,6 +72,34 @@ def actor(
     except ModelUnavailableError as error:
         ladder.report("model_unavailable", reason=str(error))
     return Actor("infer_small", {names.INFER_SMALL: handle}, close=ladder.thread.close)
+
+
+class InferSmallConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``[infer_small]`` table."""
+
+    model: str = ""
+    """Name of an entry of ``models``; empty: its first one."""
+    models: str = ""
+    """A ``models.toml`` of the node's own; a relative path lies in the data directory. Empty: EVY's."""
+    threads: int = 0
+    """Cores for the model; 0: what its entry says, else all but one."""
+    idle_s: float = IDLE_S
+    max_generate_s: float = MAX_GENERATE_S
+
+
+async def build(context: Context) -> Actor:
+    """The actor of a node. A wrong table or ``models.toml`` is an error, a missing model file is not."""
+    node = context.config.node
+    config = context.config.section("infer_small", InferSmallConfig)
+    models = node.directory / config.models if config.models else SHIPPED
+    return actor(
+        context.identity.node,
+        XllamaModel(find(config.model, models), config.threads),
+        Texts.load(emergency_number=node.emergency_number),
+        context.emit,
+        idle_s=config.idle_s,
+        max_generate_s=config.max_generate_s,
+    )
 
 
 @dataclass(frozen=True, slots=True)

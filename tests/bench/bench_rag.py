@@ -1,0 +1,109 @@
+"""Measures retrieval on ``tests/vectors/questions.jsonl`` and fits the confidence formula.
+
+``python -m tests.bench.bench_rag`` prints the figures; ``--fit`` the coefficients for
+``actors/rag/confidence.py``, from the rows that are not held out.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actors.knowledge import Texts
+from actors.rag.confidence import OVERLAP_MEAN, SURE, UNSURE
+from actors.rag.index import KnowledgeIndex
+
+QUESTIONS = Path(__file__).parents[1] / "vectors" / "questions.jsonl"
+RIDGE = 1.0
+
+
+def rows() -> list[dict[str, Any]]:
+    """Every question with the ids of the articles that answer it; none means: must abstain."""
+    return [json.loads(line) for line in QUESTIONS.read_text(encoding="utf-8").splitlines()]
+
+
+def fit(index: KnowledgeIndex, questions: Sequence[dict[str, Any]]) -> tuple[float, ...]:
+    """Ridge logistic regression of «the first article answers» on its evidence: BIAS, LEAD, RISE, OVERLAP."""
+    features, right = [], []
+    for row in questions:
+        found = index.evidence(row["text"], row["lang"])
+        if found:
+            article, seen = found[0]
+            overlap = 0.0 if seen.overlap is None else seen.overlap - OVERLAP_MEAN
+            features.append((seen.lead, seen.rise, overlap))
+            right.append(article.id in row["expect"])
+    x, y = np.array(features), np.array(right, dtype=float)
+    scale = x.std(axis=0)
+    design = np.column_stack([np.ones(len(x)), x / scale])
+    penalty = np.diag([0.0, RIDGE, RIDGE, RIDGE])
+    weights = np.zeros(4)
+    for _ in range(50):  # Newton's method; a dozen steps suffice
+        p = 1 / (1 + np.exp(-design @ weights))
+        slope = design.T @ (p - y) + penalty @ weights
+        weights -= np.linalg.solve((design.T * (p * (1 - p))) @ design + penalty, slope)
+    return tuple(float(w) for w in (weights[0], *(weights[1:] / scale)))
+
+
+def report(index: KnowledgeIndex, questions: Sequence[dict[str, Any]], name: str) -> None:
+    """Prints recall, abstention and calibration of some rows."""
+    outcome = [(row, index.search(row["text"], row["lang"], 1)) for row in questions]
+    answerable = [(row, found) for row, found in outcome if row["expect"]]
+    other = [(row, found) for row, found in outcome if not row["expect"]]
+    first = sum(bool(found) and found[0].id in row["expect"] for row, found in answerable)
+    print(f"{name}: {len(answerable)} answerable, recall@1 {first} ({first / len(answerable):.1%})")
+    for limit, label in ((UNSURE, "unsure"), (SURE, "sure")):
+        said = [(row, found[0]) for row, found in outcome if found and found[0].score >= limit]
+        right = sum(best.id in row["expect"] for row, best in said)
+        astray = sum(not row["expect"] for row, _ in said)
+        quiet = f"abstained on {len(other) - astray}/{len(other)} that have no answer"
+        print(f"  >= {label} {limit}: right {right}/{len(answerable)}, {quiet},", end=" ")
+        print(f"wrong article {len(said) - right - astray}")
+    scores = np.array([found[0].score if found else 0.0 for _, found in outcome])
+    hits = np.array([bool(found) and found[0].id in row["expect"] for row, found in outcome])
+    print(f"  Brier score {np.mean((scores - hits) ** 2):.3f}")
+    for row, found in outcome:
+        wrong = found and found[0].score >= UNSURE and found[0].id not in row["expect"]
+        lost = row["expect"] and (not found or found[0].score < UNSURE)
+        if wrong or lost:
+            print(f"    {'wrong' if wrong else 'lost '} {found[0].score:.2f} {found[0].id:18} {row['text']}")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fit", action="store_true")
+    options = parser.parse_args(arguments)
+    questions = rows()
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        index = KnowledgeIndex.open(Path(folder), Texts.load())
+        built_s = time.perf_counter() - started
+        index.close()
+        started = time.perf_counter()
+        index = KnowledgeIndex.open(Path(folder), Texts.load())
+        opened_s = time.perf_counter() - started
+        octets = sum(path.stat().st_blocks * 512 for path in Path(folder).rglob("*"))
+        tuned, held = ([row for row in questions if row["held_out"] is is_held] for is_held in (False, True))
+        if options.fit:
+            print("BIAS {:.2f}  LEAD {:.1f}  RISE {:.1f}  OVERLAP {:.2f}".format(*fit(index, tuned)))
+        report(index, tuned, "tuned on")
+        report(index, held, "held out")
+        times = []
+        for row in questions:
+            started = time.perf_counter()
+            index.search(row["text"], row["lang"])
+            times.append((time.perf_counter() - started) * 1000)
+        p50, p99 = np.percentile(times, [50, 99])
+        print(f"query p50 {p50:.1f} ms, p99 {p99:.1f} ms; build {built_s:.1f} s, open {opened_s:.2f} s")
+        print(f"index {octets / 1024:.0f} KiB on disk, {len(Texts.load().articles())} articles")
+        index.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,359 @@
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors._runtime import clock
+from actors._runtime.actor import Output
+from actors.knowledge import SHIPPED, Texts
+from actors.rag import Decision, actor, by_confidence, store
+from actors.rag.confidence import SURE, UNSURE, Evidence, confidence
+from actors.rag.index import KnowledgeIndex
+from subjects.errors import ConfigError
+from subjects.messages import Answer, Event, Passage, Query
+
+pytestmark = pytest.mark.model
+
+QUESTIONS = Path(__file__).parents[1] / "vectors" / "questions.jsonl"
+
+COMMUNITY = """
+lang = "es"
+area = "water"
+review = { author = "tests", reviewed_on = 2026-11-01, state = "reviewed" }
+[[article]]
+id = "water-boil"
+title = "Hervir el agua"
+source = "cdc-water"
+questions = ["cuanto tiempo hay que hervir el agua", "como hago el agua segura para beber"]
+tags = ["agua", "hervir"]
+text = "Hierva el agua 1 minuto completo."
+"""
+
+DECOYS = 'chatter = ["hello my friend", "who won the match", "how do i cook rice", "send me money"]'
+
+
+@pytest.fixture(scope="module")
+def texts() -> Texts:
+    return Texts.load()
+
+
+@pytest.fixture(scope="module")
+def index(texts: Texts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnowledgeIndex]:
+    opened = KnowledgeIndex.open(tmp_path_factory.mktemp("index"), texts)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Callable[[], KnowledgeIndex]:
+    """Opens, each time it is called, the index of one English article and its Spanish version."""
+    own = tmp_path / "texts"
+    (own / "articles").mkdir(parents=True)
+    (own / "articles" / "es.toml").write_text(COMMUNITY, encoding="utf-8")
+    (tmp_path / "decoys.toml").write_text(DECOYS, encoding="utf-8")
+    everything = Texts.load([SHIPPED, own])
+    few = [article for article in everything.articles() if article.id in ("water-boil", "child-fever")]
+    texts = Texts([], {}, few, [], {})
+    return lambda: KnowledgeIndex.open(tmp_path / "index", texts, tmp_path / "decoys.toml")
+
+
+def query(text: str, **fields: object) -> Query:
+    settings: dict[str, object] = {
+        "id": "q1",
+        "node": "n1",
+        "sender_ref": "ref",
+        "text": text,
+        "lang": "en",
+        "lane": "routine",
+        "deadline": clock.deadline_in(60),
+        "received_at": 7.0,
+    }
+    return Query(**{**settings, **fields})  # type: ignore[arg-type]  # the fields of the test
+
+
+async def ask(
+    index: KnowledgeIndex, asked: Query, decide: Callable[[Query], Decision] = by_confidence
+) -> tuple[Output, Event]:
+    events: list[Event] = []
+    built = actor("n1", index, decide, Texts.load(), events.append, now=lambda: 5.0)
+    outputs = await built.handlers["rag"](asked)
+    assert len(outputs) == 1
+    return outputs[0], events[-1]
+
+
+def test_answers_what_it_can_and_abstains_from_the_rest(index: KnowledgeIndex) -> None:
+    """The measured behaviour on every question of the vectors; `bench_rag` prints it row by row."""
+    rows = [json.loads(line) for line in QUESTIONS.read_text(encoding="utf-8").splitlines()]
+    found = [(row["expect"], index.search(row["text"], row["lang"], 1)[0]) for row in rows]
+    right = sum(best.id in expect and best.score >= UNSURE for expect, best in found if expect)
+    first = sum(best.id in expect for expect, best in found if expect)
+    quiet = sum(best.score < UNSURE for expect, best in found if not expect)
+    misled = sum(best.score >= SURE and best.id not in expect for expect, best in found)
+    answerable = sum(bool(expect) for expect, _ in found)
+    assert first >= 0.93 * answerable
+    assert right >= 0.90 * answerable
+    assert quiet >= 0.80 * (len(found) - answerable)
+    assert misled <= 0.05 * len(found)
+
+
+def test_the_best_passage_carries_its_article(index: KnowledgeIndex, texts: Texts) -> None:
+    found = index.search("how many drops of bleach for a litre of water", "en", limit=3)
+    article = next(article for article in texts.articles() if article.id == "water-bleach")
+    assert found[0] == Passage(
+        id="water-bleach",
+        text=article.text,
+        title=article.title,
+        source=article.source.tag,
+        lang="en",
+        score=found[0].score,
+    )
+    assert [passage.score for passage in found] == sorted((p.score for p in found), reverse=True)
+    assert len({passage.id for passage in found}) == 3
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t", "?!?", "12345", "😀😀", "\x00\x01\x02"])
+def test_a_text_without_words_finds_nothing(index: KnowledgeIndex, text: str) -> None:
+    assert index.search(text, "en") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "lang"),
+    [
+        ("boil \ud800 water", "en"),
+        ("boil\x00water", "en"),
+        ("w" * 10_000, "en"),
+        ("boil water " * 2000, "es"),
+        ("ਪਾਣੀ ਉਬਾਲੋ", "pa"),
+        ("💧 boil", ""),
+        ("bouyi dlo", "ht"),
+        ("boil", "no language at all"),
+    ],
+)
+def test_odd_texts_and_languages_are_searched_all_the_same(
+    index: KnowledgeIndex, text: str, lang: str
+) -> None:
+    assert all(0 <= passage.score <= 1 for passage in index.search(text, lang))
+
+
+def test_the_first_part_of_a_long_text_asks(index: KnowledgeIndex) -> None:
+    found = index.search("how long do i boil water to drink? " + "and then we walked on " * 500, "en")
+    assert found[0].id == "water-boil"
+
+
+def test_each_language_gets_its_own_version(small: Callable[[], KnowledgeIndex]) -> None:
+    index = small()
+    asked = {
+        "es": "cuanto tiempo hiervo el agua",
+        "en": "how long do i boil water",
+        "fr": "bouillir eau combien",
+    }
+    langs = {lang: [(p.id, p.lang) for p in index.search(text, lang)] for lang, text in asked.items()}
+    assert langs["es"][0] == ("water-boil", "es")
+    assert ("water-boil", "en") not in langs["es"]
+    assert ("child-fever", "en") in langs["es"]
+    assert {lang for _, lang in langs["en"] + langs["fr"]} == {"en"}
+    assert langs["en"][0][0] == langs["fr"][0][0] == "water-boil"
+    index.close()
+
+
+def test_an_index_is_built_once(small: Callable[[], KnowledgeIndex]) -> None:
+    first = small()
+    again = small()  # beside the first, as `evy ask` beside a node
+    assert (first.rebuilt, again.rebuilt) == ("no index of these articles yet", "")
+    assert first.search("boil water", "en") == again.search("boil water", "en")
+    first.close()
+    again.close()
+
+
+def test_new_articles_replace_the_index(tmp_path: Path, small: Callable[[], KnowledgeIndex]) -> None:
+    small().close()
+    changed = Texts([], {}, Texts.load().articles()[:1], [], {})
+    index = KnowledgeIndex.open(tmp_path / "index", changed, tmp_path / "decoys.toml")
+    assert index.rebuilt == "no index of these articles yet"
+    assert {passage.id for passage in index.search("water", "en")} == {changed.articles()[0].id}
+    assert len(list((tmp_path / "index").iterdir())) == 1
+    index.close()
+
+
+def flip(path: Path) -> None:
+    octets = bytearray(path.read_bytes())
+    octets[100] ^= 0xFF
+    path.write_bytes(octets)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a vector changed": lambda place: flip(next(place.rglob("*.mmap"))),
+    "payloads cut off": lambda place: os.truncate(next(place.rglob("payload_storage/page_0.dat")), 100),
+    "a file gone": lambda place: next(place.rglob("segment.json")).unlink(),
+    "a file too many": lambda place: (place / "shard" / "segments" / "more").write_text("x"),
+    "the engine's own settings": lambda place: (place / "shard" / "edge_config.json").write_text("{"),
+    "no manifest": lambda place: (place / "manifest.json").unlink(),
+    "a manifest of nonsense": lambda place: (place / "manifest.json").write_text("[1"),
+    "decoys cut off": lambda place: os.truncate(place / "decoys.npy", 200),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_index_is_built_again(
+    tmp_path: Path, small: Callable[[], KnowledgeIndex], damage: str
+) -> None:
+    index = small()
+    before = index.search("how long do i boil water", "en")
+    index.close()
+    [place] = (tmp_path / "index").iterdir()
+    DAMAGE[damage](place)
+    index = small()
+    assert index.rebuilt.startswith("damaged: ")
+    assert index.search("how long do i boil water", "en") == before
+    index.close()
+    index = small()
+    assert index.rebuilt == ""
+    index.close()
+
+
+def test_what_a_dead_builder_left_goes_and_a_living_one_stays(
+    tmp_path: Path, small: Callable[[], KnowledgeIndex]
+) -> None:
+    old, fresh = tmp_path / "index" / "building-old", tmp_path / "index" / "building-fresh"
+    old.mkdir(parents=True)
+    fresh.mkdir()
+    os.utime(old, (time.time() - 7200,) * 2)
+    small().close()
+    assert not old.exists()
+    assert fresh.exists()
+
+
+def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path, texts: Texts) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        KnowledgeIndex.open(tmp_path / "file", texts)
+
+
+@pytest.mark.parametrize("content", ["", "chatter = []", "chatter = 1", "not toml", None])
+def test_decoys_that_cannot_be_used_are_named(tmp_path: Path, texts: Texts, content: str | None) -> None:
+    decoys = tmp_path / "decoys.toml"
+    if content is not None:
+        decoys.write_text(content)
+    with pytest.raises((ConfigError, FileNotFoundError), match=r"decoys\.toml"):
+        KnowledgeIndex.open(tmp_path / "index", texts, decoys)
+    assert not any((tmp_path / "index").glob("[!b]*"))
+
+
+def test_the_fingerprint_follows_articles_and_decoys(tmp_path: Path, texts: Texts) -> None:
+    articles = texts.articles()
+    other = tmp_path / "decoys.toml"
+    other.write_text(DECOYS)
+    reworded = (msgspec.structs.replace(articles[0], text="Other words."), *articles[1:])
+    names = {
+        store.fingerprint(articles, store.DECOYS),
+        store.fingerprint(articles[:-1], store.DECOYS),
+        store.fingerprint(reworded, store.DECOYS),
+        store.fingerprint(articles, other),
+    }
+    assert len(names) == 4
+    assert store.fingerprint(Texts.load().articles(), store.DECOYS) in names
+
+
+@given(
+    lead=st.floats(-1, 1),
+    rise=st.floats(-1, 1),
+    overlap=st.none() | st.floats(0, 1),
+    more=st.floats(0.001, 1),
+)
+def test_confidence_is_a_probability_that_grows_with_every_evidence(
+    lead: float, rise: float, overlap: float | None, more: float
+) -> None:
+    sure = confidence(Evidence(lead, rise, overlap))
+    assert 0 <= sure <= 1
+    assert confidence(Evidence(lead + more, rise, overlap)) >= sure
+    assert confidence(Evidence(lead, rise + more, overlap)) >= sure
+    if overlap is not None:
+        assert confidence(Evidence(lead, rise, overlap + more)) >= sure
+
+
+async def test_sure_sends_the_passage_as_written(index: KnowledgeIndex, texts: Texts) -> None:
+    output, event = await ask(index, query("how long do i boil water", lane="priority"))
+    article = next(article for article in texts.articles() if article.id == "water-boil")
+    answer = output.message
+    assert isinstance(answer, Answer)
+    assert (output.subject, output.lane, output.query_id) == ("compress", "priority", "q1")
+    assert (answer.step, answer.verbatim, answer.text) == ("verbatim", True, article.text)
+    assert (answer.sources, [p.id for p in answer.passages]) == ((article.source.tag,), ["water-boil"])
+    assert (answer.question, answer.received_at) == ("how long do i boil water", 7.0)
+    assert event.kind == "retrieved"
+    assert (event.fields["article"], event.fields["next"]) == ("water-boil", "compress")
+    assert event.fields["confidence"] >= SURE
+
+
+async def test_nearly_sure_gives_the_model_passages_and_confidence(index: KnowledgeIndex) -> None:
+    output, _ = await ask(
+        index, query("how long do i boil water"), lambda _: Decision("infer.small", "for the test")
+    )
+    forwarded = output.message
+    assert isinstance(forwarded, Query)
+    assert output.subject == "infer.small"
+    assert forwarded.passages[0].id == "water-boil"
+    assert forwarded.confidence == forwarded.passages[0].score
+
+
+async def test_unsure_says_so_in_the_persons_language(index: KnowledgeIndex, texts: Texts) -> None:
+    output, event = await ask(index, query("donde esta el hospital", lang="es", needs=("medical",)))
+    answer = output.message
+    assert isinstance(answer, Answer)
+    assert (answer.step, answer.verbatim, answer.sources) == ("unsure", True, ())
+    assert answer.text == texts.say("unsure", "es")
+    assert event.fields["next"] == "unsure"
+
+
+async def test_chatter_goes_to_the_model_without_passages(index: KnowledgeIndex) -> None:
+    output, _ = await ask(index, query("tell me a joke"))
+    assert isinstance(output.message, Query)
+    assert (output.subject, output.message.passages) == ("infer.small", ())
+
+
+async def test_a_decision_for_nothing_found_is_unsure(index: KnowledgeIndex) -> None:
+    output, event = await ask(index, query("?!"), lambda _: Decision("compress", "wrong"))
+    assert isinstance(output.message, Answer)
+    assert output.message.step == "unsure"
+    assert event.fields["confidence"] == 0
+
+
+@pytest.mark.parametrize(
+    ("sure", "needs", "priority", "rung"),
+    [
+        (SURE, ("water",), "urgent", "compress"),
+        (SURE - 0.01, ("water",), "urgent", "infer.small"),
+        (UNSURE - 0.01, ("water",), "normal", "unsure"),
+        (UNSURE - 0.01, (), "urgent", "unsure"),
+        (UNSURE - 0.01, (), "normal", "infer.small"),
+        (None, ("water",), "normal", "unsure"),
+    ],
+)
+def test_the_ladder_without_a_link(
+    sure: float | None, needs: tuple[str, ...], priority: str, rung: str
+) -> None:
+    decision = by_confidence(query("x", confidence=sure, needs=needs, priority=priority))
+    assert decision.next == rung
+    assert decision.reason
+
+
+async def test_searches_do_not_hold_up_the_event_loop(index: KnowledgeIndex) -> None:
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    turning = asyncio.create_task(turn())
+    await ask(index, query("how do i keep my phone alive for a long time " * 8))
+    turning.cancel()
+    assert turns > 3
