@@ -32,7 +32,7 @@ BOIL = Passage(
     id="water-boil",
     source="CDC1",
     score=0.7,
-    text="Let cloudy water settle. It may look clean. Boil 1 minute, above 2000 m 3 minutes. Do not add salt.",
+    text="Let cloudy water settle. It may look clean. Boil 1 minute, above 2000 m 3 minutes. Add no salt.",
 )
 BLEACH = Passage(
     id="water-bleach",
@@ -317,7 +317,7 @@ def test_an_extract_keeps_what_binds() -> None:
     for wrong in (
         "",
         BLEACH.text,
-        BOIL.text.replace(" Do not add salt.", ""),
+        BOIL.text.replace(" Add no salt.", ""),
         BOIL.text.replace(" Boil 1 minute, above 2000 m 3 minutes.", ""),
         BOIL.text.replace("1 minute", "10 minutes"),
         BOIL.text.removeprefix("Let cloudy water settle. "),
