@@ -4,12 +4,15 @@ Functions take and return lists and release the GIL; what they decide depends on
 """
 
 from evy_core._evy_core import (
+    Compressor,
     CoreError,
     Deliver,
+    Fitted,
     PduError,
     Segmentation,
     StatusReport,
     Submit,
+    Unsupported,
     decode_received,
     decode_submitted,
     encode_pdus,
@@ -18,12 +21,15 @@ from evy_core._evy_core import (
 )
 
 __all__ = [
+    "Compressor",
     "CoreError",
     "Deliver",
+    "Fitted",
     "PduError",
     "Segmentation",
     "StatusReport",
     "Submit",
+    "Unsupported",
     "decode_received",
     "decode_submitted",
     "encode_pdus",

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from typing import Literal, final
 
 __all__ = [
+    "Compressor",
     "CoreError",
     "Deliver",
+    "Fitted",
     "PduError",
     "Segmentation",
     "StatusReport",
     "Submit",
+    "Unsupported",
     "decode_received",
     "decode_submitted",
     "encode_pdus",
@@ -232,3 +235,100 @@ def encode_pdus(messages: Sequence[Deliver | Submit | StatusReport]) -> list[byt
 
 def join_parts(texts: Sequence[Sequence[Deliver | Submit]]) -> list[str]:
     """Text of each list of parts, in order; a surrogate pair divided between two parts becomes whole again."""
+
+@final
+class Unsupported:
+    """One piece of an answer that its passages do not support."""
+
+    @property
+    def token(self) -> str:
+        """The piece as written in the answer; empty when the answer as a whole is meant."""
+    @property
+    def reason(
+        self,
+    ) -> Literal[
+        "number",
+        "unit",
+        "phone",
+        "time",
+        "substance",
+        "negation",
+        "polarity",
+        "opposite",
+        "condition",
+        "action",
+        "unrelated",
+        "language",
+    ]:
+        """Why.
+
+        ``number``: no passage gives it, or gives it to something else. ``negation``: no passage denies it, or
+        the clause is too intricate to follow. ``polarity``: stated where the passages deny. ``action``:
+        something else is done with a substance. ``language``: no rules for it.
+        """
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class Fitted:
+    """A text that fits its segments, and what became of the remainder."""
+
+    @property
+    def text(self) -> str:
+        """What to send, the hint included when there is a rest."""
+    @property
+    def segments(self) -> int:
+        """Segments of ``text``."""
+    @property
+    def encoding(self) -> Literal["gsm7", "ucs2"]:
+        """Alphabet of ``text``."""
+    @property
+    def octets_in(self) -> int:
+        """Octets of SMS user data that the given text would have taken, headers not counted."""
+    @property
+    def octets_out(self) -> int:
+        """The same of ``text``."""
+    @property
+    def dropped(self) -> list[str]:
+        """Sentences left out for good, as they were written; none carries a number, a negation or a dose."""
+    @property
+    def rest(self) -> str:
+        """What is kept for MORE, empty when all fitted; fit it again, as verbatim, for the next piece."""
+
+@final
+class Compressor:
+    """Checks answers against their passages and fits them into segments, by rules read from data.
+
+    ``shared`` and ``languages`` are TOML, ``substances`` has one name a line; the files of
+    ``actors/knowledge/compress/`` explain every table. Raises :class:`CoreError` that names file and rule,
+    also for a short form that would change a number, a unit, a negation or a substance.
+    """
+
+    def __new__(cls, shared: str, languages: Sequence[str], substances: str) -> Compressor: ...
+    @property
+    def languages(self) -> list[str]:
+        """Codes of the languages there are rules for."""
+    def check(
+        self, answers: Sequence[str], passages: Sequence[Sequence[str]], langs: Sequence[str]
+    ) -> list[list[Unsupported]]:
+        """What of each answer its passages (in the same language) do not support; empty means it may be sent.
+
+        Numbers, doses, units, phone numbers, times, drug names, negations, conditions and opposites are
+        compared; in doubt a piece counts as unsupported. A sentence that stands in a passage word for word is
+        supported. Raises :class:`CoreError` when the lists differ in length.
+        """
+    def fit(
+        self,
+        texts: Sequence[str],
+        langs: Sequence[str],
+        verbatim: Sequence[bool],
+        max_segments: Sequence[int],
+        hints: Sequence[str],
+    ) -> list[Fitted]:
+        """Fits each text into its segments (1 to 255), in stages, each only as far as needed.
+
+        Clean-up that loses nothing, courtesy, short forms, worthless sentences, and at last a cut between
+        steps or sentences; a verbatim text is cleaned up and cut only. ``hints`` stand at the end of a text
+        that has a rest. Raises :class:`CoreError` when the lists differ in length, a number of segments is
+        out of range or a hint leaves no room.
+        """

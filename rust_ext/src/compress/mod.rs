@@ -1,1 +1,42 @@
-//! (see the module's owner)
+//! Fits an answer into the fewest segments, and checks that a model's answer says what its passages say.
+//!
+//! [`check`] is the post-check, [`fit`] the shortening; both read a text through [`tokens`], [`facts`] and
+//! [`clauses`], and know words only from data files ([`rules`]).
+
+pub mod check;
+pub mod clauses;
+pub mod clean;
+pub mod facts;
+pub mod fit;
+pub mod rules;
+pub mod tokens;
+
+#[cfg(test)]
+mod testing {
+    //! The shipped rules, read once, for the tests of this module.
+
+    use std::fs;
+    use std::path::Path;
+    use std::sync::OnceLock;
+
+    use super::rules::Rules;
+
+    pub fn files() -> (String, Vec<String>, String) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../actors/knowledge/compress");
+        let read = |name: &str| fs::read_to_string(folder.join(name)).expect(name);
+        let languages = ["en", "es", "fr", "pt"].map(|code| read(&format!("{code}.toml")));
+        (
+            read("shared.toml"),
+            languages.to_vec(),
+            read("substances.txt"),
+        )
+    }
+
+    pub fn rules() -> &'static Rules {
+        static RULES: OnceLock<Rules> = OnceLock::new();
+        RULES.get_or_init(|| {
+            let (shared, languages, substances) = files();
+            Rules::read(&shared, &languages, &substances).expect("the shipped rules are valid")
+        })
+    }
+}

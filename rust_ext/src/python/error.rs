@@ -3,6 +3,8 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::compress::fit::FitError;
+use crate::compress::rules::RulesError;
 use crate::sms::pdu;
 
 pyo3::create_exception!(
@@ -22,6 +24,18 @@ pyo3::create_exception!(
 impl From<pdu::PduError> for PyErr {
     fn from(error: pdu::PduError) -> Self {
         PduError::new_err(error.to_string())
+    }
+}
+
+impl From<RulesError> for PyErr {
+    fn from(error: RulesError) -> Self {
+        CoreError::new_err(error.to_string())
+    }
+}
+
+impl From<FitError> for PyErr {
+    fn from(error: FitError) -> Self {
+        CoreError::new_err(error.to_string())
     }
 }
 

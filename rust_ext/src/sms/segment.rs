@@ -60,6 +60,95 @@ pub struct Size {
     pub count: usize,
 }
 
+impl Size {
+    /// Octets of user data on the air, headers not counted.
+    pub const fn octets(self) -> usize {
+        match self.encoding {
+            Encoding::Gsm7 => (self.units * 7).div_ceil(8),
+            Encoding::Ucs2 => self.units * 2,
+        }
+    }
+}
+
+/// Size of a text that grows, known at every character; a copy measures what might follow.
+#[derive(Debug, Clone, Copy)]
+pub struct Meter {
+    gsm7: bool,
+    septets: Run,
+    units: Run,
+}
+
+/// Units so far, and the parts they would take.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    total: usize,
+    parts: usize,
+    used: usize,
+}
+
+impl Run {
+    fn push(&mut self, cost: usize, limit: usize) {
+        self.total += cost;
+        self.used += cost;
+        if self.used > limit {
+            self.parts += 1;
+            self.used = cost;
+        }
+    }
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        let run = Run {
+            total: 0,
+            parts: 1,
+            used: 0,
+        };
+        Self {
+            gsm7: true,
+            septets: run,
+            units: run,
+        }
+    }
+}
+
+impl Meter {
+    /// Counts one more character.
+    pub fn push(&mut self, c: char) {
+        self.gsm7 &= gsm7::cost(c).is_some();
+        self.septets
+            .push(Encoding::Gsm7.cost(c), Encoding::Gsm7.part());
+        self.units
+            .push(Encoding::Ucs2.cost(c), Encoding::Ucs2.part());
+    }
+
+    /// The same with a text behind it.
+    #[must_use]
+    pub fn with(mut self, text: &str) -> Self {
+        text.chars().for_each(|c| self.push(c));
+        self
+    }
+
+    /// Size of what was counted.
+    pub fn size(&self) -> Size {
+        let (encoding, run) = if self.gsm7 {
+            (Encoding::Gsm7, self.septets)
+        } else {
+            (Encoding::Ucs2, self.units)
+        };
+        let count = if run.total > encoding.single() {
+            run.parts
+        } else {
+            1
+        };
+        Size {
+            encoding,
+            units: run.total,
+            count,
+        }
+    }
+}
+
 /// A text with the places where it is cut.
 ///
 /// No character is divided: neither an extension character's escape from its code nor a surrogate pair.
@@ -207,6 +296,7 @@ mod tests {
         ]) {
             let result = segment(&text);
             prop_assert_eq!(result.size, measure(&text));
+            prop_assert_eq!(result.size, Meter::default().with(&text).size());
             let parts: Vec<&str> = result.segments().collect();
             prop_assert_eq!(parts.concat(), text.as_str());
             prop_assert_eq!(parts.len(), result.size.count);

@@ -1,0 +1,607 @@
+//! The data files of the post-check and the fitting, read once.
+//!
+//! One shared file, one file per language and a list of substances; `actors/knowledge/compress/` explains
+//! every table. A rule that would change a protected fact is refused when it is read.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::tokens::{self, Kind, Token};
+use crate::sms::gsm7;
+
+/// A data file is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RulesError {
+    /// Not the TOML that is expected; the text has line and column.
+    #[error("{file}: {reason}")]
+    Syntax {
+        /// Which of the files: `shared` or its number among the languages.
+        file: String,
+        /// What the parser says.
+        reason: String,
+    },
+    /// Two files for one language.
+    #[error("language {0:?} is described twice")]
+    Twice(String),
+    /// One rule cannot be.
+    #[error("language {lang:?}, rule {rule:?}: {reason}")]
+    Rule {
+        /// Language code, `all` for the shared file.
+        lang: String,
+        /// The rule as it is written.
+        rule: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SharedFile {
+    typographic: BTreeMap<String, String>,
+    units: BTreeMap<String, Vec<String>>,
+    substances: SubstanceTable,
+    check: CheckTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubstanceTable {
+    endings: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckTable {
+    min_shared: f32,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Amount {
+    Whole(u32),
+    Part(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LanguageFile {
+    lang: String,
+    decimal: char,
+    #[serde(default)]
+    elision: bool,
+    abbreviations: Vec<String>,
+    endings: Vec<String>,
+    small: Vec<String>,
+    negators: Vec<String>,
+    exceptives: Vec<String>,
+    concord: bool,
+    additions: Vec<String>,
+    alternatives: Vec<String>,
+    joiners: Vec<String>,
+    conditions: Vec<String>,
+    protected: Vec<String>,
+    opposites: Vec<Vec<String>>,
+    range_words: Vec<String>,
+    per_words: Vec<String>,
+    and_half: Vec<String>,
+    fillers: Vec<String>,
+    numbers: BTreeMap<String, Amount>,
+    units: BTreeMap<String, Vec<String>>,
+    bounds: BoundTable,
+    fold: FoldTable,
+    shorten: ShortenTable,
+    drop: DropTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BoundTable {
+    least: Vec<String>,
+    most: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FoldTable {
+    letters: BTreeMap<char, String>,
+    keep: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ShortenTable {
+    remove: Vec<String>,
+    remove_first: Vec<String>,
+    replace: BTreeMap<String, String>,
+    units: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DropTable {
+    cues: Vec<String>,
+}
+
+/// Sequences of words, found at a place in a text, the longest first.
+#[derive(Debug, Clone)]
+pub struct Phrases<T> {
+    by_first: HashMap<String, Vec<(Vec<String>, T)>>,
+}
+
+impl<T> Default for Phrases<T> {
+    fn default() -> Self {
+        Self {
+            by_first: HashMap::new(),
+        }
+    }
+}
+
+impl<T> Phrases<T> {
+    fn insert(&mut self, phrase: &str, value: T, language: &Language) {
+        let mut words = tokens::keys(phrase, language);
+        if words.is_empty() {
+            return;
+        }
+        let first = words.remove(0);
+        let same = self.by_first.entry(first).or_default();
+        let at = same.partition_point(|(rest, _)| rest.len() >= words.len());
+        same.insert(at, (words, value));
+    }
+
+    /// Longest phrase whose words are the keys of `tokens` from the first one on, and how many those are.
+    pub fn at(&self, tokens: &[Token<'_>]) -> Option<(usize, &T)> {
+        let (first, _) = tokens.split_first()?;
+        self.by_first
+            .get(first.key.as_str())?
+            .iter()
+            .find_map(|(rest, value)| {
+                let mut used = 1;
+                for word in rest {
+                    // A hyphen between two words of a phrase is as good as a space.
+                    if tokens
+                        .get(used)
+                        .is_some_and(|token| token.kind == Kind::Mark('-'))
+                    {
+                        used += 1;
+                    }
+                    if tokens.get(used)?.key != *word {
+                        return None;
+                    }
+                    used += 1;
+                }
+                Some((used, value))
+            })
+    }
+}
+
+/// What a word in front of a number says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Bound {
+    /// "at least 20".
+    Least,
+    /// "up to 4".
+    Most,
+}
+
+/// A short form, and where it may stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Short {
+    /// Left out anywhere.
+    Remove,
+    /// Left out at the beginning of a sentence.
+    RemoveFirst,
+    /// Written so instead.
+    Replace(String),
+    /// Written so instead directly behind a number.
+    Unit(String),
+}
+
+/// The rules of one language. The default one knows no words: it serves languages without a file.
+#[derive(Debug, Clone, Default)]
+pub struct Language {
+    /// Language code; empty for the default.
+    pub code: String,
+    /// The mark before a fraction is a comma.
+    pub decimal_comma: bool,
+    /// An apostrophe ends a word ("l'eau" is two).
+    pub elision: bool,
+    /// Several negators in one clause are one negation.
+    pub concord: bool,
+    pub(super) abbreviations: HashSet<String>,
+    pub(super) endings: Vec<String>,
+    pub(super) small: HashSet<String>,
+    pub(super) negators: HashSet<String>,
+    pub(super) exceptives: Phrases<()>,
+    pub(super) additions: HashSet<String>,
+    pub(super) alternatives: HashSet<String>,
+    pub(super) joiners: HashSet<String>,
+    pub(super) conditions: Phrases<()>,
+    pub(super) protected: Phrases<()>,
+    pub(super) opposites: HashMap<String, Vec<String>>,
+    pub(super) range_words: HashSet<String>,
+    pub(super) per_words: HashSet<String>,
+    pub(super) and_half: Phrases<()>,
+    pub(super) fillers: HashSet<String>,
+    pub(super) numbers: HashMap<String, String>,
+    /// Words for units, read as such anywhere.
+    pub(super) unit_words: Phrases<String>,
+    pub(super) bounds: Phrases<Bound>,
+    pub(super) fold: HashMap<char, String>,
+    pub(super) fold_keep: HashSet<String>,
+    pub(super) short: Phrases<Short>,
+    pub(super) drop_cues: Phrases<()>,
+}
+
+impl Language {
+    /// Whether the post-check can read negations of this language.
+    pub fn known(&self) -> bool {
+        !self.code.is_empty()
+    }
+
+    fn read(file: LanguageFile) -> Self {
+        let mut language = Self {
+            code: file.lang,
+            decimal_comma: file.decimal == ',',
+            elision: file.elision,
+            concord: file.concord,
+            ..Self::default()
+        };
+        let words = |list: Vec<String>, language: &Self| -> HashSet<String> {
+            list.iter()
+                .flat_map(|word| tokens::keys(word, language))
+                .collect()
+        };
+        language.abbreviations = file
+            .abbreviations
+            .iter()
+            .map(|a| a.to_lowercase())
+            .collect();
+        language.endings = file
+            .endings
+            .iter()
+            .map(|ending| tokens::key_of(ending))
+            .collect();
+        language
+            .endings
+            .sort_by_key(|ending| std::cmp::Reverse(ending.len()));
+        language.endings.dedup();
+        language.small = words(file.small, &language);
+        language.negators = words(file.negators, &language);
+        language.additions = words(file.additions, &language);
+        language.alternatives = words(file.alternatives, &language);
+        language.joiners = words(file.joiners, &language);
+        language.range_words = words(file.range_words, &language);
+        language.fillers = words(file.fillers, &language);
+        language.per_words = words(file.per_words, &language);
+        language.exceptives = phrases(file.exceptives, &(), &language);
+        language.conditions = phrases(file.conditions, &(), &language);
+        language.protected = phrases(file.protected, &(), &language);
+        language.and_half = phrases(file.and_half, &(), &language);
+        language.drop_cues = phrases(file.drop.cues, &(), &language);
+        for set in &file.opposites {
+            let stems: Vec<String> = set
+                .iter()
+                .map(|word| tokens::stem(&tokens::key_of(word), &language))
+                .collect();
+            for stem in &stems {
+                let others = stems.iter().filter(|other| *other != stem).cloned();
+                language
+                    .opposites
+                    .entry(stem.clone())
+                    .or_default()
+                    .extend(others);
+            }
+        }
+        language.set_quantities(file.numbers, file.units, file.bounds);
+        language.set_fold(file.fold);
+        language.set_short(file.shorten);
+        language
+    }
+
+    fn set_quantities(
+        &mut self,
+        numbers: BTreeMap<String, Amount>,
+        units: BTreeMap<String, Vec<String>>,
+        bounds: BoundTable,
+    ) {
+        for (word, amount) in numbers {
+            let value = match amount {
+                Amount::Whole(number) => number.to_string(),
+                Amount::Part(part) => tokens::fraction(&part).unwrap_or(part),
+            };
+            self.numbers.insert(tokens::key_of(&word), value);
+        }
+        let mut unit_words = Phrases::default();
+        for (unit, names) in units {
+            for name in names {
+                unit_words.insert(&name, unit.clone(), self);
+            }
+        }
+        self.unit_words = unit_words;
+        let mut found = Phrases::default();
+        for (list, bound) in [(bounds.least, Bound::Least), (bounds.most, Bound::Most)] {
+            for phrase in list {
+                found.insert(&phrase, bound, self);
+            }
+        }
+        self.bounds = found;
+    }
+
+    fn set_fold(&mut self, table: FoldTable) {
+        for (letter, plain) in table.letters {
+            let upper: String = letter.to_uppercase().collect();
+            let mut capitals = upper.chars();
+            // Some capitals are in the alphabet though the small letter is not: Ç.
+            if let (Some(capital), None) = (capitals.next(), capitals.next())
+                && gsm7::cost(capital).is_none()
+            {
+                self.fold.insert(capital, plain.to_uppercase());
+            }
+            self.fold.insert(letter, plain);
+        }
+        self.fold_keep = table.keep.into_iter().collect();
+    }
+
+    fn set_short(&mut self, table: ShortenTable) {
+        let mut short = Phrases::default();
+        for phrase in &table.remove {
+            short.insert(phrase, Short::Remove, self);
+        }
+        for phrase in &table.remove_first {
+            short.insert(phrase, Short::RemoveFirst, self);
+        }
+        for (phrase, to) in table.replace {
+            short.insert(&phrase, Short::Replace(to), self);
+        }
+        for (phrase, to) in table.units {
+            short.insert(&phrase, Short::Unit(to), self);
+        }
+        self.short = short;
+    }
+}
+
+fn phrases<T: Clone>(list: Vec<String>, value: &T, language: &Language) -> Phrases<T> {
+    let mut found = Phrases::default();
+    for phrase in list {
+        found.insert(&phrase, value.clone(), language);
+    }
+    found
+}
+
+/// Everything the data files say.
+#[derive(Clone, Default)]
+pub struct Rules {
+    pub(super) languages: HashMap<String, Language>,
+    unknown: Language,
+    /// Replacements by first character, the longest first.
+    pub(super) typographic: HashMap<char, Vec<(String, String)>>,
+    /// Abbreviations of units, read as such only behind a number.
+    pub(super) unit_marks: HashMap<String, String>,
+    pub(super) substances: Phrases<()>,
+    /// The longer names and each with one letter left out, to recognise a misspelt one.
+    pub(super) substances_nearly: HashSet<String>,
+    pub(super) substance_endings: Vec<String>,
+    pub(super) min_shared: f32,
+}
+
+impl Rules {
+    /// Reads the shared file, the languages' files and the list of substances (one a line, `#` comments).
+    ///
+    /// # Errors
+    /// [`RulesError`] names the file or rule: wrong TOML, an unknown table, a language twice, a replacement
+    /// outside GSM 7-bit, a short form that would change a number, unit, negation or substance.
+    pub fn read(shared: &str, languages: &[String], substances: &str) -> Result<Self, RulesError> {
+        let mut rules = Self::default();
+        rules.read_shared(toml::from_str(shared).map_err(|error| syntax("shared", &error))?)?;
+        let neutral = Language::default();
+        for name in substances
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
+            rules.substances.insert(name, (), &neutral);
+            let key = tokens::key_of(name);
+            if key.len() >= 6 && !key.contains([' ', '-']) {
+                rules.substances_nearly.extend(tokens::one_off(&key));
+                rules.substances_nearly.insert(key);
+            }
+        }
+        for (number, text) in languages.iter().enumerate() {
+            let file: LanguageFile = toml::from_str(text)
+                .map_err(|error| syntax(&format!("language file {}", number + 1), &error))?;
+            let code = file.lang.clone();
+            if rules.languages.contains_key(&code) {
+                return Err(RulesError::Twice(code));
+            }
+            rules.languages.insert(code, Language::read(file));
+        }
+        for language in rules.languages.values() {
+            rules.refuse_harmful(language)?;
+        }
+        Ok(rules)
+    }
+
+    /// Codes of the languages there are rules for, sorted.
+    pub fn languages(&self) -> Vec<&str> {
+        let mut codes: Vec<&str> = self.languages.keys().map(String::as_str).collect();
+        codes.sort_unstable();
+        codes
+    }
+
+    /// Rules of a language by its code ("es", "es-MX"); the wordless ones when there is no file.
+    pub fn language(&self, code: &str) -> &Language {
+        let primary = code.split(['-', '_']).next().unwrap_or_default();
+        self.languages.get(primary).unwrap_or(&self.unknown)
+    }
+
+    fn read_shared(&mut self, file: SharedFile) -> Result<(), RulesError> {
+        for (from, to) in file.typographic {
+            let rule = |reason| RulesError::Rule {
+                lang: "all".to_owned(),
+                rule: from.clone(),
+                reason,
+            };
+            let Some(first) = from.chars().next() else {
+                return Err(rule("replaces nothing"));
+            };
+            if gsm7::septet_count(&to).is_none() {
+                return Err(rule("its replacement is not in GSM 7-bit"));
+            }
+            if from
+                .chars()
+                .next_back()
+                .is_some_and(|last| to.contains(last))
+                && from.chars().count() == 1
+            {
+                return Err(rule("is in its own replacement"));
+            }
+            let same = self.typographic.entry(first).or_default();
+            let at = same.partition_point(|(other, _)| other.len() >= from.len());
+            same.insert(at, (from, to));
+        }
+        for (unit, names) in file.units {
+            for name in names {
+                self.unit_marks.insert(tokens::key_of(&name), unit.clone());
+            }
+        }
+        self.substance_endings = file
+            .substances
+            .endings
+            .iter()
+            .map(|ending| tokens::key_of(ending))
+            .collect();
+        self.min_shared = file.check.min_shared;
+        Ok(())
+    }
+
+    /// A short form must keep every protected fact: this is what makes shortening safe to extend by data.
+    fn refuse_harmful(&self, language: &Language) -> Result<(), RulesError> {
+        for (first, same) in &language.short.by_first {
+            for (rest, short) in same {
+                let words = [std::slice::from_ref(first), rest].concat();
+                let from = words.join(" ").replace("' ", "'");
+                let to = match short {
+                    Short::Remove | Short::RemoveFirst => "",
+                    Short::Replace(to) | Short::Unit(to) => to,
+                };
+                let facts = |text: String| -> Vec<String> {
+                    super::facts::facts(&text, language, self)
+                        .into_iter()
+                        .map(|fact| fact.key)
+                        .collect()
+                };
+                // Behind a number a short form may be read as a unit.
+                let counted = facts(format!("2 {from}")) != facts(format!("2 {to}"));
+                let changed = counted
+                    || (!matches!(short, Short::Unit(_))
+                        && facts(from.clone()) != facts(to.to_owned()));
+                let outside = gsm7::septet_count(&tokens::key_of(to)).is_none();
+                if changed || outside {
+                    let reason = if changed {
+                        "changes a protected fact"
+                    } else {
+                        "is not in GSM 7-bit"
+                    };
+                    return Err(RulesError::Rule {
+                        lang: language.code.clone(),
+                        rule: from,
+                        reason,
+                    });
+                }
+            }
+        }
+        for (letter, plain) in &language.fold {
+            if gsm7::cost(*letter).is_some() || gsm7::septet_count(plain).is_none() {
+                let reason = "folds a letter that needs none, or to one outside GSM 7-bit";
+                return Err(RulesError::Rule {
+                    lang: language.code.clone(),
+                    rule: letter.to_string(),
+                    reason,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Rules {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rules")
+            .field("languages", &self.languages())
+            .finish_non_exhaustive()
+    }
+}
+
+fn syntax(file: &str, error: &toml::de::Error) -> RulesError {
+    RulesError::Syntax {
+        file: file.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+/// Whether a token is a word that carries meaning of its own in its language.
+pub(super) fn is_content(token: &Token<'_>, language: &Language) -> bool {
+    matches!(token.kind, Kind::Word)
+        && !language.small.contains(&token.key)
+        && !language.negators.contains(&token.key)
+        && !language.joiners.contains(&token.key)
+        && !language.additions.contains(&token.key)
+        && !language.alternatives.contains(&token.key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+
+    fn with_english(change: impl Fn(&str) -> String) -> Result<Rules, RulesError> {
+        let (shared, languages, substances) = testing::files();
+        Rules::read(&shared, &[change(&languages[0])], &substances)
+    }
+
+    #[test]
+    fn a_short_form_that_changes_a_fact_is_refused() {
+        for harmful in [
+            r#""do not" = "dont worry""#,
+            r#""five" = "some""#,
+            r#""paracetamol" = "it""#,
+            r#""unless" = "when""#,
+            r#""ml" = "l""#,
+        ] {
+            let place = "[shorten.replace]\n";
+            let result = with_english(|text| text.replace(place, &format!("{place}{harmful}\n")));
+            assert!(
+                matches!(result, Err(RulesError::Rule { .. })),
+                "{harmful}: {result:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_files_are_named() {
+        let syntax = with_english(|text| text.replace("concord = false", "concord = maybe"));
+        let error = syntax.unwrap_err().to_string();
+        assert!(error.contains("language file 1"), "{error}");
+        let unknown = with_english(|text| format!("surprise = 1\n{text}"));
+        assert!(matches!(unknown, Err(RulesError::Syntax { .. })));
+        let (shared, languages, substances) = testing::files();
+        let twice = Rules::read(
+            &shared,
+            &[languages[0].clone(), languages[0].clone()],
+            &substances,
+        );
+        assert_eq!(twice.unwrap_err(), RulesError::Twice("en".to_owned()));
+        assert!(Rules::read("", &[], "").is_err());
+    }
+
+    #[test]
+    fn a_language_is_found_with_its_region_and_an_unknown_one_is_wordless() {
+        let rules = testing::rules();
+        assert_eq!(rules.language("es-MX").code, "es");
+        assert!(!rules.language("sw").known());
+        assert_eq!(rules.languages(), ["en", "es", "fr", "pt"]);
+    }
+}
