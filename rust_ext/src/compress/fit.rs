@@ -423,6 +423,11 @@ fn divide(
             break;
         }
     }
+    // A comma near the beginning is no better place than a space near the end.
+    let reach = |place: Place| last[place as usize].map_or(0, |(_, end)| end);
+    if reach(Place::Clause) * 2 < reach(Place::Word) {
+        last[Place::Clause as usize] = None;
+    }
     let cut = last
         .iter()
         .enumerate()

@@ -590,6 +590,8 @@ fn line_ends(line: &str, next: &str) -> bool {
     blank || item || closed
 }
 
+/// Whether the word in front of a full stop is short for a longer one. Behind a number it may be a unit at the
+/// end of its sentence: "wait 10 min." is whole, "min. 10" is not.
 fn is_abbreviation(before: &str, language: &Language) -> bool {
     let word = before
         .rsplit(|c: char| c.is_whitespace() || c == '(')
@@ -597,7 +599,11 @@ fn is_abbreviation(before: &str, language: &Language) -> bool {
         .unwrap_or_default();
     let mut letters = word.chars();
     let initial = letters.next().is_some_and(char::is_uppercase) && letters.next().is_none();
-    initial || (word.len() <= 12 && language.abbreviations.contains(&word.to_lowercase()))
+    let counted = before[..before.len() - word.len()]
+        .trim_end()
+        .ends_with(|c| digit(c).is_some());
+    !counted
+        && (initial || (word.len() <= 12 && language.abbreviations.contains(&word.to_lowercase())))
 }
 
 /// `text` in NFC without copying where it is already.
@@ -660,7 +666,7 @@ mod tests {
     fn sentences_are_not_divided_in_doubt() {
         assert_eq!(
             split("Wait approx. 5 min. Then go."),
-            ["Wait approx. 5 min. Then go."]
+            ["Wait approx. 5 min.", "Then go."]
         );
         assert_eq!(split("Call Dr. Ray. Go now!"), ["Call Dr. Ray.", "Go now!"]);
         assert_eq!(

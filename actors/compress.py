@@ -1,0 +1,279 @@
+"""compress checks an answer against its passages and fits it into SMS segments.
+
+Consumes ``compress``, publishes ``sms.out``. An answer that is not verbatim must say what its passages say,
+before and after shortening; one that does not is replaced by the best passage as it is written, or by an
+honest "I do not know". What does not fit waits in the bucket ``more``, of which this actor is the only
+writer, until the person texts MORE.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from evy_core import Compressor, CoreError, Fitted, Unsupported, segment
+
+from actors._runtime.actor import Actor, Emit, KeyValue, Output
+from actors._runtime.context import Context
+from actors._runtime.state import change
+from actors.knowledge import SHIPPED, Texts
+from subjects import names
+from subjects.errors import ConfigError
+from subjects.messages import Answer, Event, OutboundSms, Passage
+
+MAX_SEGMENTS: Final = 2
+"""SMS of one answer; articles are written to fit two with their source."""
+
+REMEMBERED: Final = 8
+"""Queries of one person whose answers are remembered, so that a redelivered one changes nothing: 8 × 300
+octets at most."""
+
+GOES_ON: Final = "..."
+"""What the core writes where it cuts within a sentence."""
+
+
+class Remainder(msgspec.Struct, frozen=True):
+    """What one person has not read yet."""
+
+    rest: str = ""
+    lang: str = "en"
+    sources: tuple[str, ...] = ()
+    answered: tuple[str, ...] = ()
+    """Queries whose answers were kept here: delivered again, they must not bring old text back."""
+    given: tuple[tuple[str, str], ...] = ()
+    """The last MOREs, each with the text it got: delivered again, it gets the same one."""
+
+
+class Compress:
+    """Handler of ``compress``."""
+
+    def __init__(  # noqa: PLR0917  # the same order as :func:`actor`
+        self,
+        node: str,
+        compressor: Compressor,
+        more: KeyValue,
+        texts: Texts,
+        emit: Emit,
+        max_segments: int = MAX_SEGMENTS,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._node = node
+        self._compressor = compressor
+        self._more = more
+        self._texts = texts
+        self._emit = emit
+        self._max_segments = max_segments
+        self._now = now
+        for lang in texts.languages:
+            try:
+                self._fit("", lang, verbatim=True)
+            except CoreError as error:
+                raise ConfigError(f"notice more_hint in {lang!r}: {error}; shorten it") from error
+
+    async def handle(self, answer: Answer) -> Sequence[Output]:
+        """One text to send. The same answer gives the same text, also after a crash in between."""
+        if answer.more:
+            return [await self._next_piece(answer)]
+        answer, refused = self._supported(answer)
+        fitted = self._fit(answer.text, answer.lang, verbatim=answer.verbatim)
+        if not answer.verbatim and (harmed := self._check(answer, self._whole(fitted, answer.lang))):
+            answer, refused = self._fall_back(answer), harmed
+            fitted = self._fit(answer.text, answer.lang, verbatim=True)
+        await self._keep(answer, fitted.rest)
+        text = self._tagged(fitted, answer.lang, answer.sources)
+        self._report(
+            answer,
+            "fitted",
+            step=answer.step,
+            segments=fitted.segments,
+            encoding=fitted.encoding,
+            octets_in=fitted.octets_in,
+            octets_out=fitted.octets_out,
+            dropped=fitted.dropped,
+            rest=len(fitted.rest),
+            refused=[f"{piece.reason}: {piece.token}" for piece in refused],
+        )
+        return [self._output(answer, text)]
+
+    def _supported(self, answer: Answer) -> tuple[Answer, Sequence[Unsupported]]:
+        """The answer itself, or what is sent instead and why."""
+        if answer.verbatim:
+            return answer, ()
+        refused = self._check(answer, answer.text)
+        if answer.text.strip() and not refused:
+            return answer, ()
+        return self._fall_back(answer), refused
+
+    def _check(self, answer: Answer, text: str) -> Sequence[Unsupported]:
+        # A passage in another language shares no words with the answer: it counts, but supports nothing.
+        passages = [passage.text if passage.lang == answer.lang else "" for passage in answer.passages]
+        [found] = self._compressor.check([text], [passages], [answer.lang])
+        return found
+
+    def _fall_back(self, answer: Answer) -> Answer:
+        """The best passage as written, in the person's language if there is one; else "I do not know"."""
+
+        def rank(passage: Passage) -> tuple[bool, float]:
+            return passage.lang == answer.lang, passage.score
+
+        best = max(answer.passages, key=rank, default=None)
+        if best is None:
+            text = self._texts.say("unsure", answer.lang)
+            return msgspec.structs.replace(answer, text=text, step="unsure", verbatim=True, sources=())
+        sources = (best.source,) if best.source else ()
+        return msgspec.structs.replace(
+            answer, text=best.text, lang=best.lang, step="verbatim", verbatim=True, sources=sources
+        )
+
+    def _fit(self, text: str, lang: str, *, verbatim: bool) -> Fitted:
+        hint = self._texts.say("more_hint", lang)
+        [fitted] = self._compressor.fit([text], [lang], [verbatim], [self._max_segments], [hint])
+        return fitted
+
+    def _whole(self, fitted: Fitted, lang: str) -> str:
+        """The shortened text with its rest, as one: what the person will have read in the end."""
+        if not fitted.rest:
+            return fitted.text
+        head = self._without_hint(fitted, lang)
+        if head.endswith(GOES_ON) and fitted.rest.startswith(GOES_ON):
+            return f"{head.removesuffix(GOES_ON)} {fitted.rest.removeprefix(GOES_ON)}"
+        return f"{head}\n{fitted.rest}"
+
+    def _without_hint(self, fitted: Fitted, lang: str) -> str:
+        return fitted.text.removesuffix(self._texts.say("more_hint", lang)).rstrip()
+
+    def _tagged(self, fitted: Fitted, lang: str, sources: Sequence[str]) -> str:
+        """The text with the tag of its first source, where that costs no further segment."""
+        if not sources:
+            return fitted.text
+        parts = [fitted.text, f"[{sources[0]}]"]
+        if fitted.rest:
+            parts = [self._without_hint(fitted, lang), parts[1], self._texts.say("more_hint", lang)]
+        tagged = " ".join(parts)
+        [size] = segment([tagged])
+        return tagged if size.count <= fitted.segments else fitted.text
+
+    async def _keep(self, answer: Answer, rest: str) -> None:
+        """Keeps the rest for MORE. An answer without one takes the older rest away: it is no longer meant."""
+        if answer.kind not in ("reply", "followup"):
+            return
+
+        def step(record: Remainder | None) -> tuple[Remainder | None, None]:
+            record = record or Remainder()
+            if answer.query_id in record.answered or not (rest or record.rest):
+                return None, None
+            kept = Remainder(
+                rest=rest,
+                lang=answer.lang,
+                sources=answer.sources,
+                answered=(*record.answered, answer.query_id)[-REMEMBERED:],
+                given=record.given,
+            )
+            return kept, None
+
+        await change(self._more, answer.sender_ref, Remainder, step)
+
+    async def _next_piece(self, answer: Answer) -> Output:
+        def step(record: Remainder | None) -> tuple[Remainder | None, tuple[str, Remainder] | None]:
+            record = record or Remainder()
+            if (before := dict(record.given).get(answer.query_id)) is not None:
+                return None, (before, record)
+            if not record.rest:
+                return None, None
+            fitted = self._fit(record.rest, record.lang, verbatim=True)
+            text = self._tagged(fitted, record.lang, record.sources)
+            given = (*record.given, (answer.query_id, text))[-REMEMBERED:]
+            after = msgspec.structs.replace(record, rest=fitted.rest, given=given)
+            return after, (text, after)
+
+        piece = await change(self._more, answer.sender_ref, Remainder, step)
+        self._report(answer, "more", found=piece is not None, rest=len(piece[1].rest) if piece else 0)
+        if piece is None:
+            return self._output(answer, self._texts.say("no_more", answer.lang))
+        text, record = piece
+        answer = msgspec.structs.replace(answer, lang=record.lang, sources=record.sources)
+        return self._output(answer, text)
+
+    def _output(self, answer: Answer, text: str) -> Output:
+        sms = OutboundSms(
+            query_id=answer.query_id,
+            node=answer.node,
+            text=text,
+            lang=answer.lang,
+            lane=answer.lane,
+            step=answer.step,
+            kind=answer.kind,
+            sender_ref=answer.sender_ref,
+            sources=answer.sources,
+            received_at=answer.received_at,
+        )
+        return Output(names.SMS_OUT, answer.lane, sms, answer.query_id, kind=answer.kind)
+
+    def _report(self, answer: Answer, kind: str, **fields: object) -> None:
+        self._emit(
+            Event(
+                kind=kind,
+                node=self._node,
+                actor="compress",
+                at=self._now(),
+                query_id=answer.query_id,
+                sender_ref=answer.sender_ref,
+                lane=answer.lane,
+                fields=fields,
+            )
+        )
+
+
+def actor(  # noqa: PLR0917  # what it is made of, in the order that all actors use
+    node: str,
+    compressor: Compressor,
+    more: KeyValue,
+    texts: Texts,
+    emit: Emit,
+    max_segments: int = MAX_SEGMENTS,
+) -> Actor:
+    """Actor for ``compress``. Raises :class:`ConfigError` when a notice is too long for ``max_segments``."""
+    compress = Compress(node, compressor, more, texts, emit, max_segments)
+    return Actor("compress", {names.COMPRESS: compress.handle})
+
+
+def load_compressor(directory: Path) -> Compressor:
+    """Compressor from the data files of a directory: ``shared.toml``, languages, ``substances.txt``.
+
+    Raises :class:`ConfigError` that names the file or rule.
+    """
+    languages = sorted(path for path in directory.glob("*.toml") if path.name != "shared.toml")
+    try:
+        shared, substances = directory / "shared.toml", directory / "substances.txt"
+        texts = [path.read_text(encoding="utf-8") for path in (shared, substances, *languages)]
+        return Compressor(texts[0], texts[2:], texts[1])
+    except (OSError, UnicodeDecodeError, CoreError) as error:
+        listed = ", ".join(path.name for path in languages) or "no language files"
+        raise ConfigError(f"rules of compress in {directory} ({listed}): {error}") from error
+
+
+def shipped_compressor() -> Compressor:
+    """Compressor with the rules that come with EVY."""
+    return load_compressor(SHIPPED / "compress")
+
+
+class CompressConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``[compress]`` table."""
+
+    max_segments: Annotated[int, msgspec.Meta(ge=1, le=255)] = MAX_SEGMENTS
+    """SMS of one answer at most; what does not fit waits for MORE."""
+
+
+async def build(context: Context) -> Actor:
+    """The actor of a node."""
+    config = context.config.section("compress", CompressConfig)
+    return actor(
+        context.identity.node,
+        shipped_compressor(),
+        await context.bucket("more"),
+        Texts.load(emergency_number=context.config.node.emergency_number),
+        context.emit,
+        config.max_segments,
+    )

@@ -1,0 +1,235 @@
+"""compress: what is checked, what is sent instead, what waits for MORE, and that nothing happens twice."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evy_core import segment
+
+from actors._runtime.actor import Output
+from actors._runtime.memory import MemoryKeyValue
+from actors.compress import Compress, load_compressor, shipped_compressor
+from actors.knowledge import SHIPPED, Texts
+from subjects import names
+from subjects.errors import ConfigError
+from subjects.messages import Answer, Event, OutboundSms, Passage
+
+TEXTS = Texts.load()
+COMPRESSOR = shipped_compressor()
+HINT = TEXTS.say("more_hint", "en")
+
+BLEACH = Passage(
+    id="water-bleach",
+    text="Add 6 drops of bleach to 4 litres of clear water. Wait 30 minutes. Never drink bleach.",
+    source="CDC",
+    score=0.8,
+)
+HERVIR = Passage(id="agua", text="Hierva el agua 1 minuto.", source="OMS", lang="es", score=0.6)
+LONG = " ".join(f"{number}. Press on wound {number} for {number} minutes." for number in range(1, 30))
+
+
+class Desk:
+    """A compress actor with its bucket in memory."""
+
+    def __init__(self, max_segments: int = 2) -> None:
+        self.more = MemoryKeyValue()
+        self.events: list[Event] = []
+        self.compress = Compress("n1", COMPRESSOR, self.more, TEXTS, self.events.append, max_segments)
+
+    async def output(self, query_id: str, text: str = "", **fields: Any) -> Output:
+        answer = Answer(
+            **{
+                "query_id": query_id,
+                "node": "n1",
+                "sender_ref": "ana",
+                "text": text,
+                "lang": "en",
+                "lane": "priority",
+                "step": "model",
+                "received_at": 7.0,
+                **fields,
+            }
+        )
+        [output] = await self.compress.handle(answer)
+        return output
+
+    async def answer(self, query_id: str, text: str = "", **fields: Any) -> OutboundSms:
+        message = (await self.output(query_id, text, **fields)).message
+        assert isinstance(message, OutboundSms)
+        [size] = segment([message.text])
+        assert size.count <= 2
+        return message
+
+    async def ask_more(self, query_id: str, **fields: Any) -> str:
+        return (await self.answer(query_id, more=True, step="command", **fields)).text
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def test_a_supported_answer_is_sent_with_its_source(desk: Desk) -> None:
+    text = "Add 6 drops of bleach to 4 l of clear water and wait 30 min."
+    output = await desk.output("q1", text, passages=(BLEACH,), sources=("CDC",))
+    assert (output.subject, output.lane, output.query_id, output.kind) == (
+        names.SMS_OUT,
+        "priority",
+        "q1",
+        "reply",
+    )
+    assert output.message == OutboundSms(
+        query_id="q1",
+        node="n1",
+        text=f"{text} [CDC]",
+        lang="en",
+        lane="priority",
+        step="model",
+        sender_ref="ana",
+        sources=("CDC",),
+        received_at=7.0,
+    )
+    [event] = desk.events
+    assert event.kind == "fitted"
+    assert event.fields["refused"] == []
+    assert event.fields["segments"] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Add 60 drops of bleach to 4 litres of clear water.",
+        "Drink bleach.",
+        "Add 6 drops of iodine to clear water.",
+        "",
+        " \n",
+    ],
+)
+async def test_an_unsupported_answer_becomes_its_best_passage(desk: Desk, text: str) -> None:
+    worse = Passage(id="other", text="Wash your hands.", source="WHO", score=0.5)
+    sms = await desk.answer("q1", text, passages=(worse, BLEACH), sources=("WHO", "CDC"))
+    assert sms.step == "verbatim"
+    assert sms.text == f"{BLEACH.text} [CDC]"
+    assert sms.sources == ("CDC",)
+    assert bool(desk.events[0].fields["refused"]) == bool(text.strip())
+
+
+async def test_the_passage_in_the_persons_language_comes_first(desk: Desk) -> None:
+    sms = await desk.answer("q1", "Hierva el agua 5 minutos.", lang="es", passages=(BLEACH, HERVIR))
+    assert (sms.text, sms.lang) == (f"{HERVIR.text} [OMS]", "es")
+    # An English passage cannot vouch for a Spanish answer, but it is better than nothing.
+    sms = await desk.answer("q2", "Hierva el agua.", lang="es", passages=(BLEACH,))
+    assert (sms.text, sms.lang, sms.step) == (f"{BLEACH.text} [CDC]", "en", "verbatim")
+
+
+async def test_without_a_passage_it_says_that_it_does_not_know(desk: Desk) -> None:
+    sms = await desk.answer("q1", "Take 2 aspirin.", lang="es")
+    assert sms.step == "unsure"
+    assert sms.text == TEXTS.say("unsure", "es")
+
+
+async def test_a_harmless_answer_needs_no_passage(desk: Desk) -> None:
+    assert (await desk.answer("q1", "Hello! What happened, and where are you?")).step == "model"
+
+
+async def test_a_verbatim_text_is_not_judged(desk: Desk) -> None:
+    sms = await desk.answer("q1", "Take 2 aspirin… now", verbatim=True, step="template")
+    assert (sms.text, sms.step) == ("Take 2 aspirin... now", "template")
+
+
+async def test_the_source_never_costs_a_segment(desk: Desk) -> None:
+    text = "a" * 159
+    sms = await desk.answer("q1", text, verbatim=True, sources=("CDC",))
+    assert (sms.text, sms.sources) == (text, ("CDC",))
+
+
+async def test_more_gives_piece_after_piece_until_there_is_no_more(desk: Desk) -> None:
+    first = await desk.answer("q1", LONG, verbatim=True, sources=("WHO",))
+    assert first.text.endswith(HINT)
+    pieces = [first.text]
+    while pieces[-1].endswith(HINT):
+        pieces.append(await desk.ask_more(f"m{len(pieces)}"))
+    read = " ".join(piece.removesuffix(HINT).strip().removesuffix("[WHO]").strip() for piece in pieces)
+    assert read == LONG
+    assert len(pieces) > 3
+    assert any("[WHO]" in piece for piece in pieces)
+    assert await desk.ask_more("m99") == TEXTS.say("no_more", "en")
+
+
+async def test_a_redelivered_answer_does_not_bring_old_text_back(desk: Desk) -> None:
+    first = await desk.answer("q1", LONG, verbatim=True)
+    second = await desk.ask_more("m1")
+    assert await desk.answer("q1", LONG, verbatim=True) == first
+    third = await desk.ask_more("m2")
+    assert len({first.text, second, third}) == 3
+
+
+async def test_a_redelivered_more_gets_the_same_piece(desk: Desk) -> None:
+    await desk.answer("q1", LONG, verbatim=True)
+    second = await desk.ask_more("m1")
+    third = await desk.ask_more("m2")
+    assert await desk.ask_more("m1") == second
+    assert await desk.ask_more("m2") == third
+    assert await desk.ask_more("m3") not in {second, third}
+
+
+async def test_a_newer_answer_replaces_the_rest_of_an_older_one(desk: Desk) -> None:
+    await desk.answer("q1", LONG, verbatim=True)
+    await desk.answer("q2", "Boil it.", verbatim=True)
+    assert await desk.ask_more("m1") == TEXTS.say("no_more", "en")
+    # The old answer once more, delivered late: still not meant.
+    await desk.answer("q1", LONG, verbatim=True)
+    assert await desk.ask_more("m2") == TEXTS.say("no_more", "en")
+
+
+async def test_a_notice_leaves_the_rest_alone(desk: Desk) -> None:
+    await desk.answer("q1", LONG, verbatim=True)
+    await desk.answer("q2", "Part of your text did not arrive.", verbatim=True, kind="notice", step="notice")
+    assert (await desk.ask_more("m1")).startswith(("7.", "8.", "9.", "6."))
+
+
+async def test_people_do_not_see_each_others_rest(desk: Desk) -> None:
+    await desk.answer("q1", LONG, verbatim=True)
+    assert await desk.ask_more("m1", sender_ref="ben") == TEXTS.say("no_more", "en")
+
+
+async def test_a_text_that_fits_writes_nothing(desk: Desk) -> None:
+    await desk.answer("q1", "Boil it.", verbatim=True)
+    assert await desk.more.keys() == []
+
+
+async def test_shortening_is_checked_too_and_keeps_the_answer(desk: Desk) -> None:
+    passage = Passage(id="p", text=LONG, source="WHO", score=0.9)
+    text = "Please do this: " + " ".join(f"Press on wound {n} for {n} minutes." for n in range(1, 12))
+    sms = await desk.answer("q1", text, passages=(passage,), sources=("WHO",))
+    assert sms.step == "model"
+    assert "for 1 min." in sms.text
+
+
+async def test_one_segment_is_enough_when_the_node_says_so() -> None:
+    desk = Desk(max_segments=1)
+    sms = await desk.answer("q1", LONG, verbatim=True)
+    assert segment([sms.text])[0].count == 1
+    assert sms.text.endswith(HINT)
+
+
+def test_broken_rules_are_an_error_at_start_that_names_them(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"shared\.toml"):
+        load_compressor(tmp_path)
+    for name in ("shared.toml", "en.toml", "substances.txt"):
+        (tmp_path / name).write_text((SHIPPED / "compress" / name).read_text())
+    assert load_compressor(tmp_path).languages == ["en"]
+    broken = (tmp_path / "en.toml").read_text().replace("concord = false", "concord = 7")
+    (tmp_path / "en.toml").write_text(broken)
+    with pytest.raises(ConfigError, match="concord"):
+        load_compressor(tmp_path)
+
+
+def test_a_hint_that_leaves_no_room_is_an_error_at_start(tmp_path: Path) -> None:
+    notices = (SHIPPED / "notices" / "es.toml").read_text()
+    old = TEXTS.say("more_hint", "es")
+    (tmp_path / "notices").mkdir()
+    (tmp_path / "notices" / "es.toml").write_text(notices.replace(old, "Escriba MORE " + "x" * 60))
+    texts = Texts.load([SHIPPED, tmp_path])
+    with pytest.raises(ConfigError, match="more_hint in 'es'"):
+        Compress("n1", COMPRESSOR, MemoryKeyValue(), texts, lambda _: None, 1)
