@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 import msgspec
+from evy_core import Triager
 
 from actors._runtime.actor import Actor, Emit, KeyValue, Output
 from actors._runtime.clock import boot_id, boot_s
+from actors._runtime.context import Context
 from actors._runtime.state import change, read
-from actors.knowledge import SHIPPED, Notice, Texts
+from actors.knowledge import SHIPPED, Notice, Texts, triage_files
 from subjects import names
 from subjects.errors import ConfigError
 from subjects.messages import Alert, Answer, Event, InboundSms, Message, OutboundSms, Privacy, Query, Session
@@ -408,6 +410,39 @@ def _at_least(lane: Lane, floor: Lane) -> Lane:
     return min(lane, floor, key=names.LANES.index)
 
 
-def actor(intake: Intake) -> Actor:
-    """The actor around an :class:`Intake`."""
+class IntakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``[intake]`` table."""
+
+    own_numbers: tuple[str, ...] = ()
+    """Numbers of this node's SIM cards: a text from one of them is never answered."""
+    privacy: Privacy = "private"
+    """Privacy class of every query; anything but "private" lets outside providers see it."""
+
+
+def language_detector(triager: Triager, least: float = 0.5) -> LanguageOf:
+    """Language of a text where at least ``least`` confidence speaks for one."""
+
+    def language_of(text: str) -> str | None:
+        [(lang, confidence)] = triager.detect_lang([text])
+        return lang if confidence >= least else None
+
+    return language_of
+
+
+async def build(context: Context) -> Actor:
+    """The actor of a node."""
+    config = context.config.section("intake", IntakeConfig)
+    intake = Intake(
+        node=context.identity.node,
+        sender_ref=context.identity.sender_ref,
+        texts=Texts.load(emergency_number=context.config.node.emergency_number),
+        language_of=language_detector(Triager(triage_files())),
+        session=await context.bucket("session"),
+        consent=await context.bucket("consent"),
+        numbers=await context.bucket("numbers"),
+        emit=context.emit,
+        own_numbers=frozenset(config.own_numbers),
+        privacy=config.privacy,
+        node_only=context.config.node.node_only,
+    )
     return Actor("intake", {names.SMS_IN: intake.handle})

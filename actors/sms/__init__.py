@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
-from evy_core import segment
+from evy_core import Triager, segment
 
 from actors._runtime.actor import Actor, Emit, KeyValue, Output
 from actors._runtime.bus import BusError
@@ -22,6 +22,8 @@ from actors._runtime.clock import deadline_in
 from actors._runtime.context import Context
 from actors._runtime.identity import Identity
 from actors._runtime.state import read
+from actors.knowledge import triage_files
+from actors.sms.driver import GammuModem
 from actors.sms.ledger import DONE, Entry, Ledger
 from actors.sms.line import Line
 from actors.sms.modem import Modem, ModemLostError, Opened, Part, Received, Report, SendFailedError
@@ -338,3 +340,35 @@ class Sms:
                 fields=fields,
             )
         )
+
+
+def triage_lane() -> LaneOf:
+    """Lane of a text by the shipped triage."""
+    triager = Triager(triage_files())
+    return lambda text: names.LANE_OF[triager.classify([text])[0].priority]
+
+
+async def build(context: Context) -> Actor:
+    """The actor of a node. Raises :class:`ConfigError` when no modem is named."""
+    config = context.config.section("sms", SmsConfig)
+    if not config.device:
+        raise ConfigError(
+            'no modem: set [sms] device = "/dev/ttyUSB0" in evy.toml, or try `evy demo` without one'
+        )
+    identity = context.identity
+    ledger = Ledger(await context.bucket("ledger"), config.name, identity.sender_ref)
+    sms = Sms(
+        config=config,
+        identity=identity,
+        modem=GammuModem(config.device, config.connection),
+        lane_of=triage_lane(),
+        ledger=ledger,
+        parts=Parts(await context.bucket("parts")),
+        numbers=await context.bucket("numbers"),
+        consent=await context.bucket("consent"),
+        publish=context.publish,
+        dead_letter=context.dead_letter,
+        emit=context.emit,
+        answer_within_s=context.config.node.answer_within_s,
+    )
+    return Actor("sms", {names.SMS_OUT: sms.handle}, tasks=[sms.run])

@@ -7,10 +7,13 @@ from typing import Literal, final
 __all__ = [
     "Compressor",
     "CoreError",
+    "Decision",
     "Deliver",
     "Fitted",
     "PduError",
+    "Router",
     "Segmentation",
+    "Situation",
     "StatusReport",
     "Submit",
     "Unsupported",
@@ -332,3 +335,58 @@ class Compressor:
         that has a rest. Raises :class:`CoreError` when the lists differ in length, a number of segments is
         out of range or a hint leaves no room.
         """
+
+@final
+class Situation:
+    """Everything a routing decision depends on. None means unknown: the worst that is still useful.
+
+    ``confidence`` is retrieval confidence 0 to 1, None before retrieval. ``deadline_s`` seconds are left.
+    ``within_budget`` says that the big model may cost what it costs. Raises ValueError for another priority.
+    """
+
+    def __new__(
+        cls,
+        priority: Literal["emergency", "urgent", "normal"],
+        *,
+        has_needs: bool = True,
+        confidence: float | None = None,
+        deadline_s: float = 0.0,
+        node_only: bool = False,
+        battery_percent: float | None = None,
+        free_memory_mb: float | None = None,
+        model_ready: bool | None = None,
+        link_up: bool | None = None,
+        neighbour_link: bool = False,
+        within_budget: bool = True,
+    ) -> Situation: ...
+
+@final
+class Decision:
+    """Where a text goes, and why."""
+
+    @property
+    def next(
+        self,
+    ) -> Literal["sms.out", "rag", "compress", "infer.small", "infer.large", "mesh.out", "unsure"]:
+        """Subject of the next hop: ``sms.out`` is a template, ``compress`` the best passage as written.
+        ``unsure`` is no subject: say so honestly."""
+    @property
+    def reason(self) -> str:
+        """A short code and the numbers that decided, for events and people."""
+
+@final
+class Router:
+    """The ladder as a pure function, with its limits from ``actors/knowledge/route.toml``.
+
+    Raises :class:`CoreError` that names the rule when the text is not a complete set of limits in order.
+    """
+
+    def __new__(cls, rules: str) -> Router: ...
+    @property
+    def sure(self) -> float:
+        """Confidence from which a passage is sent as it was written."""
+    @property
+    def unsure(self) -> float:
+        """Confidence below which no passage is good enough."""
+    def decide(self, situations: Sequence[Situation]) -> list[Decision]:
+        """One decision for each situation, in order; the GIL is released."""

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 
 use crate::compress::fit::FitError;
 use crate::compress::rules::RulesError;
+use crate::route::RouteError;
 use crate::sms::pdu;
 
 pyo3::create_exception!(
@@ -35,6 +36,12 @@ impl From<RulesError> for PyErr {
 
 impl From<FitError> for PyErr {
     fn from(error: FitError) -> Self {
+        CoreError::new_err(error.to_string())
+    }
+}
+
+impl From<RouteError> for PyErr {
+    fn from(error: RouteError) -> Self {
         CoreError::new_err(error.to_string())
     }
 }

@@ -1,9 +1,123 @@
 //! Python face of `crate::route`.
 
+#![allow(clippy::needless_pass_by_value)] // PyO3 hands over owned lists
+
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::route;
+
+/// See the stub.
+#[pyclass(frozen, from_py_object, module = "evy_core")]
+#[derive(Clone)]
+pub struct Situation(route::Situation);
+
+#[pymethods]
+impl Situation {
+    #[new]
+    #[pyo3(signature = (priority, *, has_needs=true, confidence=None, deadline_s=0.0, node_only=false,
+        battery_percent=None, free_memory_mb=None, model_ready=None, link_up=None, neighbour_link=false,
+        within_budget=true))]
+    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments in Python
+    fn new(
+        priority: &str,
+        has_needs: bool,
+        confidence: Option<f64>,
+        deadline_s: f64,
+        node_only: bool,
+        battery_percent: Option<f64>,
+        free_memory_mb: Option<f64>,
+        model_ready: Option<bool>,
+        link_up: Option<bool>,
+        neighbour_link: bool,
+        within_budget: bool,
+    ) -> PyResult<Self> {
+        let priority = match priority {
+            "emergency" => route::Priority::Emergency,
+            "urgent" => route::Priority::Urgent,
+            "normal" => route::Priority::Normal,
+            other => return Err(PyValueError::new_err(format!("no priority {other:?}"))),
+        };
+        let link = match link_up {
+            Some(true) => route::Link::Up,
+            Some(false) => route::Link::Down,
+            None => route::Link::Unknown,
+        };
+        Ok(Self(route::Situation {
+            priority,
+            has_needs,
+            confidence,
+            deadline_s,
+            node_only,
+            battery_percent,
+            free_memory_mb,
+            model_ready,
+            link,
+            neighbour_link,
+            within_budget,
+        }))
+    }
+}
+
+/// See the stub.
+#[pyclass(frozen, module = "evy_core")]
+pub struct Decision(route::Decision);
+
+#[pymethods]
+impl Decision {
+    #[getter]
+    fn next(&self) -> &'static str {
+        self.0.next.name()
+    }
+
+    #[getter]
+    fn reason(&self) -> &str {
+        &self.0.reason
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "Decision(next={:?}, reason={:?})",
+            self.next(),
+            self.0.reason
+        )
+    }
+}
+
+/// See the stub.
+#[pyclass(frozen, module = "evy_core")]
+pub struct Router(route::Rules);
+
+#[pymethods]
+impl Router {
+    #[new]
+    fn new(rules: &str) -> PyResult<Self> {
+        Ok(Self(route::Rules::parse(rules)?))
+    }
+
+    #[getter]
+    fn sure(&self) -> f64 {
+        self.0.sure()
+    }
+
+    #[getter]
+    fn unsure(&self) -> f64 {
+        self.0.unsure()
+    }
+
+    fn decide(&self, py: Python<'_>, situations: Vec<Situation>) -> Vec<Decision> {
+        py.detach(|| {
+            situations
+                .iter()
+                .map(|situation| Decision(self.0.decide(&situation.0)))
+                .collect()
+        })
+    }
+}
+
 /// Adds this domain's functions and classes to the module.
-#[allow(clippy::unnecessary_wraps)] // one signature for all domains
-pub fn register(_m: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<Situation>()?;
+    m.add_class::<Decision>()?;
+    m.add_class::<Router>()
 }

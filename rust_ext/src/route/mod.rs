@@ -1,1 +1,483 @@
-//! (see the module's owner)
+//! Which rung of the ladder answers a text: a pure function of what is known about text and node.
+//!
+//! Limits come from `actors/knowledge/route.toml`; the order of the questions is here, safety first. What is
+//! unknown counts as the worst that is still useful, and every decision says its reason.
+
+use serde::Deserialize;
+
+/// Why the rules could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RouteError {
+    /// Not TOML, a missing or an unknown key.
+    #[error("route rules: {0}")]
+    Syntax(#[from] toml::de::Error),
+    /// Two limits are in the wrong order or out of range.
+    #[error("route rules: {0}")]
+    Limits(&'static str),
+}
+
+/// Limits of the retrieval confidence, 0 to 1.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Confidence {
+    sure: f64,
+    unsure: f64,
+}
+
+/// Limits of the battery in per cent.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Battery {
+    link_from: f64,
+    model_from: f64,
+    routine_from: f64,
+    unknown: f64,
+}
+
+/// Limits of the free memory in megabytes.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Memory {
+    model_from: f64,
+    unknown: f64,
+}
+
+/// Seconds that must be left for a rung.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Deadline {
+    small_model: f64,
+    big_model: f64,
+}
+
+/// The limits, checked.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    confidence: Confidence,
+    battery: Battery,
+    memory: Memory,
+    deadline: Deadline,
+}
+
+/// How urgent a text is, as triage says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// Life or limb may be lost within minutes to hours.
+    Emergency,
+    /// Help is needed within hours to days.
+    Urgent,
+    /// Everything else.
+    Normal,
+}
+
+/// State of the connection to a centre.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// The centre answers.
+    Up,
+    /// There is none.
+    Down,
+    /// Nobody has looked; counts as down.
+    Unknown,
+}
+
+/// Everything a decision depends on.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own, none a state
+pub struct Situation {
+    /// Urgency of the text.
+    pub priority: Priority,
+    /// Whether the text asks for something: chatter has no needs.
+    pub has_needs: bool,
+    /// Retrieval confidence of the best passage, `None` before retrieval.
+    pub confidence: Option<f64>,
+    /// Seconds left until the person should have an answer.
+    pub deadline_s: f64,
+    /// The text may not leave this machine.
+    pub node_only: bool,
+    /// Battery in per cent.
+    pub battery_percent: Option<f64>,
+    /// Free memory in megabytes.
+    pub free_memory_mb: Option<f64>,
+    /// Whether the small model can be used; `None` counts as yes, since its actor has a way out.
+    pub model_ready: Option<bool>,
+    /// Connection to the centre.
+    pub link: Link,
+    /// A neighbour on the mesh has a connection to a centre.
+    pub neighbour_link: bool,
+    /// Money is left for the big model, where it costs any.
+    pub within_budget: bool,
+}
+
+/// Where a text goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A reviewed template, at once.
+    Template,
+    /// Retrieval.
+    Rag,
+    /// The best passage as it was written.
+    Verbatim,
+    /// The node's small model.
+    SmallModel,
+    /// The centre's big model.
+    BigModel,
+    /// A neighbour that has a connection.
+    Mesh,
+    /// An honest "I do not know".
+    Unsure,
+}
+
+impl Next {
+    /// Name on the wire: a subject where there is one.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Template => "sms.out",
+            Self::Rag => "rag",
+            Self::Verbatim => "compress",
+            Self::SmallModel => "infer.small",
+            Self::BigModel => "infer.large",
+            Self::Mesh => "mesh.out",
+            Self::Unsure => "unsure",
+        }
+    }
+}
+
+/// A decision and its reason for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Where the text goes.
+    pub next: Next,
+    /// A short code and the numbers that decided.
+    pub reason: String,
+}
+
+fn decision(next: Next, reason: String) -> Decision {
+    Decision { next, reason }
+}
+
+impl Rules {
+    /// Reads and checks the rules.
+    ///
+    /// # Errors
+    /// [`RouteError`] for anything that is not a complete set of limits in order.
+    pub fn parse(toml_text: &str) -> Result<Self, RouteError> {
+        let rules: Self = toml::from_str(toml_text)?;
+        let c = rules.confidence;
+        if !(0.0 <= c.unsure && c.unsure <= c.sure && c.sure <= 1.0) {
+            return Err(RouteError::Limits("confidence: 0 <= unsure <= sure <= 1"));
+        }
+        let b = rules.battery;
+        let ordered = 0.0 <= b.routine_from
+            && b.routine_from <= b.model_from
+            && b.model_from <= b.link_from
+            && b.link_from <= 100.0;
+        if !ordered || !(0.0..=100.0).contains(&b.unknown) {
+            return Err(RouteError::Limits(
+                "battery: 0 <= routine_from <= model_from <= link_from <= 100, unknown within",
+            ));
+        }
+        let positive = [
+            rules.memory.model_from,
+            rules.memory.unknown,
+            rules.deadline.small_model,
+            rules.deadline.big_model,
+        ];
+        if positive
+            .iter()
+            .any(|limit| !(limit.is_finite() && *limit >= 0.0))
+        {
+            return Err(RouteError::Limits("memory and deadline: not negative"));
+        }
+        Ok(rules)
+    }
+
+    /// Confidence from which a passage is sent as it was written.
+    pub fn sure(&self) -> f64 {
+        self.confidence.sure
+    }
+
+    /// Confidence below which no passage is good enough.
+    pub fn unsure(&self) -> f64 {
+        self.confidence.unsure
+    }
+
+    /// Decides. Not-a-number counts as unknown.
+    pub fn decide(&self, at: &Situation) -> Decision {
+        if at.priority == Priority::Emergency {
+            return decision(
+                Next::Template,
+                "emergency: a reviewed text, no model".to_owned(),
+            );
+        }
+        let battery = known(at.battery_percent).unwrap_or(self.battery.unknown);
+        if battery < self.battery.routine_from && at.priority == Priority::Normal {
+            return decision(
+                Next::Unsure,
+                format!(
+                    "low-battery: {battery:.0} % is below {:.0} %, only flash and priority",
+                    self.battery.routine_from
+                ),
+            );
+        }
+        let Some(confidence) = at.confidence.filter(|value| !value.is_nan()) else {
+            return decision(Next::Rag, "retrieval: confidence unknown".to_owned());
+        };
+        if confidence >= self.confidence.sure {
+            return decision(
+                Next::Verbatim,
+                format!("sure: {confidence:.2} >= {:.2}", self.confidence.sure),
+            );
+        }
+        let big = self.may_ask_centre(at, battery);
+        if confidence >= self.confidence.unsure {
+            let near = format!(
+                "near: {:.2} <= {confidence:.2} < {:.2}",
+                self.confidence.unsure, self.confidence.sure
+            );
+            if big {
+                return decision(Next::BigModel, near);
+            }
+            return match self.small_model(at, battery) {
+                Ok(()) => decision(Next::SmallModel, near),
+                Err(obstacle) => decision(Next::Verbatim, format!("{near}; {obstacle}")),
+            };
+        }
+        let far = format!("unsure: {confidence:.2} < {:.2}", self.confidence.unsure);
+        if big {
+            return decision(Next::BigModel, far);
+        }
+        if self.may_ask_neighbour(at) {
+            return decision(Next::Mesh, far);
+        }
+        if at.has_needs || at.priority != Priority::Normal {
+            return decision(Next::Unsure, format!("{far}, and somebody is in need"));
+        }
+        match self.small_model(at, battery) {
+            Ok(()) => decision(Next::SmallModel, format!("{far}, and nobody is in need")),
+            Err(obstacle) => decision(Next::Unsure, format!("{far}; {obstacle}")),
+        }
+    }
+
+    fn may_ask_centre(&self, at: &Situation, battery: f64) -> bool {
+        at.link == Link::Up
+            && !at.node_only
+            && at.within_budget
+            && battery >= self.battery.link_from
+            && at.deadline_s >= self.deadline.big_model
+    }
+
+    fn may_ask_neighbour(&self, at: &Situation) -> bool {
+        at.link != Link::Up
+            && at.neighbour_link
+            && !at.node_only
+            && at.priority != Priority::Normal
+            && at.deadline_s >= self.deadline.big_model
+    }
+
+    fn small_model(&self, at: &Situation, battery: f64) -> Result<(), String> {
+        let memory = known(at.free_memory_mb).unwrap_or(self.memory.unknown);
+        if at.model_ready == Some(false) {
+            Err("no model".to_owned())
+        } else if battery < self.battery.model_from {
+            Err(format!("battery {battery:.0} %"))
+        } else if memory < self.memory.model_from {
+            Err(format!("{memory:.0} MB free"))
+        } else if at.deadline_s >= self.deadline.small_model {
+            Ok(())
+        } else {
+            Err(format!("{:.1} s left", at.deadline_s))
+        }
+    }
+}
+
+fn known(value: Option<f64>) -> Option<f64> {
+    value.filter(|number| number.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: &str = include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../actors/knowledge/route.toml"
+    ));
+
+    fn calm() -> Situation {
+        Situation {
+            priority: Priority::Normal,
+            has_needs: true,
+            confidence: Some(0.6),
+            deadline_s: 15.0,
+            node_only: false,
+            battery_percent: Some(90.0),
+            free_memory_mb: Some(1000.0),
+            model_ready: Some(true),
+            link: Link::Down,
+            neighbour_link: false,
+            within_budget: true,
+        }
+    }
+
+    fn next(change: impl FnOnce(&mut Situation)) -> Next {
+        let mut situation = calm();
+        change(&mut situation);
+        let rules = Rules::parse(RULES).expect("the shipped rules");
+        let decision = rules.decide(&situation);
+        assert!(!decision.reason.is_empty());
+        decision.next
+    }
+
+    #[test]
+    fn an_emergency_gets_a_template_whatever_else_is_true() {
+        let worst = |s: &mut Situation| {
+            s.priority = Priority::Emergency;
+            s.battery_percent = Some(1.0);
+            s.free_memory_mb = Some(1.0);
+            s.deadline_s = 0.0;
+            s.confidence = Some(1.0);
+            s.link = Link::Up;
+        };
+        assert_eq!(next(worst), Next::Template);
+    }
+
+    #[test]
+    fn confidence_decides_between_verbatim_model_and_unsure() {
+        assert_eq!(next(|s| s.confidence = None), Next::Rag);
+        assert_eq!(next(|s| s.confidence = Some(f64::NAN)), Next::Rag);
+        assert_eq!(next(|s| s.confidence = Some(0.75)), Next::Verbatim);
+        assert_eq!(next(|s| s.confidence = Some(0.7499)), Next::SmallModel);
+        assert_eq!(next(|s| s.confidence = Some(0.5)), Next::SmallModel);
+        assert_eq!(next(|s| s.confidence = Some(0.4999)), Next::Unsure);
+    }
+
+    #[test]
+    fn below_the_threshold_only_chatter_meets_the_small_model() {
+        let chatter = |s: &mut Situation| {
+            s.confidence = Some(0.1);
+            s.has_needs = false;
+        };
+        assert_eq!(next(chatter), Next::SmallModel);
+        assert_eq!(
+            next(|s| {
+                chatter(s);
+                s.priority = Priority::Urgent;
+            }),
+            Next::Unsure
+        );
+        assert_eq!(
+            next(|s| {
+                chatter(s);
+                s.model_ready = Some(false);
+            }),
+            Next::Unsure
+        );
+    }
+
+    #[test]
+    fn without_the_model_the_near_passage_is_sent_as_written() {
+        assert_eq!(next(|s| s.model_ready = Some(false)), Next::Verbatim);
+        assert_eq!(next(|s| s.battery_percent = Some(29.0)), Next::Verbatim);
+        assert_eq!(next(|s| s.free_memory_mb = Some(99.0)), Next::Verbatim);
+        assert_eq!(next(|s| s.deadline_s = 2.9), Next::Verbatim);
+    }
+
+    #[test]
+    fn unknown_state_counts_as_the_worst_that_is_useful() {
+        let unknown = |s: &mut Situation| {
+            s.battery_percent = None;
+            s.free_memory_mb = None;
+            s.model_ready = None;
+            s.link = Link::Unknown;
+        };
+        assert_eq!(next(unknown), Next::SmallModel);
+        assert_eq!(
+            next(|s| {
+                unknown(s);
+                s.link = Link::Up;
+            }),
+            Next::SmallModel,
+            "40 % is too little for the link"
+        );
+    }
+
+    #[test]
+    fn the_centre_answers_when_link_battery_time_privacy_and_money_allow() {
+        let up = |s: &mut Situation| s.link = Link::Up;
+        assert_eq!(next(up), Next::BigModel);
+        let obstacles: [fn(&mut Situation); 4] = [
+            |s| s.node_only = true,
+            |s| s.battery_percent = Some(49.0),
+            |s| s.deadline_s = 7.9,
+            |s| s.within_budget = false,
+        ];
+        for obstacle in obstacles {
+            assert_eq!(
+                next(|s| {
+                    up(s);
+                    obstacle(s);
+                }),
+                Next::SmallModel
+            );
+        }
+        assert_eq!(
+            next(|s| {
+                up(s);
+                s.confidence = Some(0.1);
+            }),
+            Next::BigModel
+        );
+    }
+
+    #[test]
+    fn a_neighbour_is_asked_only_for_somebody_in_need_without_a_link() {
+        let far = |s: &mut Situation| {
+            s.confidence = Some(0.1);
+            s.neighbour_link = true;
+            s.priority = Priority::Urgent;
+        };
+        assert_eq!(next(far), Next::Mesh);
+        assert_eq!(
+            next(|s| {
+                far(s);
+                s.priority = Priority::Normal;
+            }),
+            Next::Unsure
+        );
+        assert_eq!(
+            next(|s| {
+                far(s);
+                s.node_only = true;
+            }),
+            Next::Unsure
+        );
+    }
+
+    #[test]
+    fn an_empty_battery_serves_flash_and_priority_only() {
+        assert_eq!(next(|s| s.battery_percent = Some(19.0)), Next::Unsure);
+        assert_eq!(
+            next(|s| {
+                s.battery_percent = Some(19.0);
+                s.priority = Priority::Urgent;
+            }),
+            Next::Verbatim
+        );
+    }
+
+    #[test]
+    fn wrong_rules_are_refused_with_the_reason() {
+        for (from, to, says) in [
+            ("sure = 0.75", "sure = 0.25", "unsure <= sure"),
+            ("link_from = 50", "link_from = 5", "battery"),
+            ("small_model = 3.0", "small_model = -1.0", "not negative"),
+            ("unknown = 200", "unknwon = 200", "unknown field"),
+            ("[memory]", "[memory", "route rules"),
+        ] {
+            let error = Rules::parse(&RULES.replacen(from, to, 1)).expect_err(to);
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+}
