@@ -19,8 +19,9 @@ from actors._runtime.config import load_config
 from actors._runtime.context import MemoryContext, build_actors
 from actors._runtime.identity import Identity
 from actors._runtime.memory import MemoryBus
+from actors.compress import actor as fitting
 from actors.compress import shipped_compressor
-from actors.knowledge import triage_files
+from actors.knowledge import Texts, triage_files
 from subjects import names
 from subjects.messages import OutboundSms, Query, Session
 
@@ -180,17 +181,22 @@ def ask(
 class Asker:
     """The actors between ``route`` and ``sms.out``, run one after the other in this process."""
 
-    def __init__(self, context: MemoryContext, actors: list[Actor]) -> None:
+    def __init__(self, context: MemoryContext, actors: list[Actor], max_segments: int) -> None:
         self._context = context
         self._actors = actors
-        self._bus = MemoryBus(actors)
+        self._max_segments = max_segments
+        self._compressor = shipped_compressor()
+        self._texts = Texts.load(emergency_number=context.config.node.emergency_number)
         self._count = 0
 
     @classmethod
     async def open(cls, context: MemoryContext, max_segments: int) -> "Asker":
-        """Builds the actors; models load at their first use."""
-        context.max_segments = max_segments
-        return cls(context, await build_actors(("route", "rag", "infer_small", "compress"), context))
+        """Builds the actors; the small model is loaded when a text first needs it."""
+        return cls(context, await build_actors(("route", "rag", "infer_small"), context), max_segments)
+
+    async def _fitting(self, max_segments: int) -> Actor:
+        more = await self._context.bucket("more")
+        return fitting("ask", self._compressor, more, self._texts, self._context.emit, max_segments)
 
     async def close(self) -> None:
         """Closes the actors."""
@@ -213,7 +219,8 @@ class Asker:
             session=session,
             received_at=time.time(),
         )
-        left = await self._bus.run(Output(names.ROUTE, query.lane, query, query.id))
+        bus = MemoryBus([*self._actors, await self._fitting(line.max_segments or self._max_segments)])
+        left = await bus.run(Output(names.ROUTE, query.lane, query, query.id))
         reply = next(m for m in left if isinstance(m, OutboundSms) and m.kind == "reply")
         self._context.events.clear()
         return {

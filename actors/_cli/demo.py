@@ -212,8 +212,8 @@ def _summary(
     console.print(f"{len(SCENES)} texts, {len(failures)} wrong, {seconds:.0f} s in all.")
     if milliseconds:
         console.print(
-            f"Text received to answer handed to the network: median {statistics.median(milliseconds):.0f} ms, "
-            f"slowest {max(milliseconds)} ms; Gammu itself waits about 0.7 s in each SMS."
+            f"Text received to answer on the air: median {statistics.median(milliseconds):.0f} ms, "
+            f"slowest {max(milliseconds)} ms; libgammu itself waits about 0.7 s in each SMS."
         )
     console.print(f"The responder {RESPONDER} got {alerts} alerts about the emergencies that need one.")
     for failure in failures:

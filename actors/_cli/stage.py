@@ -6,6 +6,7 @@ the network behind it are simulated.
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -41,6 +42,9 @@ part_timeout_s = 20
 
 [intake]
 own_numbers = ["{own}"]
+
+[rag]
+index = "{cache}/index"
 """
 
 CONTACTS: Final = """\
@@ -102,6 +106,11 @@ class Stage:
         """Events of one kind about one phone."""
         ref = self.identity.sender_ref(number)
         return [event for event in self.events if event.kind == kind and event.sender_ref == ref]
+
+
+def cache_directory() -> Path:
+    """Where the search index outlives a demonstration: building it takes longer than all the rest."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evy"
 
 
 def write_configuration(directory: Path) -> Config:

@@ -180,6 +180,11 @@ class NatsBus:
                 await asyncio.sleep(0.05)
                 continue
             client = Client()
+
+            async def disconnected(client: Client = client) -> None:
+                if not client.is_closed:  # nats-py also calls this when we leave
+                    log.warning("lost the NATS server; reconnecting")
+
             try:
                 await client.connect(
                     url,
@@ -191,9 +196,10 @@ class NatsBus:
                     ping_interval=20,
                     max_outstanding_pings=2,
                     error_cb=_log_error,
-                    disconnected_cb=_log_disconnected,
+                    disconnected_cb=disconnected,
                     reconnected_cb=_log_reconnected,
                 )
+
                 await client.jetstream(timeout=2).account_info()
             except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
                 last = error
@@ -314,10 +320,6 @@ def _finished(task: asyncio.Future[Any]) -> None:
 
 async def _log_error(error: Exception) -> None:
     log.warning("NATS: %s", error or type(error).__name__)
-
-
-async def _log_disconnected() -> None:
-    log.warning("lost the NATS server; reconnecting")
 
 
 async def _log_reconnected() -> None:

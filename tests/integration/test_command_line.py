@@ -147,7 +147,8 @@ def test_compress_jsonl_obeys_the_line_before_the_flag() -> None:
 
 
 @pytest.mark.model
-def test_ask_jsonl_answers_without_a_server() -> None:
+def test_ask_jsonl_answers_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVY_DATA", str(tmp_path))
     found = jsonl(
         ["ask"],
         {"id": "e", "text": "my brother is bleeding badly from his arm"},

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from actors._cli.stage import CONFIGURATION, NODE_NUMBER
+from actors._cli.stage import CONFIGURATION, NODE_NUMBER, cache_directory
 from actors._runtime.bus import NatsBus
 from actors._runtime.config import load_config
 from actors._runtime.identity import load_identity
@@ -53,7 +53,9 @@ class Swarm:
         self.directory = directory
         self.random = random.Random(seed)
         self.config_path = directory / "evy.toml"
-        text = CONFIGURATION.format(directory=directory, port=server.port, own=NODE_NUMBER)
+        text = CONFIGURATION.format(
+            directory=directory, port=server.port, own=NODE_NUMBER, cache=cache_directory()
+        )
         self.config_path.write_text(text.replace("[sms]", "[sms]\nanswer_within_s = 120", 1))
         self.stop = asyncio.Event()
         self.kills: Counter[str] = Counter()
