@@ -117,7 +117,10 @@ def write_configuration(directory: Path) -> Config:
     """Files of a demonstration node on a free port."""
     port = next(port for port in range(FIRST_PORT, FIRST_PORT + 1000) if port_is_free(port))
     path = directory / "evy.toml"
-    path.write_text(CONFIGURATION.format(directory=directory, port=port, own=NODE_NUMBER), encoding="utf-8")
+    path.write_text(
+        CONFIGURATION.format(directory=directory, port=port, own=NODE_NUMBER, cache=cache_directory()),
+        encoding="utf-8",
+    )
     (directory / "contacts.toml").write_text(CONTACTS.format(responder=RESPONDER), encoding="utf-8")
     return load_config(path)
 
