@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::clauses::{self, Clause, Content, Polarity, Reading};
+use super::clauses::{self, Clause, Content, Polarity, Reading, SentenceWords};
 use super::facts::{Fact, FactKind};
 use super::rules::{Language, Rules};
 use super::tokens::{self, Kind};
@@ -96,8 +96,8 @@ struct Support<'t> {
     /// Clauses of all passages: (passage, clause).
     clauses: Vec<(usize, usize)>,
     clauses_of: HashMap<String, Vec<usize>>,
-    /// Sentences of all passages: the conditions of each.
-    sentences: Vec<Vec<String>>,
+    /// Sentences of all passages: (passage, sentence).
+    sentences: Vec<(usize, usize)>,
     sentences_of: HashMap<String, Vec<usize>>,
 }
 
@@ -138,12 +138,9 @@ impl<'t> Support<'t> {
                 .words
                 .extend(words.map(|token| tokens::stem(&token.key, language)));
             let first_sentence = support.sentences.len();
-            support.sentences.extend(
-                reading
-                    .sentences
-                    .iter()
-                    .map(|sentence| sentence.conditions.clone()),
-            );
+            support
+                .sentences
+                .extend((0..reading.sentences.len()).map(|at| (passage, at)));
             for (at, clause) in reading.clauses.iter().enumerate() {
                 let number = support.clauses.len();
                 support.clauses.push((passage, at));
@@ -306,9 +303,7 @@ impl Checker<'_> {
                 FactKind::Number if self.belongs_elsewhere(fact) => {
                     self.report(&written, Reason::Number);
                 }
-                FactKind::Unit if !known && !self.unit_of_a_number(&fact.key) => {
-                    self.report(&written, Reason::Unit);
-                }
+                FactKind::Unit if !known => self.report(&written, Reason::Unit),
                 FactKind::Phone if !known => self.report(&written, Reason::Phone),
                 FactKind::Time if !known => self.report(&written, Reason::Time),
                 FactKind::Substance if !known => self.report(&written, Reason::Substance),
@@ -317,15 +312,6 @@ impl Checker<'_> {
                 _ => {}
             }
         }
-    }
-
-    /// "for some minutes", where the passage has "5 minutes".
-    fn unit_of_a_number(&self, unit: &str) -> bool {
-        self.support
-            .readings
-            .iter()
-            .flat_map(|reading| &reading.facts)
-            .any(|fact| fact.unit == unit)
     }
 
     /// Whether another number of the same unit fits the surroundings of this one better than the number itself
@@ -419,21 +405,35 @@ impl Checker<'_> {
                 .any(|number| self.support.clause(*number).polarity == polarity)
     }
 
+    /// No word may be the opposite of the passages' word: anywhere, and in the clause nearest to this one.
     fn opposites(&mut self, clause: &Clause) {
-        for at in clause.tokens.clone() {
-            let token = &self.reading.tokens[at];
-            if token.kind != Kind::Word {
-                continue;
-            }
-            let stem = tokens::stem(&token.key, self.language);
-            let Some(others) = self.language.opposites.get(&stem) else {
-                continue;
-            };
-            let has = |stem: &String| self.support.words.contains(stem);
-            if !has(&stem) && others.iter().any(has) {
-                self.report(token.text, Reason::Opposite);
-            }
+        let said = words_of(clause, self.reading, self.language);
+        let stems = clause.content.iter().map(|content| content.stem.as_str());
+        let (shared, nearest) = Support::best(&self.support.clauses_of, stems);
+        let nearest: Vec<HashSet<String>> = nearest
+            .into_iter()
+            .filter(|_| shared > 0)
+            .map(|number| {
+                let reading = &self.support.readings[self.support.clauses[number].0];
+                words_of(self.support.clause(number), reading, self.language)
+            })
+            .collect();
+        let near = !nearest.is_empty() && nearest.iter().all(|given| self.turned(&said, given));
+        if near || self.turned(&said, &self.support.words) {
+            let written = self.text(clause.tokens.start, clause.tokens.end - 1);
+            self.report(&written, Reason::Opposite);
         }
+    }
+
+    /// Whether a word was said that was not given, and one of its opposites was given and not said.
+    fn turned(&self, said: &HashSet<String>, given: &HashSet<String>) -> bool {
+        said.difference(given).any(|stem| {
+            let opposites = self.language.opposites.get(stem);
+            opposites.is_some_and(|all| {
+                all.iter()
+                    .any(|other| given.contains(other) && !said.contains(other))
+            })
+        })
     }
 
     /// What is done with a substance must be done with it in a passage.
@@ -476,33 +476,59 @@ impl Checker<'_> {
         }
     }
 
-    /// A sentence may not lose a condition that the nearest sentence of the passages has.
+    /// A sentence must agree with a sentence of the passages that is nearest to it: the same words stated and
+    /// denied, no word turned into its opposite, no condition lost.
     fn sentences(&mut self) {
         let reading = self.reading;
+        let mut clauses = reading.clauses.iter().peekable();
         for (number, sentence) in reading.sentences.iter().enumerate() {
+            let mut stems = Vec::new();
+            while let Some(clause) = clauses.next_if(|clause| clause.sentence == number) {
+                stems.extend(clause.content.iter().map(|content| content.stem.as_str()));
+            }
             if self.literal[number] {
                 continue;
             }
-            let stems = || {
-                let clauses = self
-                    .reading
-                    .clauses
-                    .iter()
-                    .filter(|clause| clause.sentence == number);
-                clauses
-                    .flat_map(|clause| clause.content.iter().map(|content| content.stem.as_str()))
-            };
-            let (shared, nearest) = Support::best(&self.support.sentences_of, stems());
-            let keeps = |at: &usize| {
-                self.support.sentences[*at]
-                    .iter()
-                    .all(|key| sentence.conditions.contains(key))
-            };
-            if shared >= stems().count().clamp(1, 2) && !nearest.iter().any(keeps) {
+            let (shared, nearest) =
+                Support::best(&self.support.sentences_of, stems.iter().copied());
+            if shared == 0 {
+                continue;
+            }
+            let found: Vec<Option<Reason>> = nearest
+                .into_iter()
+                .map(|at| {
+                    let (passage, at) = self.support.sentences[at];
+                    self.disagreement(sentence, &self.support.readings[passage].sentences[at])
+                })
+                .collect();
+            if let Some(reason) = found
+                .iter()
+                .flatten()
+                .next()
+                .filter(|_| !found.contains(&None))
+            {
                 let written = self.text(sentence.tokens.start, sentence.tokens.end - 1);
-                self.report(&written, Reason::Condition);
+                self.report(&written, *reason);
             }
         }
+    }
+
+    /// What makes a sentence say something else than one of the passages; None when nothing does.
+    fn disagreement(&self, said: &SentenceWords, given: &SentenceWords) -> Option<Reason> {
+        let against = |said: &HashSet<String>, same: &HashSet<String>, other: &HashSet<String>| {
+            said.iter()
+                .any(|stem| other.contains(stem) && !same.contains(stem))
+        };
+        if against(&said.stated, &given.stated, &given.denied) {
+            return Some(Reason::Polarity);
+        }
+        if against(&said.denied, &given.denied, &given.stated) {
+            return Some(Reason::Negation);
+        }
+        if self.turned(&said.words, &given.words) {
+            return Some(Reason::Opposite);
+        }
+        (!given.conditions.is_subset(&said.conditions)).then_some(Reason::Condition)
     }
 
     /// The answer as a whole must be about what its passages are about.
@@ -528,6 +554,15 @@ impl Checker<'_> {
             self.report("", Reason::Unrelated);
         }
     }
+}
+
+/// Stems of all words of a clause, with the conjunction that opens it ("before").
+fn words_of(clause: &Clause, reading: &Reading<'_>, language: &Language) -> HashSet<String> {
+    reading.tokens[clause.tokens.start.saturating_sub(1)..clause.tokens.end]
+        .iter()
+        .filter(|token| token.kind == Kind::Word)
+        .map(|token| tokens::stem(&token.key, language))
+        .collect()
 }
 
 /// What is said around a quantity: stems, and other quantities, up to the next comma or "and".

@@ -1,5 +1,6 @@
 //! Sentences and clauses of a text, and which of them are negated.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::facts::{self, Fact, FactKind};
@@ -51,7 +52,13 @@ pub struct SentenceWords {
     /// Keys of its tokens in one string: two sentences are the same text when these are equal.
     pub literal: String,
     /// Its conditions ("only", "unless").
-    pub conditions: Vec<String>,
+    pub conditions: HashSet<String>,
+    /// Stems that it states, and stems that it denies; a stem can be both.
+    pub stated: HashSet<String>,
+    /// See `stated`.
+    pub denied: HashSet<String>,
+    /// Stems of all its words, small ones too.
+    pub words: HashSet<String>,
 }
 
 /// A text taken apart.
@@ -119,14 +126,33 @@ pub fn read<'t>(text: &'t str, language: &Language, rules: &Rules) -> Reading<'t
         let number = reading.sentences.len();
         let mut clauses = divide(&reading.tokens, &owner, range.clone(), number, language);
         judge(&mut clauses, &reading.tokens, &owner, language);
-        reading
-            .clauses
-            .extend(clauses.into_iter().map(|(_, clause)| clause));
-        reading.sentences.push(SentenceWords {
-            tokens: range,
+        let mut words = SentenceWords {
             literal,
             conditions,
-        });
+            words: body
+                .iter()
+                .filter(|token| token.kind == Kind::Word)
+                .map(|token| tokens::stem(&token.key, language))
+                .collect(),
+            stated: HashSet::new(),
+            denied: HashSet::new(),
+            tokens: range,
+        };
+        for (_, clause) in clauses {
+            for content in &clause.content {
+                match clause.polarity {
+                    Polarity::Denied if content.token >= clause.scope => {
+                        words.denied.insert(content.stem.clone())
+                    }
+                    Polarity::Stated | Polarity::Denied => {
+                        words.stated.insert(content.stem.clone())
+                    }
+                    Polarity::Unclear => false,
+                };
+            }
+            reading.clauses.push(clause);
+        }
+        reading.sentences.push(words);
     }
     reading
 }
@@ -152,16 +178,28 @@ fn divide(
     // A negator without a word behind it: "nao e seguro" (folded "é") is one clause.
     let mut waiting = false;
     let mut close = |begin: usize, end: usize, joint: Joint| {
-        let content: Vec<Content> = (begin..end)
-            .filter(|at| owner[*at] != Some(FactKind::Number) && is_content(&tokens[*at], language))
-            .map(|at| Content {
-                stem: tokens::stem(&tokens[at].key, language),
-                token: at,
-            })
-            .collect();
-        let negated = owner[begin..end].contains(&Some(FactKind::Negation));
+        let negator = (begin..end).find(|at| owner[*at] == Some(FactKind::Negation));
+        let content_from = |from: usize, counts: &dyn Fn(&Token<'_>) -> bool| -> Vec<Content> {
+            (from..end)
+                .filter(|at| owner[*at] != Some(FactKind::Number) && counts(&tokens[*at]))
+                .map(|at| Content {
+                    stem: tokens::stem(&tokens[at].key, language),
+                    token: at,
+                })
+                .collect()
+        };
+        let mut content = content_from(begin, &|token| is_content(token, language));
+        let reached = content
+            .last()
+            .is_some_and(|last| negator.is_none_or(|negator| last.token > negator));
+        if !reached && (negator.is_some() || content.is_empty()) {
+            // "Never use it", "go in": small words are all the meaning there is.
+            content.extend(content_from(negator.map_or(begin, |at| at + 1), &|token| {
+                language.small.contains(&token.key)
+            }));
+        }
         let counted = owner[begin..end].contains(&Some(FactKind::Number));
-        if content.is_empty() && !negated && !counted {
+        if content.is_empty() && negator.is_none() && !counted {
             return false;
         }
         let head = (!content.is_empty()).then_some(0);

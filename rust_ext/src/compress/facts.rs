@@ -258,6 +258,10 @@ impl Reader<'_> {
         if token.kind == Kind::Number {
             return Some((token.key.clone(), 1));
         }
+        if self.language.one_words.contains(&token.key) {
+            let unit = self.language.unit_words.at(self.tokens.get(at + 1..)?);
+            return unit.map(|_| ("1".to_owned(), 1));
+        }
         let mut value = self.language.numbers.get(&token.key)?.clone();
         let mut used = 1;
         loop {
@@ -403,7 +407,7 @@ mod tests {
         }
         assert_eq!(
             keys("una hora y media, 1,5 horas", "es"),
-            ["h", "0.5 ", "1.5 h"]
+            ["1.5 h", "1.5 h"]
         );
     }
 

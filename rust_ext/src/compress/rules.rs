@@ -88,6 +88,7 @@ struct LanguageFile {
     per_words: Vec<String>,
     and_half: Vec<String>,
     fillers: Vec<String>,
+    one_words: Vec<String>,
     numbers: BTreeMap<String, Amount>,
     units: BTreeMap<String, Vec<String>>,
     bounds: BoundTable,
@@ -225,6 +226,7 @@ pub struct Language {
     pub(super) per_words: HashSet<String>,
     pub(super) and_half: Phrases<()>,
     pub(super) fillers: HashSet<String>,
+    pub(super) one_words: HashSet<String>,
     pub(super) numbers: HashMap<String, String>,
     /// Words for units, read as such anywhere.
     pub(super) unit_words: Phrases<String>,
@@ -275,6 +277,7 @@ impl Language {
         language.joiners = words(file.joiners, &language);
         language.range_words = words(file.range_words, &language);
         language.fillers = words(file.fillers, &language);
+        language.one_words = words(file.one_words, &language);
         language.per_words = words(file.per_words, &language);
         language.exceptives = phrases(file.exceptives, &(), &language);
         language.conditions = phrases(file.conditions, &(), &language);
