@@ -4,11 +4,12 @@
 //! instead: a good answer refused costs some eloquence, a wrong one let through may cost a life. Sentences that
 //! stand in a passage word for word pass.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::clauses::{self, Clause, Content, Polarity, Reading, SentenceWords};
 use super::facts::{Fact, FactKind};
 use super::rules::{Language, Rules};
+use super::support::{Support, Use, best};
 use super::tokens::{self, Kind};
 
 /// Pieces named at most: an answer with more is refused all the same, and a text of any length stays cheap.
@@ -70,155 +71,6 @@ pub struct Unsupported {
     pub token: String,
     /// Why.
     pub reason: Reason,
-}
-
-/// How the passages use a word.
-#[derive(Debug, Clone, Copy, Default)]
-#[allow(clippy::struct_excessive_bools)] // five observations that do not exclude each other
-struct Use {
-    stated: bool,
-    denied: bool,
-    unclear: bool,
-    /// As the action of a clause that states.
-    stated_head: bool,
-    /// As the action of a clause that denies.
-    denied_head: bool,
-}
-
-/// The passages of an answer, indexed.
-struct Support<'t> {
-    readings: Vec<Reading<'t>>,
-    literals: HashSet<String>,
-    facts: HashSet<(FactKind, String)>,
-    uses: HashMap<String, Use>,
-    /// Stems of all words, small ones too.
-    words: HashSet<String>,
-    /// Clauses of all passages: (passage, clause).
-    clauses: Vec<(usize, usize)>,
-    clauses_of: HashMap<String, Vec<usize>>,
-    /// Sentences of all passages: (passage, sentence).
-    sentences: Vec<(usize, usize)>,
-    sentences_of: HashMap<String, Vec<usize>>,
-}
-
-impl<'t> Support<'t> {
-    fn new(passages: &[&'t str], language: &Language, rules: &Rules) -> Self {
-        let mut support = Self {
-            readings: passages
-                .iter()
-                .map(|text| clauses::read(text, language, rules))
-                .collect(),
-            literals: HashSet::new(),
-            facts: HashSet::new(),
-            uses: HashMap::new(),
-            words: HashSet::new(),
-            clauses: Vec::new(),
-            clauses_of: HashMap::new(),
-            sentences: Vec::new(),
-            sentences_of: HashMap::new(),
-        };
-        for (passage, reading) in support.readings.iter().enumerate() {
-            support.facts.extend(
-                reading
-                    .facts
-                    .iter()
-                    .map(|fact| (fact.kind, fact.key.clone())),
-            );
-            support.literals.extend(
-                reading
-                    .sentences
-                    .iter()
-                    .map(|sentence| sentence.literal.clone()),
-            );
-            let words = reading
-                .tokens
-                .iter()
-                .filter(|token| token.kind == Kind::Word);
-            support
-                .words
-                .extend(words.map(|token| tokens::stem(&token.key, language)));
-            let first_sentence = support.sentences.len();
-            support
-                .sentences
-                .extend((0..reading.sentences.len()).map(|at| (passage, at)));
-            for (at, clause) in reading.clauses.iter().enumerate() {
-                let number = support.clauses.len();
-                support.clauses.push((passage, at));
-                for (place, content) in clause.content.iter().enumerate() {
-                    note(
-                        support.uses.entry(content.stem.clone()).or_default(),
-                        clause,
-                        place,
-                        content,
-                    );
-                    push_once(
-                        support.clauses_of.entry(content.stem.clone()).or_default(),
-                        number,
-                    );
-                    let sentence = first_sentence + clause.sentence;
-                    push_once(
-                        support
-                            .sentences_of
-                            .entry(content.stem.clone())
-                            .or_default(),
-                        sentence,
-                    );
-                }
-            }
-        }
-        support
-    }
-
-    fn clause(&self, number: usize) -> &Clause {
-        let (passage, at) = self.clauses[number];
-        &self.readings[passage].clauses[at]
-    }
-
-    /// The entries that share most of `stems`, and how many they share.
-    fn best<'s>(
-        index: &HashMap<String, Vec<usize>>,
-        stems: impl Iterator<Item = &'s str>,
-    ) -> (usize, Vec<usize>) {
-        let mut shared: HashMap<usize, usize> = HashMap::new();
-        let mut seen = HashSet::new();
-        for stem in stems.filter(|stem| seen.insert(*stem)) {
-            for entry in index.get(stem).map(Vec::as_slice).unwrap_or_default() {
-                *shared.entry(*entry).or_default() += 1;
-            }
-        }
-        let most = shared.values().copied().max().unwrap_or(0);
-        (
-            most,
-            shared
-                .into_iter()
-                .filter(|(_, count)| *count == most)
-                .map(|(entry, _)| entry)
-                .collect(),
-        )
-    }
-}
-
-fn push_once(list: &mut Vec<usize>, entry: usize) {
-    if list.last() != Some(&entry) {
-        list.push(entry);
-    }
-}
-
-fn note(used: &mut Use, clause: &Clause, place: usize, content: &Content) {
-    let head = clause.head == Some(place);
-    match clause.polarity {
-        Polarity::Stated => {
-            used.stated = true;
-            used.stated_head |= head;
-        }
-        Polarity::Denied if content.token >= clause.scope || head => {
-            used.denied = true;
-            used.denied_head |= head;
-        }
-        // "Water is not safe" says nothing against water.
-        Polarity::Denied => used.stated = true,
-        Polarity::Unclear => used.unclear = true,
-    }
 }
 
 /// Everything in `answer` that `passages` (of the same language) do not support; empty means: may be sent.
@@ -398,7 +250,7 @@ impl Checker<'_> {
     /// Whether one of the passage clauses nearest to this one has its polarity; true when none is near.
     fn agrees(&self, clause: &Clause, polarity: Polarity) -> bool {
         let stems = clause.content.iter().map(|content| content.stem.as_str());
-        let (shared, nearest) = Support::best(&self.support.clauses_of, stems);
+        let (shared, nearest) = best(&self.support.clauses_of, stems);
         shared == 0
             || nearest
                 .iter()
@@ -409,7 +261,7 @@ impl Checker<'_> {
     fn opposites(&mut self, clause: &Clause) {
         let said = words_of(clause, self.reading, self.language);
         let stems = clause.content.iter().map(|content| content.stem.as_str());
-        let (shared, nearest) = Support::best(&self.support.clauses_of, stems);
+        let (shared, nearest) = best(&self.support.clauses_of, stems);
         let nearest: Vec<HashSet<String>> = nearest
             .into_iter()
             .filter(|_| shared > 0)
@@ -489,8 +341,7 @@ impl Checker<'_> {
             if self.literal[number] {
                 continue;
             }
-            let (shared, nearest) =
-                Support::best(&self.support.sentences_of, stems.iter().copied());
+            let (shared, nearest) = best(&self.support.sentences_of, stems.iter().copied());
             if shared == 0 {
                 continue;
             }

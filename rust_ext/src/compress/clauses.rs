@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::facts::{self, Fact, FactKind};
 use super::rules::{Language, Rules, is_content};
+use super::sentences;
 use super::tokens::{self, Kind, Token};
 
 /// Whether a clause states or denies.
@@ -103,7 +104,7 @@ pub fn read<'t>(text: &'t str, language: &Language, rules: &Rules) -> Reading<'t
         clauses: Vec::new(),
     };
     let mut first = 0;
-    for sentence in tokens::sentences(text, language) {
+    for sentence in sentences::sentences(text, language) {
         let length = reading.tokens[first..]
             .iter()
             .take_while(|token| token.start < sentence.end)

@@ -1,6 +1,7 @@
 //! The facts of a text that must survive: quantities, phone numbers, times, substances, negations, conditions.
 
 use super::rules::{Bound, Language, Rules};
+use super::sentences;
 use super::tokens::{self, Kind, Token};
 
 /// What sort of fact it is.
@@ -235,7 +236,7 @@ impl Reader<'_> {
         };
         let begins = match at.checked_sub(1).map(|before| self.tokens[before].kind) {
             None => true,
-            Some(Kind::Mark(mark)) if mark == '(' || tokens::ends_sentence(mark) => {
+            Some(Kind::Mark(mark)) if mark == '(' || sentences::ends_sentence(mark) => {
                 number == 1 || self.marker.is_some_and(|last| number == last + 1)
             }
             Some(_) => false,

@@ -12,7 +12,8 @@ use super::clauses;
 use super::clean;
 use super::facts::{self, Fact, FactKind};
 use super::rules::{Language, Rules, Short};
-use super::tokens::{self, Kind, Sentence, Token};
+use super::sentences::{self, Sentence};
+use super::tokens::{self, Kind, Token};
 use crate::sms::segment::{Encoding, MAX_SEGMENTS, Meter, Size, measure};
 
 /// Shows that a sentence goes on in the next text, and that it began in the last one.
@@ -148,7 +149,7 @@ enum Stage {
 /// The text with the phrases of a stage shortened; None when that changes nothing, or would change a fact.
 fn shorten(text: &str, stage: Stage, language: &Language, rules: &Rules) -> Option<String> {
     let tokens = tokens::tokenise(text, language);
-    let starts: Vec<usize> = tokens::sentences(text, language)
+    let starts: Vec<usize> = sentences::sentences(text, language)
         .iter()
         .map(|s| s.start + s.marker)
         .collect();
@@ -263,7 +264,7 @@ fn drop_sentences(
     rules: &Rules,
 ) -> (String, Vec<String>) {
     let reading = clauses::read(text, language, rules);
-    let sentences = tokens::sentences(text, language);
+    let sentences = sentences::sentences(text, language);
     let room = if max_segments == 1 {
         size.encoding.single()
     } else {
@@ -459,7 +460,7 @@ fn places(
     let mut found = Vec::new();
     let mut step = false;
     let mut end = 0;
-    for sentence in tokens::sentences(text, language) {
+    for sentence in sentences::sentences(text, language) {
         if sentence.start > horizon {
             break;
         }

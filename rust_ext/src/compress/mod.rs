@@ -1,7 +1,7 @@
 //! Fits an answer into the fewest segments, and checks that a model's answer says what its passages say.
 //!
-//! [`check`] is the post-check, [`fit`] the shortening; both read a text through [`tokens`], [`facts`] and
-//! [`clauses`], and know words only from data files ([`rules`]).
+//! [`check`] is the post-check, [`fit`] the shortening. Both read a text through [`tokens`], [`sentences`],
+//! [`facts`] and [`clauses`], and know words only from data files ([`rules`]).
 
 pub mod check;
 pub mod clauses;
@@ -9,6 +9,8 @@ pub mod clean;
 pub mod facts;
 pub mod fit;
 pub mod rules;
+pub mod sentences;
+mod support;
 pub mod tokens;
 
 #[cfg(test)]
