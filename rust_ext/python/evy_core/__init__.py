@@ -6,6 +6,7 @@ Functions take and return lists and release the GIL; what they decide depends on
 from evy_core._evy_core import (
     Compressor,
     CoreError,
+    DataError,
     Decision,
     Deliver,
     Fitted,
@@ -15,6 +16,8 @@ from evy_core._evy_core import (
     Situation,
     StatusReport,
     Submit,
+    Triage,
+    Triager,
     Unsupported,
     decode_received,
     decode_submitted,
@@ -26,6 +29,7 @@ from evy_core._evy_core import (
 __all__ = [
     "Compressor",
     "CoreError",
+    "DataError",
     "Decision",
     "Deliver",
     "Fitted",
@@ -35,6 +39,8 @@ __all__ = [
     "Situation",
     "StatusReport",
     "Submit",
+    "Triage",
+    "Triager",
     "Unsupported",
     "decode_received",
     "decode_submitted",

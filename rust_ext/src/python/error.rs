@@ -7,6 +7,7 @@ use crate::compress::fit::FitError;
 use crate::compress::rules::RulesError;
 use crate::route::RouteError;
 use crate::sms::pdu;
+use crate::triage;
 
 pyo3::create_exception!(
     _evy_core,
@@ -21,6 +22,19 @@ pyo3::create_exception!(
     CoreError,
     "Octets that are no PDU, or a message that does not fit into one."
 );
+
+pyo3::create_exception!(
+    _evy_core,
+    DataError,
+    CoreError,
+    "A data file is wrong; the text names file and entry."
+);
+
+impl From<triage::DataError> for PyErr {
+    fn from(error: triage::DataError) -> Self {
+        DataError::new_err(error.to_string())
+    }
+}
 
 impl From<pdu::PduError> for PyErr {
     fn from(error: pdu::PduError) -> Self {
@@ -49,5 +63,6 @@ impl From<RouteError> for PyErr {
 /// Adds the exceptions to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("CoreError", m.py().get_type::<CoreError>())?;
+    m.add("DataError", m.py().get_type::<DataError>())?;
     m.add("PduError", m.py().get_type::<PduError>())
 }

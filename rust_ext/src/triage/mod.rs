@@ -1,1 +1,279 @@
-//! (see the module's owner)
+//! Triage: how urgent a text is, what is needed, which reviewed template answers it, in which language.
+//!
+//! Deterministic and data-driven: [`normal`] reads letters, [`lexicon`] words, [`grammar`] cues, and
+//! [`judge`] decides which cues are meant here and now and what they mean together. The words are in one data
+//! file per language, the meaning in one rule file for all; adding a language is adding a file.
+
+mod data;
+mod grammar;
+mod judge;
+mod lexicon;
+mod normal;
+mod spelling;
+
+pub use data::{DataError, GENERAL_DANGER, NEEDS};
+
+use std::collections::BTreeSet;
+
+use grammar::{Cue, Grammar, Hit};
+use judge::{Cues, Judge};
+use lexicon::Lexicon;
+use normal::Tokens;
+
+/// File name that holds the rules; every other file is a language.
+pub const RULES_FILE: &str = "rules.toml";
+/// The one cue that needs no pattern: the text is no longer than [`ALONE_WORDS`].
+const ALONE: &str = "alone";
+const ALONE_WORDS: usize = 2;
+/// Most languages: one bit each.
+const MAX_LANGUAGES: usize = 16;
+
+/// How urgent a text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// Life or limb may be lost within minutes to hours.
+    Emergency,
+    /// Help is needed within hours to days.
+    Urgent,
+    /// Everything else.
+    Normal,
+}
+
+impl Priority {
+    /// Name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Emergency => "emergency",
+            Self::Urgent => "urgent",
+            Self::Normal => "normal",
+        }
+    }
+}
+
+/// A cue that decided, with its place in the original text in characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Name of the cue.
+    pub cue: String,
+    /// First character.
+    pub start: usize,
+    /// Character after the last one.
+    pub end: usize,
+}
+
+/// The triage of one text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Triage {
+    /// How urgent.
+    pub priority: Priority,
+    /// What is needed, at most three of [`NEEDS`]; `none` alone when nothing is.
+    pub needs: Vec<&'static str>,
+    /// Topic of the template; [`GENERAL_DANGER`] for an emergency without one, none for everything else.
+    pub template: Option<String>,
+    /// ISO 639-1 code.
+    pub lang: String,
+    /// How clearly the text is in that language, 0 to 1; below 0.5 other knowledge should win.
+    pub lang_confidence: f32,
+    /// How sure the priority is, 0 to 1.
+    pub confidence: f32,
+    /// The cues that decided, in the order of the text.
+    pub why: Vec<Span>,
+}
+
+/// Triage with its data loaded; immutable, shared freely between threads.
+#[derive(Debug)]
+pub struct Triager {
+    alone: Cue,
+    langs: Vec<String>,
+    lexicon: Lexicon,
+    grammar: Grammar,
+    judge: Judge,
+    cues: Cues,
+}
+
+impl Triager {
+    /// Compiles data files given as (name, TOML text): one [`RULES_FILE`] and at least one language. The first
+    /// language is the one assumed when a text gives no evidence; `en` goes before all others.
+    ///
+    /// # Errors
+    /// [`DataError`] names the file and the entry that is wrong.
+    pub fn new(files: &[(String, String)]) -> Result<Self, DataError> {
+        let (rule_files, language_files): (Vec<_>, Vec<_>) = files
+            .iter()
+            .partition(|(name, _)| name.rsplit('/').next() == Some(RULES_FILE));
+        let [(rules_name, rules_text)] = rule_files[..] else {
+            let reason = format!("{} files of that name; there must be one", rule_files.len());
+            return Err(DataError::new(RULES_FILE, "file", reason));
+        };
+        let mut languages = Vec::new();
+        for (name, text) in language_files {
+            languages.push((name, data::Language::parse(name, text)?));
+        }
+        languages.sort_by_key(|(_, language)| language.lang != "en");
+        if languages.is_empty() || languages.len() > MAX_LANGUAGES {
+            let reason = format!(
+                "{} language files; there must be 1 to {MAX_LANGUAGES}",
+                languages.len()
+            );
+            return Err(DataError::new(rules_name, "file", reason));
+        }
+        let mut cues = Cues::default();
+        let rules = data::Rules::parse(rules_name, rules_text)?;
+        let (judge, used) = Judge::compile(rules_name, &rules, &mut cues)?;
+        let mut words = lexicon::Builder::default();
+        let mut grammar = grammar::Builder::default();
+        let mut langs: Vec<String> = Vec::new();
+        let alone = cues.intern(ALONE);
+        let mut defined = BTreeSet::from([alone]);
+        for (file, language) in &languages {
+            if langs.contains(&language.lang) {
+                return Err(DataError::new(
+                    file,
+                    "lang",
+                    format!("{:?} has a file already", language.lang),
+                ));
+            }
+            langs.push(language.lang.clone());
+            let lang = words.language(language.letter_ranges(file)?);
+            learn_words(&mut words, lang, file, language)?;
+            for (name, pattern) in language.patterns(file)? {
+                let cue = cues.intern(name);
+                if !used.contains(&cue) {
+                    return Err(DataError::new(
+                        file,
+                        format!("cues.{name}"),
+                        format!("{rules_name} never uses it"),
+                    ));
+                }
+                defined.insert(cue);
+                let repair = !judge.is_context(cue);
+                grammar.pattern(cue, lang, &pattern, |word| {
+                    words.cue(
+                        lang,
+                        word,
+                        repair && word.chars().count() >= language.repair_from,
+                    )
+                });
+            }
+        }
+        if let Some(&cue) = used.difference(&defined).next() {
+            return Err(DataError::new(
+                rules_name,
+                cues.name(cue),
+                "no language has a pattern for this cue",
+            ));
+        }
+        Ok(Self {
+            alone,
+            langs,
+            lexicon: words.finish(),
+            grammar: grammar.finish(),
+            judge,
+            cues,
+        })
+    }
+
+    /// Languages, the assumed one first.
+    pub fn langs(&self) -> &[String] {
+        &self.langs
+    }
+
+    /// Every template topic the rules can choose, the most pressing first, [`GENERAL_DANGER`] not among them.
+    pub fn topics(&self) -> &[String] {
+        self.judge.topics()
+    }
+
+    /// Language of a text and how clear it is, 0 to 1.
+    pub fn detect_lang(&self, text: &str) -> (&str, f32) {
+        let guess = self.lexicon.detect(&Tokens::of(text));
+        (&self.langs[guess.lang], guess.confidence)
+    }
+
+    /// Triage of one text: any text, of any length; linear in its length.
+    pub fn classify(&self, text: &str) -> Triage {
+        let read = self.lexicon.read(&Tokens::of(text));
+        let mut hits = self.grammar.find(&read.units, read.active);
+        if (1..=ALONE_WORDS).contains(&read.units.len()) {
+            hits.insert(
+                0,
+                Hit {
+                    cue: self.alone,
+                    start: 0,
+                    end: read.units.len(),
+                    edits: 0,
+                },
+            );
+        }
+        let found = self.judge.weigh(&read.units, &hits);
+        let judgement = self.judge.decide(&read.units, &found);
+        let mut why: Vec<Span> = judgement
+            .why
+            .iter()
+            .map(|hit| Span {
+                cue: self.cues.name(hit.cue).to_owned(),
+                start: read.units[hit.start].start,
+                end: read.units[hit.end - 1].end,
+            })
+            .collect();
+        why.sort_by(|a, b| (a.start, a.end, &a.cue).cmp(&(b.start, b.end, &b.cue)));
+        why.dedup();
+        let mut needs: Vec<&'static str> =
+            judgement.needs.iter().map(|&need| NEEDS[need]).collect();
+        if needs.is_empty() {
+            needs.push("none");
+        }
+        Triage {
+            priority: judgement.priority,
+            needs,
+            template: (judgement.priority == Priority::Emergency)
+                .then(|| self.judge.topic(judgement.topic).to_owned()),
+            lang: self.langs[read.guess.lang].clone(),
+            lang_confidence: read.guess.confidence,
+            confidence: judgement.confidence,
+            why,
+        }
+    }
+}
+
+/// The words of a language that stand in no pattern.
+fn learn_words(
+    words: &mut lexicon::Builder,
+    lang: usize,
+    file: &str,
+    language: &data::Language,
+) -> Result<(), DataError> {
+    for word in data::plain_words(&language.stop) {
+        words.stop(lang, &word);
+    }
+    for word in data::plain_words(&language.fillers) {
+        words.filler(lang, &word);
+    }
+    for word in data::plain_words(&language.blocks) {
+        words.block(lang, &word);
+    }
+    for word in data::plain_words(&language.apart) {
+        words.apart(lang, &word);
+    }
+    for word in data::plain_words(&language.known) {
+        words.known(lang, &word);
+    }
+    for (short, meaning) in &language.short {
+        let (short_words, meaning) = (data::plain_words(short), data::plain_words(meaning));
+        let [short] = &short_words[..] else {
+            return Err(DataError::new(
+                file,
+                format!("short.{short}"),
+                "must be one word",
+            ));
+        };
+        if meaning.is_empty() {
+            return Err(DataError::new(
+                file,
+                format!("short.{short}"),
+                "stands for nothing",
+            ));
+        }
+        words.short(lang, short, &meaning);
+    }
+    Ok(())
+}
