@@ -2,7 +2,7 @@
 """Typed face of the Rust core; the docstrings live here."""
 
 from collections.abc import Sequence
-from typing import Literal, Self, final
+from typing import Literal, final
 
 __all__ = [
     "Compressor",
@@ -80,7 +80,7 @@ class Deliver:
         *,
         data: bytes | None = None,
         smsc: str = "",
-        smsc_at: float = ...,
+        smsc_at: float = 946_684_800.0,
         zone_quarters: int = 0,
         concat: tuple[int, int, int] | None = None,
         wide_reference: bool = False,
@@ -202,8 +202,8 @@ class StatusReport:
         status: int,
         *,
         smsc: str = "",
-        smsc_at: float = ...,
-        discharged_at: float = ...,
+        smsc_at: float = 946_684_800.0,
+        discharged_at: float = 946_684_800.0,
         zone_quarters: int = 0,
     ) -> StatusReport: ...
     @property
@@ -343,104 +343,106 @@ class Compressor:
         """
 
 @final
+class Situation:
+    """Everything a routing decision depends on. None means unknown: the worst that is still useful.
 
+    ``confidence`` is retrieval confidence 0 to 1, None before retrieval. ``deadline_s`` seconds are left.
+    ``within_budget`` says that the big model may cost what it costs. Raises ValueError for another priority.
+    """
 
-
-
-
-
-
-
-
-
-
-        """0 to 1; below 0.5 few words speak for the language and a known preference should win."""
-        """A short code and the numbers that decided, for events and people."""
-        """At most three, the most pressing first; ``["none"]`` when there is none."""
-        """Confidence below which no passage is good enough."""
-        """Confidence from which a passage is sent as it was written."""
-        """Every topic the rules can choose, the most pressing first; ``general_danger`` comes on top."""
-        """How sure the priority is, 0 to 1."""
-        """ISO 639-1 code; the first language of the triager where the text gives no evidence."""
-        """Language of each text with its confidence, as in :class:`Triage`."""
-        """Languages known, the assumed one first."""
-        """One decision for each situation, in order; the GIL is released."""
-        """Subject of the next hop: ``sms.out`` is a template, ``compress`` the best passage as written.
-        """The cues that decided, in the order of the text: (name, start, end), so that ``text[start:end]`` is
-        """Topic of the reviewed text; ``general_danger`` where it is unknown or ambiguous; None when this is no
-        """Triage of each text, in order, with the GIL released: any text of any length, in linear time."""
-        """emergency: life or limb within minutes to hours. urgent: help within hours to days."""
-        *,
-        ``unsure`` is no subject: say so honestly."""
-        battery_percent: float | None = None,
+    def __new__(
         cls,
+        priority: Literal["emergency", "urgent", "normal"],
+        *,
+        has_needs: bool = True,
         confidence: float | None = None,
         deadline_s: float = 0.0,
-        emergency."""
-        free_memory_mb: float | None = None,
-        has_needs: bool = True,
-        link_up: bool | None = None,
-        model_ready: bool | None = None,
-        neighbour_link: bool = False,
         node_only: bool = False,
-        priority: Literal["emergency", "urgent", "normal"],
-        self,
-        what was read."""
+        battery_percent: float | None = None,
+        free_memory_mb: float | None = None,
+        model_ready: bool | None = None,
+        link_up: bool | None = None,
+        neighbour_link: bool = False,
         within_budget: bool = True,
-    """
-    """
-    """
-    """Deterministic triage with its data loaded. Immutable; one instance serves all threads.
-    """Everything a routing decision depends on. None means unknown: the worst that is still useful.
-    """How urgent one text is, what is needed, and what answers it. Immutable."""
-    """The ladder as a pure function, with its limits from ``actors/knowledge/route.toml``.
-    """Where a text goes, and why."""
-    ) -> Literal["sms.out", "rag", "compress", "infer.small", "infer.large", "mesh.out", "unsure"]:
     ) -> Situation: ...
-    @property
-    @property
-    @property
-    @property
-    @property
-    @property
-    @property
-    @property
-    @property
-    @property
-    @property
-    @property
-    @property
-    Raises :class:`CoreError` that names the rule when the text is not a complete set of limits in order.
-    ``confidence`` is retrieval confidence 0 to 1, None before retrieval. ``deadline_s`` seconds are left.
-    ``files`` are (name, TOML text): one named ``rules.toml`` and one per language, English first whatever the
-    ``within_budget`` says that the big model may cost what it costs. Raises ValueError for another priority.
-    def __eq__(self, other: object, /) -> bool: ...
-    def __ne__(self, other: object, /) -> bool: ...
-    def __new__(
-    def __new__(cls, files: Sequence[tuple[str, str]]) -> Self: ...
-    def __new__(cls, rules: str) -> Router: ...
-    def classify(self, texts: Sequence[str]) -> list[Triage]:
-    def confidence(self) -> float:
-    def decide(self, situations: Sequence[Situation]) -> list[Decision]:
-    def detect_lang(self, texts: Sequence[str]) -> list[tuple[str, float]]:
-    def lang(self) -> str:
-    def lang_confidence(self) -> float:
-    def langs(self) -> list[str]:
-    def needs(self) -> list[str]:
-    def next(
-    def priority(self) -> Literal["emergency", "urgent", "normal"]:
-    def reason(self) -> str:
-    def sure(self) -> float:
-    def template(self) -> str | None:
-    def topics(self) -> list[str]:
-    def unsure(self) -> float:
-    def why(self) -> list[tuple[str, int, int]]:
-    order. Raises :class:`DataError` naming file and entry.
-@final
-@final
+
 @final
 class Decision:
+    """Where a text goes, and why."""
+
+    @property
+    def next(
+        self,
+    ) -> Literal["sms.out", "rag", "compress", "infer.small", "infer.large", "mesh.out", "unsure"]:
+        """Subject of the next hop: ``sms.out`` is a template, ``compress`` the best passage as written.
+        ``unsure`` is no subject: say so honestly."""
+    @property
+    def reason(self) -> str:
+        """A short code and the numbers that decided, for events and people."""
+
+@final
 class Router:
-class Situation:
+    """The ladder as a pure function, with its limits from ``actors/knowledge/route.toml``.
+
+    Raises :class:`CoreError` that names the rule when the text is not a complete set of limits in order.
+    """
+
+    def __new__(cls, rules: str) -> Router: ...
+    @property
+    def sure(self) -> float:
+        """Confidence from which a passage is sent as it was written."""
+    @property
+    def unsure(self) -> float:
+        """Confidence below which no passage is good enough."""
+    def decide(self, situations: Sequence[Situation]) -> list[Decision]:
+        """One decision for each situation, in order; the GIL is released."""
+
+@final
 class Triage:
+    """How urgent one text is, what is needed, and what answers it. Immutable."""
+
+    @property
+    def priority(self) -> Literal["emergency", "urgent", "normal"]:
+        """emergency: life or limb within minutes to hours. urgent: help within hours to days."""
+    @property
+    def needs(self) -> list[str]:
+        """At most three, the most pressing first; ``["none"]`` when there is none."""
+    @property
+    def template(self) -> str | None:
+        """Topic of the reviewed text; ``general_danger`` where it is unknown or ambiguous; None when this is no
+        emergency."""
+    @property
+    def lang(self) -> str:
+        """ISO 639-1 code; the first language of the triager where the text gives no evidence."""
+    @property
+    def lang_confidence(self) -> float:
+        """0 to 1; below 0.5 few words speak for the language and a known preference should win."""
+    @property
+    def confidence(self) -> float:
+        """How sure the priority is, 0 to 1."""
+    @property
+    def why(self) -> list[tuple[str, int, int]]:
+        """The cues that decided, in the order of the text: (name, start, end), so that ``text[start:end]`` is
+        what was read."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
 class Triager:
+    """Deterministic triage with its data loaded. Immutable; one instance serves all threads.
+
+    ``files`` are (name, TOML text): one named ``rules.toml`` and one per language, English first whatever the
+    order. Raises :class:`DataError` naming file and entry.
+    """
+
+    def __new__(cls, files: Sequence[tuple[str, str]]) -> Triager: ...
+    def classify(self, texts: Sequence[str]) -> list[Triage]:
+        """Triage of each text, in order, with the GIL released: any text of any length, in linear time."""
+    def detect_lang(self, texts: Sequence[str]) -> list[tuple[str, float]]:
+        """Language of each text with its confidence, as in :class:`Triage`."""
+    @property
+    def langs(self) -> list[str]:
+        """Languages known, the assumed one first."""
+    @property
+    def topics(self) -> list[str]:
+        """Every topic the rules can choose, the most pressing first; ``general_danger`` comes on top."""
