@@ -2,7 +2,7 @@
 
 import click
 
-from simulators import modem as simulated_modem
+import simulators.modem
 
 
 @click.group()
@@ -10,4 +10,4 @@ def sim() -> None:
     """Run a simulator: hardware that is not here."""
 
 
-sim.add_command(simulated_modem.main, "modem")
+sim.add_command(simulators.modem.main, "modem")
