@@ -105,7 +105,7 @@ class Deliver:
         """The stamp's seven octets as they came."""
     @property
     def text(self) -> str | None:
-        """What is written, national shift tables applied; None for 8-bit data. Half a surrogate pair is U+FFFD."""
+        """What is written, national shift tables applied; None for 8-bit data. A lone surrogate is U+FFFD."""
     @property
     def data(self) -> bytes:
         """User data behind the header: septets one per octet, UTF-16 big-endian, or plain octets."""
@@ -169,7 +169,7 @@ class Submit:
         """TP-VP in relative format; None without one or in another format."""
     @property
     def text(self) -> str | None:
-        """What is written, national shift tables applied; None for 8-bit data. Half a surrogate pair is U+FFFD."""
+        """What is written, national shift tables applied; None for 8-bit data. A lone surrogate is U+FFFD."""
     @property
     def data(self) -> bytes:
         """User data behind the header: septets one per octet, UTF-16 big-endian, or plain octets."""
@@ -237,13 +237,13 @@ def decode_received(pdus: Sequence[bytes]) -> list[Deliver | StatusReport]:
     """
 
 def decode_submitted(pdus: Sequence[bytes]) -> list[Submit]:
-    """Reads PDUs that go to the network, each with its SMSC prefix. Raises PduError at the first that is none."""
+    """Reads PDUs that go to the network, each with its SMSC prefix. Raises PduError at a bad one."""
 
 def encode_pdus(messages: Sequence[Deliver | Submit | StatusReport]) -> list[bytes]:
-    """PDUs with their SMSC prefix. Raises PduError when an address or more than 140 octets of text do not fit."""
+    """PDUs with their SMSC prefix. Raises PduError when an address or the text does not fit."""
 
 def join_parts(texts: Sequence[Sequence[Deliver | Submit]]) -> list[str]:
-    """Text of each list of parts, in order; a surrogate pair divided between two parts becomes whole again."""
+    """Text of each list of parts, in order; a surrogate pair divided between parts is whole again."""
 
 @final
 class Unsupported:
@@ -409,7 +409,7 @@ class Triage:
         """At most three, the most pressing first; ``["none"]`` when there is none."""
     @property
     def template(self) -> str | None:
-        """Topic of the reviewed text; ``general_danger`` where it is unknown or ambiguous; None when this is no
+        """Topic of the reviewed text; ``general_danger`` where it is unknown or unclear; None when this is no
         emergency."""
     @property
     def lang(self) -> str:
