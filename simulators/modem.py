@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import click
-from evy_core import PduError
+from evy_core import Deliver, PduError, decode_received
 
 from simulators.control import serve
 from simulators.network import SMSC, Network
@@ -153,13 +153,19 @@ class Modem:
     # -- network side --------------------------------------------------------------------------------------
 
     def take_deliver(self, pdu: bytes) -> bool:
-        """Stores a text in the lowest free slot and says so; False without power or room."""
+        """Stores a text in the lowest free slot and says so; False without power or room.
+
+        A text of class 0 is shown at once and not stored (TS 23.038 §4, TS 27.005 §3.4.1).
+        """
+        if self.powered and _class_0(pdu):
+            self.say(f'\r\n+CMT: "",{_tpdu_octets(pdu)}\r\n{pdu.hex().upper()}\r\n')
+            return True
         slot = next((n for n in range(1, self.slots + 1) if n not in self.sim), None)
         if not self.powered or slot is None:
             return False
         self.sim[slot] = (pdu, False)
         if self._notify_texts:
-            self._unsolicited(f'\r\n+CMTI: "SM",{slot}\r\n')
+            self.say(f'\r\n+CMTI: "SM",{slot}\r\n')
         return True
 
     def take_report(self, pdu: bytes) -> bool:
@@ -167,7 +173,7 @@ class Modem:
         if not self.powered:
             return False
         if self._notify_reports:
-            self._unsolicited(f"\r\n+CDS: {_tpdu_octets(pdu)}\r\n{pdu.hex().upper()}\r\n")
+            self.say(f"\r\n+CDS: {_tpdu_octets(pdu)}\r\n{pdu.hex().upper()}\r\n")
         return True
 
     # -- serial line ---------------------------------------------------------------------------------------
@@ -180,7 +186,7 @@ class Modem:
         except BlockingIOError:
             log.warning("nobody reads the line: %d octets lost", len(octets))
 
-    def _unsolicited(self, text: str) -> None:
+    def say(self, text: str) -> None:
         """Shows a result nobody asked for; while a text is being given or sent it waits."""
         self._held.append(text.encode())
         self._flush()
@@ -406,6 +412,14 @@ class Modem:
     def _sent(self, mr: int) -> None:
         self._sending = None
         self._final(f"+CMGS: {mr}")
+
+
+def _class_0(pdu: bytes) -> bool:
+    try:
+        (message,) = decode_received([pdu])
+    except PduError:
+        return False
+    return isinstance(message, Deliver) and message.message_class == 0
 
 
 def _tpdu_octets(pdu: bytes) -> int:

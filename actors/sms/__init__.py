@@ -305,7 +305,7 @@ class Sms:
                 await self._ledger.failed(key, str(error))
                 self._event("failed", lane=lane, query_id=key.partition(".")[0], part=key, reason=str(error))
                 raise RefusedError(f"part {part.index} of {part.total}: {error}") from error
-            await self._ledger.unsent(key, str(error))
+            await self._ledger.unsent(key, str(error), error.last_reference)
             raise RetryLaterError(f"part {part.index} of {part.total}: {error}") from error
         except ModemLostError:
             return False  # settled when the line is open again

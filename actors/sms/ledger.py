@@ -98,12 +98,13 @@ class Ledger:
                         note="the next TP-MR shows that it left",
                     )
 
-    async def unsent(self, key: str, note: str) -> None:
+    async def unsent(self, key: str, note: str, last_reference: int | None = None) -> None:
         """The part surely did not leave; it may be submitted again.
 
-        A refused submission may have used up a TP-MR, so the last one is unknown until the next success.
+        A refused submission may have used up a TP-MR: ``last_reference`` is what the modem says of it now,
+        and without an answer it is unknown until the next success.
         """
-        self.last_reference = None
+        self.last_reference = last_reference
         await self._set(key, "UNSENT", note=note)
 
     async def failed(self, key: str, note: str) -> None:

@@ -16,12 +16,15 @@ class ModemLostError(EvyError):
 class SendFailedError(EvyError):
     """The modem or the network refused a part; it did not leave.
 
-    ``permanent`` means that trying again cannot help (3GPP TS 24.011 Annex E-2, causes 1, 8, 28, 30, …).
+    ``permanent`` means that trying again cannot help (3GPP TS 24.011 Annex E-2, causes 1, 28, 30).
+    ``last_reference`` is the modem's last TP-MR after the refusal, which may have used one up; None when it
+    does not tell.
     """
 
-    def __init__(self, reason: str, *, permanent: bool) -> None:
+    def __init__(self, reason: str, *, permanent: bool, last_reference: int | None = None) -> None:
         super().__init__(reason)
         self.permanent = permanent
+        self.last_reference = last_reference
 
 
 @dataclass(frozen=True, slots=True)

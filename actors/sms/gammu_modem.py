@@ -1,9 +1,11 @@
-"""A modem behind libgammu: Gammu holds the line and knows the modems, we read the octets it saw.
+"""A modem behind libgammu: Gammu readies the modem and sends; what anybody may send us it never reads.
 
-Gammu opens, lists, deletes and sends. Its reading of a text is not used: it ignores national shift tables,
-makes U+FFFD of a surrogate pair divided between two parts, and appends uninitialised memory to a text with
-extension characters; nor does it say why the network refused. So its debug transcript goes to a file in
-memory, never on a disk, and PDUs, reports and error codes are taken from there.
+Received octets come from strangers, and libgammu 1.45 is not to be trusted with them: an empty PDU in the
+listing is a segmentation fault, an unreadable one ends the listing for good, extension characters bring
+uninitialised memory into the text, and it ignores national shift tables. So the SIM is listed and cleared
+over the bare line while Gammu is idle, and read by our codec; one thread does both, in turn. What the modem
+says while Gammu holds the line, and why the network refused, stands in Gammu's debug transcript, which goes
+to a file in memory, never on a disk.
 
 A vanished modem makes Gammu wait for up to 100 s. A watchdog aborts it; it touches nothing but the
 descriptor that tells of a hang-up.
@@ -29,21 +31,26 @@ T = TypeVar("T")
 
 PROBE_WAIT_S: Final = 20.0
 """How long a modem may stay silent before it is given up; it is deaf while a text is on air."""
+ANSWER_WAIT_S: Final = 10.0
+"""How long one answer may take; a full SIM is listed within 2 s."""
 OPERATION_S: Final = 30.0
 """How long Gammu may take for anything but sending; opening takes it 5 s."""
 LIST_EVERY_S: Final = 10.0
-"""The storage is looked at so often even if no +CMTI came: some get lost while Gammu opens the line."""
+"""The SIM is looked at so often even if no +CMTI came: one may fall between Gammu and us."""
 WATCH_S: Final = 0.1
 PERMANENT: Final = frozenset({1, 28, 30, 304})
 """+CMS ERROR codes that no further try can change: number unassigned, unidentified or unknown, PDU refused
 (3GPP TS 24.011 annex E-2, TS 27.005 §3.2.5). Barring and empty credit (8, 10, 21, 50) end with a top-up, so
 they are tried again."""
+
 LAST_REFERENCE: Final = "AT+CRSM=176,28483,0,0,2"
 """READ BINARY of EF_SMSS, whose first octet is the last TP-MR used (3GPP TS 51.011 §10.5.7)."""
+SETTINGS: Final = ("AT+CMGF=0", 'AT+CPMS="SM","SM","SM"', "AT+CNMI=2,1,0,1,0")
+"""PDU mode, texts to the SIM, texts and status reports announced (3GPP TS 27.005 §3)."""
 
 _SAID = re.compile(r'^\d+ "(.*)"$', re.MULTILINE)
 _LISTED = re.compile(r"\+CMGL: ?(\d+),")
-_REFUSED = re.compile(r"\+CM[SE] ERROR: ?(\d+)")
+_FAILED = re.compile(r"(?:\+CM[SE] )?ERROR(?:: ?(\d+))?$", re.MULTILINE)
 _TAKEN = re.compile(r"\+CMGS: ?(\d+)")
 _NUMBER = re.compile(r"\+?[0-9]{1,20}")
 
@@ -79,6 +86,8 @@ class Transcript:
 class GammuModem:
     """Driver for `actors.sms.line`. ``device`` is a serial line, real or simulated; there is no difference.
 
+    ``connection`` is Gammu's name: "at115200" for a UART, behind USB or not. "dku2at" sets no speed and opens
+    in 0.5 s instead of 5, for lines that have none: pseudo terminals, and modems that are USB themselves.
     ``send_s`` bounds one submission: networks answer within 60 s or not at all. ``validity`` is how long the
     network keeps trying, in Gammu's words ("1D"); without one Gammu asks for 5 minutes.
     """
@@ -88,13 +97,13 @@ class GammuModem:
     ) -> None:
         self._device = device
         self._connection = connection
-        self._baud = int(connection.removeprefix("at") or 115200)
+        speed = re.search(r"\d+$", connection.removeprefix("dku2"))
+        self._baud = int(speed[0]) if speed else 115200
         self._send_s = send_s
         self._validity = validity
         self._service_centre = ""
         self._machine: Any = None
         self._line: serial.Serial | None = None
-        """Our own descriptor of the line: talks before Gammu does, then only tells of a hang-up."""
         self._transcript: Transcript | None = None
         self._limit_s: float | None = None
         self._closed = threading.Event()
@@ -108,56 +117,79 @@ class GammuModem:
     # Opening and closing.
 
     def open(self) -> Opened:
-        """Asks the modem what it sent last, then lets Gammu take the line."""
+        """Asks the modem what it sent last, then lets Gammu take the line beside us."""
         self.close()
         try:
             self._line = serial.Serial(self._device, self._baud, timeout=0.1, write_timeout=1)
-            opened = self._probe(self._line)
         except OSError as error:  # serial.SerialException is one
             raise ModemLostError(f"{self._device}: {error}") from error
+        opened = self._probe()
         self._transcript = Transcript()
         self._machine = gammu.StateMachine()
-        with _memory_file(self._gammurc(self._transcript)) as path:
+        with _memory_file(
+            f"[gammu]\ndevice={self._device}\nconnection={self._connection}\n"
+            f"logformat=textall\nlogfile={self._transcript.path}\n"
+        ) as path:
             self._machine.ReadConfig(Filename=path)
         self._closed = threading.Event()
         watched = (self._machine, self._line.fileno(), self._closed)
         threading.Thread(target=self._watch, args=watched, name="modem-watchdog", daemon=True).start()
         self._call(self._machine.Init)
-        self._machine.SetIncomingCallback(lambda *_: None)  # without one python-gammu crashes at +CMTI
-        self._call(self._machine.SetIncomingSMS, True, bearable=(gammu.ERR_NOTSUPPORTED,))
         self._look = True
         return opened
 
-    def _gammurc(self, transcript: Transcript) -> str:
-        """SIM storage only: left alone Gammu makes the modem's own memory the place of new texts. +CNMI is
-        given because Gammu 1.45 misreads the ranges a SIM800 offers."""
-        return (
-            f"[gammu]\ndevice={self._device}\nconnection={self._connection}\n"
-            f"features=SMS_NO_ME\natgen_setcnmi=2,1,0,1,0\n"
-            f"logformat=textall\nlogfile={transcript.path}\n"
-        )
-
-    def _probe(self, line: serial.Serial) -> Opened:
+    def _probe(self) -> Opened:
         """Readies a modem in any state, even with a half-given text, and asks what Gammu cannot."""
         silent_until_s = time.monotonic() + PROBE_WAIT_S
         # A plain AT first: ESC might cut off a text that is on air.
-        while "OK" not in _ask(line, "AT", 1.0):
+        while "OK" not in self._exchange("AT", 1.0):
             if time.monotonic() > silent_until_s:
                 raise ModemLostError(f"{self._device} is mute: no answer to AT")
-            line.write(b"\x1b\r")
-        if not any("READY" in said for said in _ask(line, "AT+CPIN?", 5.0)):
+            self._exchange("\x1b", 0.2)
+        if not any("READY" in line for line in self._exchange("AT+CPIN?")):
             raise ModemLostError("the SIM is missing or wants a PIN: insert it, or take the PIN off")
-        service_centre = re.search(r'\+CSCA: ?"([^"]+)"', "\n".join(_ask(line, "AT+CSCA?", 5.0)))
+        for setting in SETTINGS:
+            if "OK" not in self._exchange(setting):
+                raise ModemLostError(f"{self._device} refuses {setting}")
+        service_centre = re.search(r'\+CSCA: ?"([^"]+)"', "\n".join(self._exchange("AT+CSCA?")))
         if service_centre is None:
             raise ModemLostError("the SIM names no service centre: set it once with AT+CSCA")
         self._service_centre = service_centre[1]
         details = {"smsc": self._service_centre}
         for name, command in (("model", "AT+CGMM"), ("signal", "AT+CSQ"), ("network", "AT+COPS?")):
-            said = _ask(line, command, 5.0)
-            if said[-1:] == ["OK"] and len(said) > 1:
-                details[name] = said[0].partition(": ")[2] or said[0]
-        smss = re.search(r'\+CRSM: ?144,\d+,"?([0-9A-F]{2})', "\n".join(_ask(line, LAST_REFERENCE, 5.0)))
-        return Opened(int(smss[1], 16) if smss else None, details)
+            answer = self._exchange(command)
+            if "OK" in answer[1:]:
+                details[name] = answer[0].partition(": ")[2] or answer[0]
+        return Opened(self._last_reference(), details)
+
+    def _last_reference(self) -> int | None:
+        answer = "\n".join(self._exchange(LAST_REFERENCE))
+        smss = re.search(r'\+CRSM: ?144,\d+,"?([0-9A-F]{2})', answer)
+        return int(smss[1], 16) if smss else None
+
+    def _exchange(self, command: str, wait_s: float = ANSWER_WAIT_S) -> list[str]:
+        """Lines of the modem's answer to a command over the bare line; without an end what came in time.
+
+        Only for moments when Gammu is idle. Raises :class:`ModemLostError` when the line is gone.
+        """
+        if self._line is None:
+            raise ModemLostError(f"{self._device} is not open")
+        said: list[str] = []
+        ended = False
+        until_s = time.monotonic() + wait_s
+        try:
+            self._line.write(f"{command}\r".encode())
+            while time.monotonic() < until_s:
+                if words := self._line.read_until(b"\n", 2048).decode("latin-1").strip():
+                    said.append(words)
+                    ended = ended or words == "OK" or _FAILED.fullmatch(words) is not None
+                # What follows the end was said unasked.
+                if ended and not self._line.in_waiting:
+                    break
+        except OSError as error:
+            raise ModemLostError(f"{self._device}: {error}") from error
+        self._hear(said)
+        return [words for words in said if words != command]
 
     def close(self) -> None:
         """Lets go of the line, at once even when the modem is gone."""
@@ -214,7 +246,7 @@ class GammuModem:
             # Gammu reads on from a dead line without a word.
             raise ModemLostError(f"{self._device} was unplugged")
         self._call(self._machine.ReadDevice)
-        self._hear()
+        self._overheard()
         if self._look or time.monotonic() - self._listed_s > LIST_EVERY_S:
             self._look = False
             self._list()
@@ -222,9 +254,14 @@ class GammuModem:
         reports, self._reports = self._reports, []
         return [sms for location, sms in self._stored.items() if location not in in_hand], reports
 
-    def _hear(self) -> list[str]:
-        """What the modem said since the last call; what it said unasked is taken in (TS 27.005 §3.4.1)."""
+    def _overheard(self) -> list[str]:
+        """What the modem said to Gammu since the last call."""
         lines = self._transcript.lines() if self._transcript else []
+        self._hear(lines)
+        return lines
+
+    def _hear(self, lines: list[str]) -> None:
+        """Takes in what the modem says unasked (TS 27.005 §3.4.1)."""
         for head, pdu in pairwise([*lines, ""]):
             if head.startswith(("+CMTI:", "+CDSI:")):
                 self._look = True
@@ -235,19 +272,21 @@ class GammuModem:
                 self._unstored -= 1
                 if sms := self._received(self._unstored, pdu):
                     self._stored[self._unstored] = sms
-        return lines
 
     def _list(self) -> None:
-        """Has Gammu list the SIM, and reads the PDUs that it saw, even those it cannot read itself."""
-        self._hear()
-        unreadable = (gammu.ERR_EMPTY, gammu.ERR_CORRUPTED, gammu.ERR_UNKNOWN)
-        self._call(self._machine.GetNextSMS, 0, True, bearable=unreadable)
-        lines = self._hear()
+        """Reads the SIM. A modem that has marked a text as read shows it again until it is deleted."""
+        lines = self._exchange("AT+CMGL=4")
+        if "OK" not in lines:
+            raise ModemLostError(
+                f"{self._device} does not list its SIM: {' '.join(lines[-1:]) or 'no answer'}"
+            )
         self._stored = {location: sms for location, sms in self._stored.items() if location < 0}
         for head, pdu in pairwise(lines):
             if listed := _LISTED.match(head):
                 location = int(listed[1])
-                if sms := self._received(location, pdu):
+                # A slot without octets shows the next entry, or the end, in their place.
+                sms = self._received(location, "" if _LISTED.match(pdu) or pdu == "OK" else pdu)
+                if sms:
                     self._stored[location] = sms
                 else:
                     self.delete(location)
@@ -262,11 +301,9 @@ class GammuModem:
         except ValueError:
             return Received(location, raw=pdu.encode(), error="the PDU is not hexadecimal")
         if isinstance(message, StatusReport):
-            final = message.outcome != "pending"
-            delivered = message.outcome == "delivered"
-            self._reports.append(
-                Report(message.reference, message.recipient, delivered, final, message.status)
-            )
+            delivered, final = message.outcome == "delivered", message.outcome != "pending"
+            report = Report(message.reference, message.recipient, delivered, final, message.status)
+            self._reports.append(report)
             return None
         text = message.text
         if text is None:
@@ -279,10 +316,8 @@ class GammuModem:
     def delete(self, location: int) -> None:
         """Removes one SMS from the SIM; one that was never stored is forgotten."""
         self._stored.pop(location, None)
-        if location > 0:
-            gone = (gammu.ERR_EMPTY, gammu.ERR_INVALIDLOCATION)
-            self._call(self._machine.DeleteSMS, 0, location, bearable=gone)
-            self._hear()
+        if location > 0 and not self._exchange(f"AT+CMGD={location}"):
+            raise ModemLostError(f"{self._device} does not answer")
 
     # Sending.
 
@@ -294,14 +329,15 @@ class GammuModem:
         """
         if not _NUMBER.fullmatch(part.number):
             raise SendFailedError("the recipient is no phone number", permanent=True)
-        self._hear()
+        self._overheard()
         refused = (gammu.ERR_UNKNOWN,)
         reference: int | None = self._call(
             self._machine.SendSMS, self._submission(part), limit_s=self._send_s, bearable=refused
         )
-        said = "\n".join(self._hear())
-        if code := _REFUSED.search(said):
-            raise SendFailedError(code[0], permanent=int(code[1]) in PERMANENT)
+        said = "\n".join(self._overheard())
+        if reference is None and (failed := _FAILED.search(said)):
+            permanent = failed[1] is not None and int(failed[1]) in PERMANENT
+            raise SendFailedError(failed[0], permanent=permanent, last_reference=self._last_reference())
         if reference is not None and reference >= 0:
             return reference
         if taken := _TAKEN.search(said):
@@ -332,21 +368,6 @@ def _hung_up(descriptor: int) -> bool:
     line = select.poll()
     line.register(descriptor, 0)  # POLLHUP and POLLERR come unasked
     return bool(line.poll(0))
-
-
-def _ask(line: serial.Serial, command: str, wait_s: float) -> list[str]:
-    """Lines of a modem's answer up to its final result; without one, what came within ``wait_s``."""
-    line.reset_input_buffer()
-    line.write(f"{command}\r".encode())
-    until_s = time.monotonic() + wait_s
-    said: list[str] = []
-    while time.monotonic() < until_s:
-        octets = line.readline()
-        if words := octets.decode("latin-1").strip():
-            said.append(words)
-            if words in {"OK", "ERROR"} or _REFUSED.match(words):
-                break
-    return [words for words in said if words != command]
 
 
 @contextlib.contextmanager
