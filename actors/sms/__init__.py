@@ -23,7 +23,7 @@ from actors._runtime.context import Context
 from actors._runtime.identity import Identity
 from actors._runtime.state import read
 from actors.knowledge import triage_files
-from actors.sms.driver import GammuModem
+from actors.sms.gammu_modem import GammuModem
 from actors.sms.ledger import DONE, Entry, Ledger
 from actors.sms.line import Line
 from actors.sms.modem import Modem, ModemLostError, Opened, Part, Received, Report, SendFailedError
