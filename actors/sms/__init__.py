@@ -39,6 +39,8 @@ log = logging.getLogger("evy.sms")
 HOLD_S: Final = 120.0
 """How long a text whose fate is unknown waits for a status report or the next TP-MR, then stays HELD."""
 HOLD_CHECK_S: Final = 15.0
+REPORT_WAITS_S: Final = (0.0, 0.5, 2.0, 10.0)
+"""Waits before each look for the part that a status report is about; after that it is not ours."""
 
 LaneOf = Callable[[str], Lane]
 """Lane of a text by triage; decides before the text enters the bus."""
@@ -126,8 +128,11 @@ class Sms:
         self._event("modem_lost", modem=self._config.name, reason=reason)
 
     async def reported(self, report: Report) -> None:
-        """Enters a status report."""
-        key = await self._ledger.report(report)
+        """Enters a status report; it may come before its part is written as SUBMITTED."""
+        for wait_s in REPORT_WAITS_S:
+            await asyncio.sleep(wait_s)
+            if key := await self._ledger.report(report):
+                break
         if key and report.final:
             query_id = key.partition(".")[0]
             kind = "delivered" if report.delivered else "undelivered"
@@ -155,8 +160,10 @@ class Sms:
         assert sms.concat is not None  # noqa: S101  # the caller looked
         group = Parts.group(self._identity.sender_ref(sms.sender), sms.concat.reference, sms.concat.total)
         async with self._joining:
+            if await self._parts.is_of_another_text(group, sms):
+                await self._pass_on(group, await self._parts.of(group))
             if not await self._parts.add(group, sms):
-                self._event("late_part", part=f"{sms.concat.index} of {sms.concat.total}")
+                self._event("double_part", part=f"{sms.concat.index} of {sms.concat.total}")
                 return
             parts = await self._parts.of(group)
             if len(parts) >= sms.concat.total:
@@ -204,7 +211,8 @@ class Sms:
             at=time.time(),
             replay="none: the PDU cannot be read; it is kept here for a person",
         )
-        digest = hashlib.sha256(sms.raw + sms.error.encode() + str(time.time_ns()).encode())
+        # The same PDU at the same place is the same letter, also after a crash before it was deleted.
+        digest = hashlib.sha256(f"{sms.location}:{sms.error}:".encode() + sms.raw)
         await self._dead_letter(letter, digest.hexdigest()[:32])
         self._event("unreadable", location=sms.location, reason=sms.error)
 

@@ -9,13 +9,11 @@ from actors._runtime.actor import KeyValue
 from actors._runtime.clock import boot_id, boot_s
 from actors.sms.modem import Received
 
-LATE_WITHIN_S: Final = 3600.0
-"""A part of a text that was released so long ago or less is late; after that its reference may be reused."""
 MAX_PARTS: Final = 255
 
 
 class StoredPart(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One part, or with index 0 the mark that its text was released."""
+    """One part of a text that is not complete yet."""
 
     sender: str
     total: int
@@ -25,6 +23,18 @@ class StoredPart(msgspec.Struct, frozen=True, omit_defaults=True):
     boot_id: str
     at_s: float
     smsc_at: float | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this part from another text's part with the same number: some phones use one reference."""
+        what = f"{self.index}:{self.smsc_at}:".encode() + self.utf16
+        return hashlib.blake2b(what, digest_size=8).hexdigest()
+
+
+class Released(msgspec.Struct, frozen=True):
+    """The parts of a text that was passed on, by fingerprint: networks deliver some of them twice."""
+
+    fingerprints: tuple[str, ...]
 
 
 def join(parts: list[StoredPart]) -> str:
@@ -45,17 +55,26 @@ class Parts:
         return f"{sender_ref}.{reference}-{total}"
 
     async def add(self, group: str, sms: Received) -> bool:
-        """Keeps a part; False when it belongs to a text that was released already."""
-        concat = sms.concat
-        if concat is None:
-            raise ValueError("not a part of a multipart text")
+        """Keeps a part; False when this very part was passed on already."""
+        part = self._stored(sms)
         mark = await self._bucket.get(f"{group}.0")
-        if mark and self._age_s(msgspec.json.decode(mark[0], type=StoredPart)) < LATE_WITHIN_S:
+        if mark and part.fingerprint in msgspec.json.decode(mark[0], type=Released).fingerprints:
             return False
-        utf16 = sms.text.encode("utf-16-le", "surrogatepass")
-        part = StoredPart(sms.sender, concat.total, concat.index, utf16, boot_id(), boot_s(), sms.smsc_at)
-        await self._bucket.put(f"{group}.{concat.index}", msgspec.json.encode(part))
+        await self._bucket.put(f"{group}.{part.index}", msgspec.json.encode(part))
         return True
+
+    async def is_of_another_text(self, group: str, sms: Received) -> bool:
+        """The place of this part is taken: the phone has begun a new text under an old reference."""
+        part = self._stored(sms)
+        there = await self._bucket.get(f"{group}.{part.index}")
+        return there is not None and _part(there).fingerprint != part.fingerprint
+
+    def _stored(self, sms: Received) -> StoredPart:
+        if sms.concat is None:
+            raise ValueError("not a part of a multipart text")
+        utf16 = sms.text.encode("utf-16-le", "surrogatepass")
+        concat = sms.concat
+        return StoredPart(sms.sender, concat.total, concat.index, utf16, boot_id(), boot_s(), sms.smsc_at)
 
     async def of(self, group: str) -> list[StoredPart]:
         """The parts that are there, in order."""
@@ -63,13 +82,12 @@ class Parts:
         for key in await self._bucket.keys(f"{group}."):
             entry = await self._bucket.get(key)
             if entry and not key.endswith(".0"):
-                found.append(msgspec.json.decode(entry[0], type=StoredPart))
+                found.append(_part(entry))
         return sorted(found, key=lambda part: part.index)
 
     async def release(self, group: str, parts: list[StoredPart]) -> None:
         """Forgets the parts of a text that was passed on, and remembers that it was."""
-        first = parts[0]
-        mark = StoredPart(first.sender, first.total, 0, b"", boot_id(), boot_s())
+        mark = Released(tuple(part.fingerprint for part in parts))
         await self._bucket.put(f"{group}.0", msgspec.json.encode(mark))
         for part in parts:
             await self._bucket.delete(f"{group}.{part.index}")
@@ -81,13 +99,17 @@ class Parts:
             group, _, index = key.rpartition(".")
             entry = await self._bucket.get(key) if index != "0" else None
             if entry:
-                age_s = self._age_s(msgspec.json.decode(entry[0], type=StoredPart))
+                age_s = self._age_s(_part(entry))
                 ages[group] = min(age_s, ages.get(group, age_s))
         return ages
 
     def _age_s(self, part: StoredPart) -> float:
         """Age on the boot clock; after a reboot counted from this process's start."""
         return boot_s() - (part.at_s if part.boot_id == boot_id() else self._started_s)
+
+
+def _part(entry: tuple[bytes, int]) -> StoredPart:
+    return msgspec.json.decode(entry[0], type=StoredPart)
 
 
 def payload_digest(parts: list[StoredPart]) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from evy_core import Deliver, encode_pdus
+from evy_core import Deliver, decode_received, encode_pdus
 
 from actors._runtime.bus import BusError
 from simulators.modem import Modem, PowerCut
@@ -29,6 +29,12 @@ async def modem(tmp_path: Path) -> AsyncIterator[Modem]:
     yield made
     made.unplug()
     made.network.close()
+
+
+def only(pdu: bytes) -> Deliver:
+    (message,) = decode_received([pdu])
+    assert isinstance(message, Deliver)
+    return message
 
 
 def submitted(modem: Modem) -> list[str]:
@@ -77,6 +83,18 @@ async def test_receiving(modem: Modem, tmp_path: Path) -> None:
         network.send(OTHER, "a" * 300, drop=(2,))
         await until(lambda: node.received[-1].sender == OTHER)
         assert (node.received[-1].text, node.received[-1].missing) == ("a" * 153, 1)
+
+        # Doubles of single parts change nothing; a new text under the same reference is a text.
+        pdus = network.send(OTHER, "first " * 40)
+        await until(lambda: node.received[-1].text == "first " * 40)
+        network.deliver(pdus[1:])
+        await until(lambda: node.events[-1].kind == "double_part")
+        again = [
+            Deliver(OTHER, text, concat=part.concat)
+            for text, part in zip(("one ", "two"), [only(pdu) for pdu in pdus], strict=True)
+        ]
+        network.deliver(encode_pdus(again))
+        await until(lambda: node.received[-1].text == "one two")
 
         # A bus that takes nothing leaves the text on the SIM, and it is offered again.
         node.refuse_publish = BusError("sms.in is full")

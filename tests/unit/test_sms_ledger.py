@@ -162,13 +162,24 @@ async def test_parts_come_out_in_order_whatever_order_they_came_in() -> None:
     assert await parts.waiting() == {}
 
 
-async def test_a_part_that_comes_after_its_text_was_released_is_late() -> None:
+async def test_a_part_that_was_passed_on_is_known_and_any_other_is_kept() -> None:
     parts = Parts(MemoryKeyValue())
     group = parts.group("ref", 7, 3)
     await parts.add(group, piece(1, "one"))
     await parts.release(group, await parts.of(group))
-    assert await parts.add(group, piece(2, "two")) is False
-    assert await parts.add(parts.group("ref", 8, 3), piece(1, "another text")) is True
+    assert await parts.add(group, piece(1, "one")) is False
+    assert await parts.add(group, piece(2, "late, but it may hold the address")) is True
+    assert await parts.add(group, piece(1, "a new text under the same reference")) is True
+
+
+async def test_a_reference_in_use_again_is_noticed() -> None:
+    parts = Parts(MemoryKeyValue())
+    group = parts.group("ref", 7, 3)
+    assert await parts.is_of_another_text(group, piece(1, "one")) is False
+    await parts.add(group, piece(1, "one"))
+    assert await parts.is_of_another_text(group, piece(1, "one")) is False
+    assert await parts.is_of_another_text(group, piece(2, "two")) is False
+    assert await parts.is_of_another_text(group, piece(1, "another")) is True
 
 
 def test_digest_tells_texts_apart_and_a_lone_half_becomes_a_mark() -> None:
