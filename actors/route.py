@@ -14,7 +14,7 @@ from evy_core import Router, Situation, Triage, Triager
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit, Output
 from actors._runtime.context import Context
-from actors.knowledge import SHIPPED, Texts, triage_files
+from actors.knowledge import Texts, route_rules, triage_files
 from subjects import names
 from subjects.messages import Alert, Event, OutboundSms, Query
 
@@ -132,17 +132,12 @@ class Route:
         )
 
 
-def shipped_router() -> Router:
-    """The router with the shipped limits."""
-    return Router((SHIPPED / "route.toml").read_text(encoding="utf-8"))
-
-
 async def build(context: Context) -> Actor:
     """The actor of a node."""
     route = Route(
         node=context.identity.node,
         triager=Triager(triage_files()),
-        router=shipped_router(),
+        router=Router(route_rules()),
         texts=Texts.load(emergency_number=context.config.node.emergency_number),
         emit=context.emit,
     )

@@ -11,6 +11,7 @@ from actors.knowledge.loader import (
     Source,
     Template,
     Texts,
+    route_rules,
     triage_files,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "Source",
     "Template",
     "Texts",
+    "route_rules",
     "triage_files",
 ]

@@ -65,6 +65,11 @@ Words = Annotated[str, msgspec.Meta(pattern=r"^\S(.*\S)?$")]
 """One line that does not begin or end with white space."""
 
 
+def route_rules(directory: Path = SHIPPED) -> str:
+    """Text of the ladder's limits, as `evy_core.Router` takes it."""
+    return (directory / "route.toml").read_text(encoding="utf-8")
+
+
 def triage_files(directory: Path = SHIPPED) -> list[tuple[str, str]]:
     """Name and text of each file of the triage, as `evy_core.Triager` takes them."""
     found = sorted((directory / "triage").glob("*.toml"))

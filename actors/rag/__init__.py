@@ -10,16 +10,18 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
+from evy_core import Router, Situation
 
+from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit, Output
 from actors._runtime.context import Context
-from actors.knowledge import Texts
-from actors.rag.confidence import SURE, UNSURE
+from actors.knowledge import Texts, route_rules
+from actors.rag.confidence import UNSURE
 from actors.rag.index import KnowledgeIndex
 from subjects import names
 from subjects.messages import Answer, Event, Passage, Query, Step
 
-__all__ = ["Decide", "Decision", "KnowledgeIndex", "actor", "build", "by_confidence"]
+__all__ = ["Decide", "Decision", "KnowledgeIndex", "actor", "build", "by_rules"]
 
 MAX_PASSAGES: Final = 3
 
@@ -35,16 +37,24 @@ Decide = Callable[[Query], Decision]
 """Chooses the next rung for a query whose confidence is known."""
 
 
-def by_confidence(query: Query) -> Decision:
-    """The ladder on one node without a link: verbatim, small model, "unsure"."""
-    sure = query.confidence or 0.0
-    if sure >= SURE:
-        return Decision(names.COMPRESS, f"confidence {sure:.2f} is at least {SURE}")
-    if sure >= UNSURE:
-        return Decision(names.INFER_SMALL, f"confidence {sure:.2f} is between {UNSURE} and {SURE}")
-    if query.priority == "normal" and not query.needs:
-        return Decision(names.INFER_SMALL, f"confidence {sure:.2f} is below {UNSURE}, and nobody is in need")
-    return Decision("unsure", f"confidence {sure:.2f} is below {UNSURE}")
+def by_rules(router: Router) -> Decide:
+    """The ladder of ``route.toml``, the same rules that ``route`` asked before anything was retrieved.
+
+    The state of the node and of the link is unknown here, which counts as the worst that is still useful.
+    """
+
+    def decide(query: Query) -> Decision:
+        situation = Situation(
+            query.priority,
+            has_needs=bool(query.needs),
+            confidence=query.confidence,
+            deadline_s=clock.remaining_s(query.deadline),
+            node_only=query.node_only,
+        )
+        [decision] = router.decide([situation])
+        return Decision(decision.next, decision.reason)
+
+    return decide
 
 
 def actor(
@@ -105,7 +115,7 @@ async def build(context: Context) -> Actor:
     config = context.config.section("rag", RagConfig)
     texts = Texts.load(emergency_number=node.emergency_number)
     index = await asyncio.to_thread(KnowledgeIndex.open, node.directory / config.index, texts)
-    return actor(context.identity.node, index, by_confidence, texts, context.emit)
+    return actor(context.identity.node, index, by_rules(Router(route_rules())), texts, context.emit)
 
 
 def _answer(query: Query, step: Step, text: str, passages: tuple[Passage, ...]) -> Answer:

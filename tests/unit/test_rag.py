@@ -7,13 +7,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from evy_core import Router
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors._runtime import clock
 from actors._runtime.actor import Output
-from actors.knowledge import SHIPPED, Texts
-from actors.rag import Decision, actor, by_confidence, store
+from actors.knowledge import SHIPPED, Texts, route_rules
+from actors.rag import Decision, actor, by_rules, store
 from actors.rag.confidence import SURE, UNSURE, Evidence, confidence
 from actors.rag.index import KnowledgeIndex
 from subjects.errors import ConfigError
@@ -35,6 +36,9 @@ questions = ["cuanto tiempo hay que hervir el agua", "como hago el agua segura p
 tags = ["agua", "hervir"]
 text = "Hierva el agua 1 minuto completo."
 """
+
+ROUTER = Router(route_rules())
+LADDER = by_rules(ROUTER)
 
 DECOYS = 'chatter = ["hello my friend", "who won the match", "how do i cook rice", "send me money"]'
 
@@ -79,7 +83,7 @@ def query(text: str, **fields: object) -> Query:
 
 
 async def ask(
-    index: KnowledgeIndex, asked: Query, decide: Callable[[Query], Decision] = by_confidence
+    index: KnowledgeIndex, asked: Query, decide: Callable[[Query], Decision] = LADDER
 ) -> tuple[Output, Event]:
     events: list[Event] = []
     built = actor("n1", index, decide, Texts.load(), events.append, now=lambda: 5.0)
@@ -325,6 +329,10 @@ async def test_a_decision_for_nothing_found_is_unsure(index: KnowledgeIndex) -> 
     assert event.fields["confidence"] == 0
 
 
+def test_the_rules_use_the_calibrated_thresholds() -> None:
+    assert (ROUTER.sure, ROUTER.unsure) == (SURE, UNSURE)
+
+
 @pytest.mark.parametrize(
     ("sure", "needs", "priority", "rung"),
     [
@@ -333,13 +341,10 @@ async def test_a_decision_for_nothing_found_is_unsure(index: KnowledgeIndex) -> 
         (UNSURE - 0.01, ("water",), "normal", "unsure"),
         (UNSURE - 0.01, (), "urgent", "unsure"),
         (UNSURE - 0.01, (), "normal", "infer.small"),
-        (None, ("water",), "normal", "unsure"),
     ],
 )
-def test_the_ladder_without_a_link(
-    sure: float | None, needs: tuple[str, ...], priority: str, rung: str
-) -> None:
-    decision = by_confidence(query("x", confidence=sure, needs=needs, priority=priority))
+def test_the_ladder_without_a_link(sure: float, needs: tuple[str, ...], priority: str, rung: str) -> None:
+    decision = LADDER(query("x", confidence=sure, needs=needs, priority=priority))
     assert decision.next == rung
     assert decision.reason
 
