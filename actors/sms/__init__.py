@@ -52,7 +52,8 @@ class SmsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str = ""
     """Serial device of the modem, "/dev/ttyUSB0"; empty: this node has none."""
     connection: str = "at115200"
-    """Gammu's name of the connection: "at" and the line's speed."""
+    """Gammu's name of the connection: "at" and the line's speed; "dku2at" for a line without one, such as a
+    pseudo terminal, where it opens ten times faster."""
     name: str = "modem"
     """Name of the modem in the ledger."""
     poll_interval_s: float = 0.2

@@ -353,7 +353,8 @@ class GammuModem:
         submission: dict[str, Any] = {
             "Number": part.number,
             "Text": text,
-            "SMSC": {"Location": 1, "Number": self._service_centre, "Validity": self._validity},
+            # With a location Gammu would take the SIM's entry, and the longest validity there is.
+            "SMSC": {"Number": self._service_centre, "Validity": self._validity},
             "Coding": "Unicode_No_Compression" if part.encoding == "ucs2" else "Default_No_Compression",
             "Class": -1,
             "Type": "Status_Report",
