@@ -101,10 +101,10 @@ async def test_an_unplugged_modem_is_noticed_without_asking_it(modem: Modem, dri
 
 
 async def test_what_is_sent_says_how_long_it_is_worth_it_and_wants_a_report(
-    modem: Modem, driver: GammuModem
+    modem: Modem, driver: GammuModem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[bytes] = []
-    modem.network.submit = lambda pdu, _mr: taken.append(pdu)  # type: ignore[method-assign]
+    monkeypatch.setattr(modem.network, "submit", lambda pdu, _mr: taken.append(pdu))
     await asyncio.to_thread(driver.send_part, Part(NUMBER, "a~😀", "ucs2", 7, 1, 2))
     (message,) = decode_submitted(taken)
     assert (message.text, message.concat, message.report, message.validity) == ("a∼😀", (7, 2, 1), True, 167)
