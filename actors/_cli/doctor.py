@@ -145,7 +145,8 @@ def check_modem(config: Config) -> Iterator[Finding]:
         yield Finding("modem", "ok", f"{sms.device} is in use by the running node; its log says how it is")
         return
     try:
-        yield from _ask_modem(sms.device, int(sms.connection.removeprefix("at") or 115200))
+        speed = re.search(r"\d+$", sms.connection.removeprefix("dku2"))
+        yield from _ask_modem(sms.device, int(speed[0]) if speed else 115200)
     except (serial.SerialException, OSError, ValueError) as error:
         yield Finding(
             "modem", "fail", f"{sms.device}: {error}", "permissions: add this user to group dialout"

@@ -30,6 +30,8 @@ log = logging.getLogger("evy.worker")
 PULL_EXPIRES_S: Final = 30.0
 IDLE_HEARTBEAT_S: Final = 5.0
 ACK_TIMEOUT_S: Final = 10.0
+DRAIN_S: Final = 8.0
+"""Time for handlers to finish when asked to stop; one that waits for a lost modem would never end."""
 BACK_PRESSURE_WAIT_S: Final = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Waits between tries to publish an output that the server does not take; the last one repeats."""
 
@@ -68,7 +70,9 @@ class LaneWorker:
             stopper.cancel()
             await self._unsubscribe()
             if self._running:
-                await asyncio.wait(self._running)
+                _, waiting = await asyncio.wait(self._running, timeout=DRAIN_S)
+                for task in waiting:
+                    task.cancel()  # not acknowledged: delivered again to whoever runs next
 
     async def _pull(self) -> None:
         """Asks for as many messages as there are free slots that nothing was asked for yet."""

@@ -166,9 +166,8 @@ class Sms:
             if not await self._parts.add(group, sms):
                 self._event("double_part", part=f"{sms.concat.index} of {sms.concat.total}")
                 return
-            parts = await self._parts.of(group)
-            if len(parts) >= sms.concat.total:
-                await self._pass_on(group, parts)
+            if await self._parts.count(group) >= sms.concat.total:
+                await self._pass_on(group, await self._parts.of(group))
 
     async def _pass_on(self, group: str, parts: list[StoredPart]) -> None:
         await self._text(parts, group.rpartition(".")[2], parts[0].total)

@@ -85,6 +85,10 @@ class Parts:
                 found.append(_part(entry))
         return sorted(found, key=lambda part: part.index)
 
+    async def count(self, group: str) -> int:
+        """How many parts are there."""
+        return sum(not key.endswith(".0") for key in await self._bucket.keys(f"{group}."))
+
     async def release(self, group: str, parts: list[StoredPart]) -> None:
         """Forgets the parts of a text that was passed on, and remembers that it was."""
         mark = Released(tuple(part.fingerprint for part in parts))

@@ -32,8 +32,7 @@ SEED = int(os.environ.get("EVY_CHAOS_SEED", "1"))
 
 VICTIMS = ("sms", "intake", "route", "compress")
 OTHERS = (("rag", "infer_small"), ("alert",))
-KILL_EVERY_S = (0.5, 6.5)
-"""Gammu takes five seconds to open the line: killed more often, `sms` would never get to work."""
+KILL_EVERY_S = (0.5, 4.0)
 IN_FLIGHT = 20
 """Texts under way at a time: fewer than the SIM has slots, more than the pipeline has."""
 

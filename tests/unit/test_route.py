@@ -84,9 +84,8 @@ async def test_the_language_of_the_text_wins_unless_the_person_chose_one(desk: D
 
 
 async def test_an_emergency_in_a_language_without_template_is_answered_in_english(desk: Desk) -> None:
-    outputs = await desk.text(
-        "my brother is bleeding badly", lang="sw", session=Session("sw", lang_chosen=True)
-    )
+    chosen = Session("sw", lang_chosen=True)
+    outputs = await desk.text("my brother is bleeding badly", lang="sw", session=chosen)
     assert reply(outputs).lang == "en"
 
 
