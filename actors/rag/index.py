@@ -32,10 +32,10 @@ from subjects.messages import Passage
 
 _LOG: Final = logging.getLogger(__name__)
 
-_POINTS: Final = 40
-"""Points asked of each ranking, some six to an article."""
+_POINTS: Final = 200
+"""Points asked of each ranking; an article has up to some twenty."""
 
-_CANDIDATES: Final = 5
+_CANDIDATES: Final = 8
 """Articles whose evidence is weighed."""
 
 _RRF_K: Final = 10
@@ -45,11 +45,13 @@ _RRF_K: Final = 10
 class KnowledgeIndex:
     """The articles of one :class:`Texts`, searchable. Made by :meth:`open`; safe to use from threads."""
 
-    def __init__(self, place: Path, articles: Sequence[Article], rebuilt: str) -> None:
+    def __init__(
+        self, place: Path, articles: Sequence[Article], phrases: store.Phrases, rebuilt: str
+    ) -> None:
         manifest = store.check(place)
         self._articles: Final = articles
-        self._points: Final = list(store.point_ids(articles))
         self._rarity: Final = manifest.rarity
+        self._points: Final = list(store.point_ids(articles, phrases))
         self._decoys: Final[Vectors] = np.load(place / store.DECOY_VECTORS)
         self._shard: Final = EdgeShard.load(str(place / store.SHARD))
         embedder()
@@ -57,25 +59,26 @@ class KnowledgeIndex:
         """Why the index was built anew at this start; empty when the one on disk was used."""
 
     @classmethod
-    def open(cls, directory: Path, texts: Texts, decoys: Path = store.DECOYS) -> "KnowledgeIndex":
+    def open(cls, directory: Path, texts: Texts, phrases: Path = store.PHRASES) -> "KnowledgeIndex":
         """The index in ``directory``, built first if there is none for these articles or it is damaged.
 
         Building takes some seconds. Raises OSError when the directory cannot be written,
-        :class:`ConfigError` when ``decoys`` cannot be read.
+        :class:`ConfigError` when ``phrases`` cannot be used.
         """
+        asked = store.read_phrases(phrases)
         directory.mkdir(parents=True, exist_ok=True)
         articles = texts.articles()
-        place = directory / store.fingerprint(articles, decoys)
+        place = directory / store.fingerprint(articles, asked)
         reason = "no index of these articles yet"
         if place.exists():
             try:
-                return cls(place, articles, "")
+                return cls(place, articles, asked, "")
             except Exception as error:  # noqa: BLE001  the engine has no error type of its own
                 reason = f"damaged: {error}"
                 _LOG.warning("index %s: %s; building it again", place, error)
                 store.remove(place)
-        store.build(place, articles, decoys)
-        return cls(place, articles, reason)
+        store.build(place, articles, asked)
+        return cls(place, articles, asked, reason)
 
     def close(self) -> None:
         """Releases the files."""
@@ -112,9 +115,9 @@ class KnowledgeIndex:
         for number in self._candidates(vector, words, lang):
             article = self._articles[number]
             question, own, tokens = self._look(number, vector)
-            overlap = self._overlap(words.indices, tokens) if article.lang == lang else None
+            overlap = self._overlap(words.indices, tokens)
             weighed.append((article, Evidence(question - nearest_decoy, own - mean_decoy, overlap)))
-        return sorted(weighed, key=lambda pair: -confidence(pair[1]))
+        return sorted(weighed, key=lambda pair: -pair[1].rank)
 
     def _candidates(self, vector: Vectors, words: SparseVector, lang: str) -> list[int]:
         """Numbers of the articles that the dense and the BM25 ranking put first together."""

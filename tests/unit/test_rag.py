@@ -40,7 +40,11 @@ text = "Hierva el agua 1 minuto completo."
 ROUTER = Router(route_rules())
 LADDER = by_rules(ROUTER)
 
-DECOYS = 'chatter = ["hello my friend", "who won the match", "how do i cook rice", "send me money"]'
+PHRASES = """
+[answered]
+[unanswered]
+chatter = ["hello my friend", "who won the match", "how do i cook rice", "send me money"]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +65,11 @@ def small(tmp_path: Path) -> Callable[[], KnowledgeIndex]:
     own = tmp_path / "texts"
     (own / "articles").mkdir(parents=True)
     (own / "articles" / "es.toml").write_text(COMMUNITY, encoding="utf-8")
-    (tmp_path / "decoys.toml").write_text(DECOYS, encoding="utf-8")
+    (tmp_path / "phrases.toml").write_text(PHRASES, encoding="utf-8")
     everything = Texts.load([SHIPPED, own])
     few = [article for article in everything.articles() if article.id in ("water-boil", "child-fever")]
     texts = Texts([], {}, few, [], {})
-    return lambda: KnowledgeIndex.open(tmp_path / "index", texts, tmp_path / "decoys.toml")
+    return lambda: KnowledgeIndex.open(tmp_path / "index", texts, tmp_path / "phrases.toml")
 
 
 def query(text: str, **fields: object) -> Query:
@@ -179,7 +183,7 @@ def test_an_index_is_built_once(small: Callable[[], KnowledgeIndex]) -> None:
 def test_new_articles_replace_the_index(tmp_path: Path, small: Callable[[], KnowledgeIndex]) -> None:
     small().close()
     changed = Texts([], {}, Texts.load().articles()[:1], [], {})
-    index = KnowledgeIndex.open(tmp_path / "index", changed, tmp_path / "decoys.toml")
+    index = KnowledgeIndex.open(tmp_path / "index", changed, tmp_path / "phrases.toml")
     assert index.rebuilt == "no index of these articles yet"
     assert {passage.id for passage in index.search("water", "en")} == {changed.articles()[0].id}
     assert len(list((tmp_path / "index").iterdir())) == 1
@@ -240,46 +244,55 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path, texts: Texts
         KnowledgeIndex.open(tmp_path / "file", texts)
 
 
-@pytest.mark.parametrize("content", ["", "chatter = []", "chatter = 1", "not toml", None])
-def test_decoys_that_cannot_be_used_are_named(tmp_path: Path, texts: Texts, content: str | None) -> None:
-    decoys = tmp_path / "decoys.toml"
+@pytest.mark.parametrize(
+    "content",
+    ["", "[answered]\n[unanswered]", PHRASES.replace('"', ""), "answered = 1", PHRASES + "\n[more]", None],
+)
+def test_phrases_that_cannot_be_used_are_named(tmp_path: Path, texts: Texts, content: str | None) -> None:
+    phrases = tmp_path / "phrases.toml"
     if content is not None:
-        decoys.write_text(content)
-    with pytest.raises((ConfigError, FileNotFoundError), match=r"decoys\.toml"):
-        KnowledgeIndex.open(tmp_path / "index", texts, decoys)
-    assert not any((tmp_path / "index").glob("[!b]*"))
+        phrases.write_text(content)
+    with pytest.raises(ConfigError, match=r"phrases\.toml"):
+        KnowledgeIndex.open(tmp_path / "index", texts, phrases)
+    assert not (tmp_path / "index").exists()
 
 
-def test_the_fingerprint_follows_articles_and_decoys(tmp_path: Path, texts: Texts) -> None:
+def test_nothing_that_is_measured_was_shown() -> None:
+    """A question of the vectors that stood among the phrases would measure memory, not understanding."""
+    phrases = store.read_phrases()
+    shown = {*phrases.decoys(), *(text for group in phrases.answered.values() for text in group)}
+    measured = [json.loads(line)["text"] for line in QUESTIONS.read_text(encoding="utf-8").splitlines()]
+    assert shown.isdisjoint(measured)
+
+
+def test_phrases_are_for_articles_that_exist(texts: Texts) -> None:
+    assert set(store.read_phrases().answered) == {article.id for article in texts.articles()}
+
+
+def test_the_fingerprint_follows_articles_and_phrases(texts: Texts) -> None:
     articles = texts.articles()
-    other = tmp_path / "decoys.toml"
-    other.write_text(DECOYS)
+    shipped = store.read_phrases()
+    more = msgspec.structs.replace(shipped, unanswered={**shipped.unanswered, "more": ("x",)})
     reworded = (msgspec.structs.replace(articles[0], text="Other words."), *articles[1:])
     names = {
-        store.fingerprint(articles, store.DECOYS),
-        store.fingerprint(articles[:-1], store.DECOYS),
-        store.fingerprint(reworded, store.DECOYS),
-        store.fingerprint(articles, other),
+        store.fingerprint(articles, shipped),
+        store.fingerprint(articles[:-1], shipped),
+        store.fingerprint(reworded, shipped),
+        store.fingerprint(articles, more),
     }
     assert len(names) == 4
-    assert store.fingerprint(Texts.load().articles(), store.DECOYS) in names
+    assert store.fingerprint(Texts.load().articles(), store.read_phrases()) in names
 
 
-@given(
-    lead=st.floats(-1, 1),
-    rise=st.floats(-1, 1),
-    overlap=st.none() | st.floats(0, 1),
-    more=st.floats(0.001, 1),
-)
-def test_confidence_is_a_probability_that_grows_with_every_evidence(
-    lead: float, rise: float, overlap: float | None, more: float
+@given(lead=st.floats(-1, 1), rise=st.floats(-1, 1), overlap=st.floats(0, 1), more=st.floats(0.001, 1))
+def test_confidence_is_a_probability_that_grows_with_the_evidence(
+    lead: float, rise: float, overlap: float, more: float
 ) -> None:
     sure = confidence(Evidence(lead, rise, overlap))
     assert 0 <= sure <= 1
     assert confidence(Evidence(lead + more, rise, overlap)) >= sure
     assert confidence(Evidence(lead, rise + more, overlap)) >= sure
-    if overlap is not None:
-        assert confidence(Evidence(lead, rise, overlap + more)) >= sure
+    assert Evidence(lead, rise, overlap + more).rank > Evidence(lead, rise, overlap).rank
 
 
 async def test_sure_sends_the_passage_as_written(index: KnowledgeIndex, texts: Texts) -> None:
