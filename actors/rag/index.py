@@ -7,7 +7,7 @@ words meet people's own words; the best point of an article counts.
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final, cast
 
@@ -19,7 +19,6 @@ from qdrant_edge import (
     MatchAny,
     MatchValue,
     Query,
-    QueryBatchRequest,
     QueryRequest,
     SparseVector,
 )
@@ -112,43 +111,53 @@ class KnowledgeIndex:
         against = self._decoys @ vector
         nearest_decoy, mean_decoy = float(against.max()), float(against.mean())
         weighed = []
-        for number in self._candidates(vector, words, lang):
-            article = self._articles[number]
-            question, own, tokens = self._look(number, vector)
+        for number, question, own, tokens in self._candidates(vector, words, lang):
             overlap = self._overlap(words.indices, tokens)
-            weighed.append((article, Evidence(question - nearest_decoy, own - mean_decoy, overlap)))
+            weighed.append(
+                (self._articles[number], Evidence(question - nearest_decoy, own - mean_decoy, overlap))
+            )
         return sorted(weighed, key=lambda pair: -pair[1].rank)
 
-    def _candidates(self, vector: Vectors, words: SparseVector, lang: str) -> list[int]:
-        """Numbers of the articles that the dense and the BM25 ranking put first together."""
-        served = Filter(
-            must=[FieldCondition(key="lang", match=MatchAny([lang, ENGLISH]))],
-            must_not=[FieldCondition(key="elsewhere", match=MatchValue(lang))],
-        )
-        asked = [Query.Nearest(vector.tolist(), using="dense")]
-        if words.indices:
-            asked.append(Query.Nearest(words, using="bm25"))
-        batch = QueryBatchRequest(
-            [QueryRequest(limit=_POINTS, query=query, filter=served, with_payload=True) for query in asked]
-        )
-        fused: dict[int, float] = defaultdict(float)
-        for ranking in self._shard.query_batch(batch):
-            numbers = dict.fromkeys(point.payload["article"] for point in ranking if point.payload)
-            for rank, number in enumerate(numbers, start=1):
-                fused[number] += 1 / (_RRF_K + rank)
-        return sorted(fused, key=lambda number: -fused[number])[:_CANDIDATES]
+    def _candidates(
+        self, vector: Vectors, words: SparseVector, lang: str
+    ) -> Iterator[tuple[int, float, float, set[int]]]:
+        """The articles that three rankings put first together: number, cosines of the nearest question and of
+        the text, BM25 tokens.
 
-    def _look(self, number: int, vector: Vectors) -> tuple[float, float, set[int]]:
-        """Cosines of an article's nearest question and of its text, and all its BM25 tokens."""
-        ids = self._points[number]
-        tokens: set[int] = set()
-        cosines = {}
-        for record in self._shard.retrieve(list(ids), with_payload=False, with_vector=True):
-            vectors = cast("dict[str, object]", record.vector)
-            tokens.update(cast("SparseVector", vectors["bm25"]).indices)
-            cosines[record.id] = float(np.dot(np.asarray(vectors["dense"], dtype=np.float32), vector))
-        own = cosines.pop(ids[0])
-        return max(cosines.values(), default=own), own, tokens
+        An article beyond the end of a ranking gets that ranking's last cosine, which is more than its own.
+        """
+        dense = Query.Nearest(vector.tolist(), using="dense")
+        rankings = [
+            self._ranked(dense, lang, store.QUESTION),
+            self._ranked(dense, lang, store.TEXT),
+            self._ranked(Query.Nearest(words, using="bm25"), lang) if words.indices else {},
+        ]
+        fused: dict[int, float] = defaultdict(float)
+        for ranking in rankings:
+            for rank, number in enumerate(ranking, start=1):
+                fused[number] += 1 / (_RRF_K + rank)
+        best = sorted(fused, key=lambda number: -fused[number])[:_CANDIDATES]
+        ids = {self._points[number][0]: number for number in best}
+        questions, texts, _ = rankings
+        for record in self._shard.retrieve(list(ids), with_payload=True, with_vector=False):
+            number = ids[cast("int", record.id)]
+            own = texts.get(number, min(texts.values(), default=0.0))
+            question = questions.get(number, min(questions.values(), default=own))
+            yield number, question, own, set((record.payload or {})["tokens"])
+
+    def _ranked(self, query: Query, lang: str, kind: str = "") -> dict[int, float]:
+        """Articles by their best point of a kind, the best first, with its score."""
+        kinds = [kind] if kind else [store.QUESTION, store.TEXT]
+        must = [
+            FieldCondition(key="lang", match=MatchAny([lang, ENGLISH])),
+            FieldCondition(key="kind", match=MatchAny(kinds)),
+        ]
+        served = Filter(must=[*must], must_not=[FieldCondition(key="elsewhere", match=MatchValue(lang))])
+        request = QueryRequest(limit=_POINTS, query=query, filter=served, with_payload=["article"])
+        ranking: dict[int, float] = {}
+        for point in self._shard.query(request):
+            ranking.setdefault((point.payload or {})["article"], point.score)
+        return ranking
 
     def _overlap(self, asked: Collection[int], tokens: set[int]) -> float:
         whole = sum(self._weight(token) for token in asked)

@@ -6,7 +6,6 @@ may use it at the same time.
 """
 
 import hashlib
-import itertools
 import logging
 import os
 import shutil
@@ -33,13 +32,18 @@ from qdrant_edge import (
 )
 
 from actors.knowledge import ENGLISH, Article
-from actors.rag.vectors import DIMENSIONS, bm25, embedder, plain
+from actors.rag.shipped import vectors
+from actors.rag.vectors import DIMENSIONS, bm25, plain
 from subjects.errors import ConfigError
 
 _LOG: Final = logging.getLogger(__name__)
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Part of the fingerprint: raise it when points are made in another way."""
+
+QUESTION: Final = "question"
+TEXT: Final = "text"
+"""Kinds of points."""
 
 DECOY_VECTORS: Final = "decoys.npy"
 SHARD: Final = "shard"
@@ -98,6 +102,16 @@ def read_phrases(path: Path = PHRASES) -> Phrases:
 def questions(article: Article, phrases: Phrases) -> tuple[str, ...]:
     """Every way to ask for an article."""
     return (*article.questions, *phrases.answered.get(article.id, ()))
+
+
+def asked_of(articles: Sequence[Article], phrases: Phrases) -> list[str]:
+    """Every way to ask for each article in turn."""
+    return [text for article in articles for text in questions(article, phrases)]
+
+
+def answering(article: Article) -> str:
+    """What an article is found by besides its questions."""
+    return f"{article.title}. {article.text}"
 
 
 def fingerprint(articles: Sequence[Article], phrases: Phrases) -> str:
@@ -180,24 +194,31 @@ def _fill(beside: Path, articles: Sequence[Article], phrases: Phrases) -> Manife
     versions = defaultdict(set)
     for article in articles:
         versions[article.id].add(article.lang)
-    asked = embedder().queries([text for article in articles for text in questions(article, phrases)])
-    own = embedder().passages([f"{article.title}. {article.text}" for article in articles])
+    asked = vectors(asked_of(articles, phrases), asked=True)
+    own = vectors([answering(article) for article in articles], asked=False)
     rows = iter(asked)
     points = []
     rarity = Counter[int]()
     for number, (article, ids) in enumerate(zip(articles, point_ids(articles, phrases), strict=True)):
+        said = (f"{answering(article)} {' '.join(article.tags)}", *questions(article, phrases))
+        sparse = [bm25(article.lang).embed_document(plain(text)) for text in said]
+        tokens = {token for one in sparse for token in one.indices}
         payload = {
             "article": number,
             "lang": article.lang,
             "elsewhere": sorted(versions[article.id] - {ENGLISH}) if article.lang == ENGLISH else [],
         }
-        said = (f"{article.title}. {article.text} {' '.join(article.tags)}", *questions(article, phrases))
-        vectors = (own[number], *itertools.islice(rows, len(said) - 1))
-        tokens: set[int] = set()
-        for point, text, vector in zip(ids, said, vectors, strict=True):
-            sparse = bm25(article.lang).embed_document(plain(text))
-            tokens.update(sparse.indices)
-            points.append(Point(point, {"dense": vector.tolist(), "bm25": sparse}, payload))
+        points.append(
+            Point(
+                ids[0],
+                {"dense": own[number].tolist(), "bm25": sparse[0]},
+                {**payload, "kind": TEXT, "tokens": sorted(tokens)},
+            )
+        )
+        for point, vector, one in zip(ids[1:], rows, sparse[1:], strict=False):  # rows go on to the next
+            points.append(
+                Point(point, {"dense": vector.tolist(), "bm25": one}, {**payload, "kind": QUESTION})
+            )
         rarity.update(tokens)
     (beside / SHARD).mkdir()
     shard = EdgeShard.create(str(beside / SHARD), _config())
@@ -205,7 +226,7 @@ def _fill(beside: Path, articles: Sequence[Article], phrases: Phrases) -> Manife
     shard.flush()
     shard.close()
     EdgeShard.load(str(beside / SHARD)).close()  # the first opening tidies files that the digests cover
-    against = embedder().queries(phrases.decoys())
+    against = vectors(phrases.decoys(), asked=True)
     if len(asked):
         against = against[(against @ asked.T).max(axis=1) < _ANSWERED]
     np.save(beside / DECOY_VECTORS, against)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from evy_core import Router
 from hypothesis import given
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from actors._runtime import clock
 from actors._runtime.actor import Output
 from actors.knowledge import SHIPPED, Texts, route_rules
-from actors.rag import Decision, actor, by_rules, store
+from actors.rag import Decision, actor, by_rules, shipped, store
 from actors.rag.confidence import SURE, UNSURE, Evidence, confidence
 from actors.rag.index import KnowledgeIndex
+from actors.rag.vectors import embedder
 from subjects.errors import ConfigError
 from subjects.messages import Answer, Event, Passage, Query
 
@@ -375,3 +377,37 @@ async def test_searches_do_not_hold_up_the_event_loop(index: KnowledgeIndex) -> 
     await ask(index, query("how do i keep my phone alive for a long time " * 8))
     turning.cancel()
     assert turns > 3
+
+
+def test_shipped_vectors_are_those_the_model_makes(texts: Texts) -> None:
+    articles, phrases = texts.articles(), store.read_phrases()
+    asked = [*store.asked_of(articles, phrases), *phrases.decoys()]
+    sample = asked[::97]
+    looked_up, made = shipped.vectors(sample, asked=True), embedder().queries(sample)
+    assert float((looked_up * made).sum(axis=1).min()) > 0.999
+    own = [store.answering(article) for article in articles[:3]]
+    looked_up, made = shipped.vectors(own, asked=False), embedder().passages(own)
+    assert float((looked_up * made).sum(axis=1).min()) > 0.999
+
+
+def test_most_of_what_is_needed_is_shipped(texts: Texts) -> None:
+    """Run `python -m actors.rag` when this fails: a first start on a Pi would take a minute."""
+    articles, phrases = texts.articles(), store.read_phrases()
+    asked = {*store.asked_of(articles, phrases), *phrases.decoys()}
+    assert len(shipped.missing(sorted(asked), asked=True)) < len(asked) / 10
+
+
+def test_what_is_not_shipped_is_computed() -> None:
+    texts = ["how do i make water safe to drink", "a sentence that nobody ever shipped, zebra 93"]
+    assert shipped.missing(texts, asked=True) == [1]
+    looked_up, made = shipped.vectors(texts, asked=True), embedder().queries(texts)
+    assert float((looked_up * made).sum(axis=1).min()) > 0.999
+
+
+def test_vectors_can_be_written_and_those_of_another_model_are_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.npz"
+    shipped.write(["boil water"], ["Boil it."], path)
+    assert len(shipped.read(path)) == 2
+    with np.load(path) as stored:
+        np.savez(path, keys=stored["keys"], steps=stored["steps"], model=np.array("0.0.1"))
+    assert shipped.read(path) == {}
