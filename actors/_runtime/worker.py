@@ -7,7 +7,6 @@ duplicates by their ids, so nothing is lost and nothing is doubled.
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Iterable
@@ -32,6 +31,11 @@ IDLE_HEARTBEAT_S: Final = 5.0
 ACK_TIMEOUT_S: Final = 10.0
 DRAIN_S: Final = 8.0
 """Time for handlers to finish when asked to stop; one that waits for a lost modem would never end."""
+_REQUEST: Final = b'{"batch":%%d,"expires":%d,"idle_heartbeat":%d}' % (
+    PULL_EXPIRES_S * 1e9,
+    IDLE_HEARTBEAT_S * 1e9,
+)
+"""A pull request, NATS ADR-13; times are nanoseconds."""
 BACK_PRESSURE_WAIT_S: Final = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Waits between tries to publish an output that the server does not take; the last one repeats."""
 
@@ -49,8 +53,8 @@ class LaneWorker:
         self._actor = actor
         self._handler = handler
         self._slots = row.slots.of(lane)
-        self._stream = row.stream(bus.node, lane)
         self._durable = row.durable(bus.node, lane)
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{row.stream(bus.node, lane)}.{self._durable}"
         self._asked = 0
         self._heard_at = 0.0
         self._changed = asyncio.Event()
@@ -59,20 +63,28 @@ class LaneWorker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until ``stop`` is set, then finishes what is in hand."""
-        stopper = asyncio.create_task(_forward(stop, self._changed))
+        waker = asyncio.create_task(self._wake(stop))
         try:
             while not stop.is_set():
                 self._changed.clear()
                 await self._pull()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), IDLE_HEARTBEAT_S)
+                await self._changed.wait()
         finally:
-            stopper.cancel()
+            waker.cancel()
             await self._unsubscribe()
             if self._running:
                 _, waiting = await asyncio.wait(self._running, timeout=DRAIN_S)
                 for task in waiting:
                     task.cancel()  # not acknowledged: delivered again to whoever runs next
+
+    async def _wake(self, stop: asyncio.Event) -> None:
+        """Has :meth:`run` look around at ``stop``, and now and then for a pull request that died: one timer
+        for the lane, because one per message costs processor on every hop of every text."""
+        stopped = False
+        while not stopped:
+            with contextlib.suppress(TimeoutError):
+                stopped = await asyncio.wait_for(stop.wait(), IDLE_HEARTBEAT_S)
+            self._changed.set()
 
     async def _pull(self) -> None:
         """Asks for as many messages as there are free slots that nothing was asked for yet."""
@@ -87,16 +99,8 @@ class LaneWorker:
         free = self._slots - len(self._running) - self._asked
         if free <= 0 or not self._bus.client.is_connected:
             return
-        request = {
-            "batch": free,
-            "expires": int(PULL_EXPIRES_S * 1e9),
-            "idle_heartbeat": int(IDLE_HEARTBEAT_S * 1e9),
-        }
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._durable}"
         with contextlib.suppress(nats.errors.Error):  # no connection: asked again at the next turn
-            await self._bus.client.publish(
-                subject, json.dumps(request).encode(), reply=self._subscription.subject
-            )
+            await self._bus.client.publish(self._next, _REQUEST % free, reply=self._subscription.subject)
             self._asked += free
 
     async def _unsubscribe(self) -> None:
@@ -128,20 +132,26 @@ class LaneWorker:
 
     async def _process(self, msg: Msg) -> None:
         set_trace(trace_from(msg.headers))
-        keeper = asyncio.create_task(self._keep_alive(msg))
+        keepers: list[asyncio.Task[None]] = []
+        # A timer until then, not a task: nearly every message is done long before.
+        timer = asyncio.get_running_loop().call_later(
+            self._row.ack_wait_s / 3, lambda: keepers.append(asyncio.create_task(self._keep_alive(msg)))
+        )
         try:
             await self._settle(msg)
         except (nats.errors.Error, BusError, TimeoutError, OSError) as error:
             # Not acknowledged: the server delivers it again after ack_wait.
             log.warning("%s: left for redelivery: %s", msg.subject, error)
         finally:
-            keeper.cancel()
+            timer.cancel()
+            for keeper in keepers:
+                keeper.cancel()
 
     async def _keep_alive(self, msg: Msg) -> None:
         while True:
-            await asyncio.sleep(self._row.ack_wait_s / 3)
             with contextlib.suppress(nats.errors.Error, OSError):
                 await msg.in_progress()
+            await asyncio.sleep(self._row.ack_wait_s / 3)
 
     async def _settle(self, msg: Msg) -> None:
         """Handles one message and tells the server what became of it."""
@@ -207,11 +217,6 @@ class LaneWorker:
         await self._bus.dead_letter(letter, identity)
         await msg.term()
         log.error("%s: dead letter: %s", msg.subject, reason)
-
-
-async def _forward(stop: asyncio.Event, changed: asyncio.Event) -> None:
-    await stop.wait()
-    changed.set()
 
 
 async def run_actors(bus: NatsBus, actors: Iterable[Actor], stop: asyncio.Event) -> None:
