@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,8 +34,10 @@ def free_port() -> int:
 class Server:
     """A nats-server process on the shipped edge configuration, that tests may kill and start again."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, under: Sequence[str] = ()) -> None:
+        """``under`` is a command, such as strace, that runs the server it is given."""
         self.store = store
+        self.under = under
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
@@ -45,7 +47,10 @@ class Server:
         environment = {**os.environ, **nats_environment(NODE, self.port, self.store)}
         log = (self.store.parent / f"nats-{self.port}.log").open("ab")
         self.process = subprocess.Popen(
-            [nats_server_path(), "-c", str(nats_configuration())], env=environment, stderr=log, stdout=log
+            [*self.under, nats_server_path(), "-c", str(nats_configuration())],
+            env=environment,
+            stderr=log,
+            stdout=log,
         )
         log.close()
 

@@ -1,0 +1,116 @@
+"""The Rust core as Python calls it: one text per call, the call's own cost included."""
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import evy_core
+
+from actors.compress import shipped_compressor
+from actors.knowledge import Texts, route_rules, triage_files
+from subjects.names import Priority
+from tests.bench.rows import Figure, Goal, Row, Setting, spread
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+T = TypeVar("T")
+
+
+def texts_of_people() -> list[str]:
+    """What people text: every vector of triage and of retrieval."""
+    lines = [
+        line
+        for name in ("triage.jsonl", "questions.jsonl")
+        for line in (VECTORS / name).read_text(encoding="utf-8").splitlines()
+    ]
+    return [json.loads(line)["text"] for line in lines]
+
+
+def timed(setting: Setting, call: Callable[[T], object], arguments: Sequence[T]) -> list[list[float]]:
+    """Microseconds of each call in each repeat, the arguments in turn."""
+    clock = time.perf_counter_ns
+    for argument in arguments[:100]:
+        call(argument)
+    runs = []
+    for _ in range(setting.repeats):
+        run = []
+        for argument in itertools.islice(itertools.cycle(arguments), setting.count(5000, 500)):
+            started = clock()
+            call(argument)
+            run.append((clock() - started) / 1000)
+        runs.append(run)
+    return runs
+
+
+def triage(setting: Setting) -> list[Row]:
+    """One text judged."""
+    triager = evy_core.Triager(triage_files())
+    texts = texts_of_people()
+    runs = timed(setting, lambda text: triager.classify([text]), texts)
+    note = f"{len(texts)} texts of tests/vectors, {sum(map(len, texts)) // len(texts)} characters on average"
+    return [
+        Row("triage", "triage of one SMS, from Python", spread(runs, "µs"), (Goal("p99", 50),), (note,)),
+    ]
+
+
+def route(setting: Setting) -> list[Row]:
+    """One decision of the ladder, its argument built anew each time as the actor does."""
+    router = evy_core.Router(route_rules())
+    priorities: tuple[Priority, ...] = ("emergency", "urgent", "normal")
+    cases = list(itertools.product(priorities, (False, True), (None, 0.1, 0.6, 0.95)))
+
+    def decide(case: tuple[Priority, bool, float | None]) -> None:
+        priority, has_needs, confidence = case
+        router.decide([evy_core.Situation(priority, has_needs=has_needs, confidence=confidence)])
+
+    runs = timed(setting, decide, cases)
+    return [Row("route", "route decision, from Python", spread(runs, "µs"), (Goal("p99", 100),))]
+
+
+def compress(setting: Setting) -> list[Row]:
+    """What the actor asks of the core for a model's answer: check, fit, check again."""
+    compressor = shipped_compressor()
+    articles = [article for article in Texts.load().articles() if article.lang in compressor.languages]
+    # An answer of a small model: two reviewed passages run together with its usual courtesy.
+    answers = [
+        (f"Sure! Here is what you can do. {a.text} {b.text} I hope this helps.", [a.text, b.text], a.lang)
+        for a, b in itertools.pairwise(articles)
+        if a.lang == b.lang
+    ]
+
+    def one(answer: tuple[str, list[str], str]) -> None:
+        text, passages, lang = answer
+        compressor.check([text], [passages], [lang])
+        [fitted] = compressor.fit([text], [lang], [False], [2], ["MORE?"])
+        compressor.check([fitted.text], [passages], [lang])
+
+    runs = timed(setting, one, answers)
+    note = (
+        f"{len(answers)} answers of {sum(len(a[0]) for a in answers) // len(answers)} characters on average "
+        "into two segments: post-check, fitting, post-check"
+    )
+    return [
+        Row("compress", "compress one answer, from Python", spread(runs, "µs"), (Goal("p99", 1000),), (note,))
+    ]
+
+
+def segmentation(setting: Setting) -> list[Row]:
+    """Texts divided per second, a hundred a call."""
+    texts = (texts_of_people() * 100)[:100]
+    rates = []
+    for _ in range(setting.repeats):
+        rounds = setting.count(200, 20)
+        started = time.perf_counter()
+        for _ in range(rounds):
+            for cut in evy_core.segment(texts):
+                _ = cut.segments
+        rates.append(rounds * len(texts) / (time.perf_counter() - started))
+    return [
+        Row(
+            "segment",
+            "SMS segmentation, a hundred texts a call",
+            (Figure("rate", "texts/s", tuple(rates)),),
+        )
+    ]

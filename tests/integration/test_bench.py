@@ -1,0 +1,53 @@
+"""The benchmark runs, measures real parts and says what it found; how fast anything is, is not tested."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bench.rows import Figure, Goal, Row, percentile, spread
+
+
+def test_percentiles_are_values_that_were_measured() -> None:
+    assert percentile([5, 1, 4, 2, 3], 50) == 3
+    assert percentile(range(1, 101), 99) == 99
+    assert percentile([7], 1) == 7
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 50)
+
+
+def test_the_median_of_repeats_decides_about_a_goal() -> None:
+    figures = spread([[1, 9], [2, 8], [3, 70]], "ms")
+    row = Row("x", "x", figures, (Goal("p99", 10),))
+    assert (row.figure("p50").median, row.figure("p99").median, row.figure("p99").high) == (2, 9, 70)
+    assert row.met is True
+    rate = (Figure("rate", "texts/s", (0.5, 0.7, 0.4)),)
+    assert Row("y", "y", rate, (Goal("rate", 0.6, at_least=True),)).met is False
+    assert Row("z", "z", skipped="no disk", goals=(Goal("rate", 1),)).met is None
+
+
+@pytest.mark.nats
+def test_a_quick_run_measures_every_row_and_loses_no_text(tmp_path: Path) -> None:
+    report = tmp_path / "bench.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "actors", "bench", "--quick", "--dir", str(tmp_path), "--json", str(report)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(report) in done.stdout
+    rows = {row["name"]: row for row in json.loads(report.read_bytes())["rows"]}
+    for row in rows.values():
+        assert row["skipped"] or all(min(f["repeats"]) >= 0 for f in row["figures"]), row
+        assert row["what"].split()[0] in done.stdout
+    measured = {"triage", "route", "compress", "segment", "disk", "gateway", "emergency", "chain"}
+    assert measured <= rows.keys()
+    for name in ("sustained-questions", "sustained-emergencies"):
+        figures = {figure["name"]: figure["repeats"] for figure in rows[name]["figures"]}
+        assert figures["lost"] == figures["doubled"] == [0]
+        assert min(figures["rate"]) > 0
+    assert list(tmp_path.iterdir()) == [report]
