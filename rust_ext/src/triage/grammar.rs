@@ -222,13 +222,26 @@ impl Chart<'_> {
         &self.items[self.first[start]..self.first[start + 1]]
     }
 
-    /// Whether a sentence begins at this unit, or the text ends before it.
+    /// Whether a sentence begins at this unit, but for words that count for nothing: «hello, is it …».
     fn opens(&self, at: usize) -> bool {
-        at == 0
-            || self
-                .units
-                .get(at)
-                .is_none_or(|unit| unit.before == Break::Sentence)
+        let mut at = at;
+        for _ in 0..=FREE_SKIPS {
+            if at == 0 || self.units[at].before == Break::Sentence {
+                return true;
+            }
+            at -= 1;
+            if self.units[at].skip != Skip::Free {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Whether the text or the sentence ends before this unit.
+    fn closes(&self, at: usize) -> bool {
+        self.units
+            .get(at)
+            .is_none_or(|unit| unit.before == Break::Sentence)
     }
 
     /// End and edits of the nearest match of the rest of a pattern from `from` on.
@@ -240,7 +253,7 @@ impl Chart<'_> {
         edits: u8,
     ) -> Option<(usize, u8)> {
         let Some((&(gap, class), rest)) = rest.split_first() else {
-            return (!closes || self.opens(from)).then_some((from, edits));
+            return (!closes || self.closes(from)).then_some((from, edits));
         };
         let (mut paid, mut free) = (0, 0);
         for at in from..self.units.len() {

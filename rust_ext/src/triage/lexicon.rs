@@ -156,10 +156,11 @@ impl Builder {
         self.word(text).1.filler |= 1 << lang;
     }
 
-    /// An ordinary word that no pattern skips.
+    /// A word that no pattern skips.
     pub fn block(&mut self, lang: usize, text: &str) {
-        self.stop(lang, text);
-        self.word(text).1.blocks |= 1 << lang;
+        let entry = self.word(text).1;
+        entry.langs |= 1 << lang;
+        entry.blocks |= 1 << lang;
     }
 
     /// What always stands apart after an apostrophe: «ll» of «I'll».
@@ -265,6 +266,27 @@ impl Lexicon {
                     .get(tail)
                     .is_some_and(|&word| self.entry(word).apart != 0)
             };
+            if letters.is_ascii()
+                && letters.bytes().any(|b| b.is_ascii_digit())
+                && letters.bytes().any(|b| b.is_ascii_alphabetic())
+                && !self.is_known(letters)
+            {
+                // «took30», «2kids»
+                let mut before = token.before;
+                for run in letters
+                    .as_bytes()
+                    .chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit())
+                {
+                    let letters = std::str::from_utf8(run).unwrap_or_default();
+                    pieces.push(Piece {
+                        before,
+                        letters,
+                        ..whole
+                    });
+                    before = Break::None;
+                }
+                continue;
+            }
             if token.apostrophes.is_empty()
                 || (self.is_known(letters) && !token.apostrophes.iter().any(stands_apart))
             {
@@ -488,8 +510,7 @@ impl Reader<'_> {
             .collect()
     }
 
-    /// «cantbreathe», «helpme»: the fewest known words that cover the token, one of them an ordinary one,
-    /// since two cue words make a compound with a meaning of its own («firefighter»).
+    /// «cantbreathe», «helpme»: the fewest known words that cover the token.
     fn run_together(&mut self, piece: &Piece<'_>, letters: &str, chars: &[char]) -> bool {
         if !SPLIT_LETTERS.contains(&chars.len()) || !letters.is_ascii() {
             return false;
@@ -532,10 +553,12 @@ impl Reader<'_> {
                 .get(*part)
                 .map_or(Entry::default(), |&word| self.lexicon.entry(word));
             ordinary |= entry.stop & self.active != 0;
-            cue |= entry.target & self.active != 0 && part.len() > 3;
+            cue |= entry.target & self.active != 0 && part.len() > 2;
         }
+        // Two long words need no ordinary one between them: «chestpain».
+        let two_words = parts.len() == 2 && parts.iter().all(|part| part.len() > 3);
         // Short pieces are found in any letters («her-man-o»); real ones are longer on the whole.
-        if !ordinary || !cue || parts.len() < 2 || length < 3 * parts.len() {
+        if !(ordinary || two_words) || !cue || parts.len() < 2 || length < 3 * parts.len() {
             return false;
         }
         let mut before = piece.before;
