@@ -186,6 +186,9 @@ pub struct Verdict {
     /// Combinations, one a line: `a + b + !c + ?d`.
     #[serde(default)]
     pub when: String,
+    /// Combinations that carry the topic only while no other topic is found.
+    #[serde(default)]
+    pub weak: String,
     /// Combinations that are this danger but do not carry its text: general danger is answered.
     #[serde(default)]
     pub maybe: String,

@@ -84,6 +84,8 @@ pub struct Found {
     pub hit: Hit,
     /// The cue that took its meaning away: a negation, a past time, an idiom.
     pub undone_by: Option<Cue>,
+    /// Whether a mask undid it: then it is not even mentioned.
+    pub hidden: bool,
 }
 
 #[derive(Debug)]
@@ -126,6 +128,8 @@ struct Conclusion {
     priority: Priority,
     /// Place among the emergencies; lower wins.
     topic: Option<usize>,
+    /// Whether any other topic outranks it.
+    weak: bool,
     needs: Vec<usize>,
     combinations: Vec<Combination>,
 }
@@ -240,7 +244,7 @@ impl Compiler<'_> {
         priority: Priority,
         verdict: &Verdict,
         topic: Option<usize>,
-    ) -> Result<[Conclusion; 2], DataError> {
+    ) -> Result<[Conclusion; 3], DataError> {
         let needs = verdict
             .needs
             .iter()
@@ -261,28 +265,26 @@ impl Compiler<'_> {
                 .collect::<Result<Vec<_>, _>>()
         };
         let certain = of(&verdict.when, 0.9)?;
+        let weak = of(&verdict.weak, 0.8)?;
         let possible = of(&verdict.maybe, 0.65)?;
-        if certain.is_empty() && possible.is_empty() {
+        if certain.is_empty() && weak.is_empty() && possible.is_empty() {
             return Err(DataError::new(
                 self.file,
                 entry,
                 "has no combination of cues",
             ));
         }
-        let sure = Conclusion {
+        let of = |topic, weak, combinations| Conclusion {
             priority,
             topic,
+            weak,
             needs: needs.clone(),
-            combinations: certain,
+            combinations,
         };
         Ok([
-            sure,
-            Conclusion {
-                priority,
-                topic: None,
-                needs,
-                combinations: possible,
-            },
+            of(topic, false, certain),
+            of(topic, true, weak),
+            of(None, false, possible),
         ])
     }
 
@@ -445,6 +447,7 @@ impl Judge {
             .map(|&hit| Found {
                 hit,
                 undone_by: None,
+                hidden: false,
             })
             .collect();
         let present = CueSet::of(hits.iter().map(|hit| hit.cue));
@@ -458,6 +461,7 @@ impl Judge {
                 for f in touching(&mut found, cover.start..cover.end, longest) {
                     if f.hit.cue != mask.cue && mask.hides.holds(f.hit.cue) {
                         f.undone_by.get_or_insert(mask.cue);
+                        f.hidden = true;
                     }
                 }
             }
@@ -548,10 +552,14 @@ impl Judge {
         if fired.is_empty() {
             return None;
         }
-        let topic = fired
+        let chosen = fired
             .iter()
-            .filter_map(|(conclusion, ..)| conclusion.topic)
+            .filter_map(|(conclusion, ..)| Some((conclusion.weak, conclusion.topic?)))
             .min();
+        let topic = chosen.map(|(_, topic)| topic);
+        if let Some((false, topic)) = chosen {
+            fired.retain(|(conclusion, ..)| !conclusion.weak || conclusion.topic == Some(topic));
+        }
         let doubt: f32 = fired
             .iter()
             .map(|(_, strength, _)| 1.0 - strength)
@@ -601,7 +609,7 @@ impl Sets {
                     .filter(|f| f.undone_by.is_none())
                     .map(|f| f.hit.cue),
             ),
-            mentioned: CueSet::of(found.iter().map(|f| f.hit.cue)),
+            mentioned: CueSet::of(found.iter().filter(|f| !f.hidden).map(|f| f.hit.cue)),
         }
     }
 }
@@ -647,7 +655,7 @@ impl Combination {
                 continue;
             }
             let standing = found.iter().filter(|f| {
-                let stands = f.undone_by.is_none() || term.mood == Mood::Mentioned;
+                let stands = f.undone_by.is_none() || (term.mood == Mood::Mentioned && !f.hidden);
                 stands && term.any.holds(f.hit.cue)
             });
             let near = standing
