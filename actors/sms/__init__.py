@@ -99,6 +99,7 @@ class Sms:
         self._answer_within_s = config.answer_within_s or answer_within_s
         self._turn = Turn()
         self._joining = asyncio.Lock()
+        self._power_kept = True
         self._line = Line(modem, self, config.poll_interval_s)
 
     async def run(self) -> None:
@@ -113,11 +114,12 @@ class Sms:
         """Settles what an earlier run or a lost line left open, before anything is sent."""
         while True:
             try:
-                decided = await self._ledger.opened(opened.last_reference)
+                decided = await self._ledger.opened(opened.last_reference, power_kept=self._power_kept)
                 break
             except BusError as error:
                 log.warning("the ledger waits for the bus: %s", error)
                 await asyncio.sleep(0.5)
+        self._power_kept = True
         for key, entry in decided:
             log.warning("%s: %s (%s)", key, entry.state, entry.note)
             self._event("settled", lane=entry.lane, part=key, state=entry.state, note=entry.note)
@@ -126,6 +128,7 @@ class Sms:
 
     async def lost(self, reason: str) -> None:
         """Says so; the line opens it again by itself."""
+        self._power_kept = False
         self._event("modem_lost", modem=self._config.name, reason=reason)
 
     async def reported(self, report: Report) -> None:

@@ -5,7 +5,7 @@ asked, with the TP-MR of the submission before it; so after a crash the modem's 
 tells whether the part left:
 
 * last TP-MR as before: it never left → UNSENT, it is sent again;
-* one further: it left → SUBMITTED;
+* one further: it left → SUBMITTED, if the modem kept its power: it counts before it is on the air;
 * anything else: nobody knows. A flash text is sent again (twice is better than never), any other is HELD
   until a status report or the next TP-MR settles it, or a person does.
 
@@ -20,6 +20,7 @@ from typing import Final, Literal
 import msgspec
 
 from actors._runtime.actor import KeyValue
+from actors._runtime.clock import boot_id
 from actors.sms.modem import Report
 from subjects.names import Lane
 
@@ -44,6 +45,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     reference: int | None = None
     """TP-MR that the modem gave this part."""
     tries: int = 1
+    boot: str = ""
+    """Boot of this machine in which INTENT was written: a modem that draws its power from it fell with it."""
     at: float = 0.0
     note: str = ""
 
@@ -72,7 +75,9 @@ class Ledger:
         against sending anything twice.
         """
         tries = before[0].tries + 1 if before else 1
-        entry = Entry("INTENT", self._modem, to, lane, self.last_reference, None, tries, time.time())
+        entry = Entry(
+            "INTENT", self._modem, to, lane, self.last_reference, None, tries, boot_id(), time.time()
+        )
         value = msgspec.json.encode(entry)
         if before is None:
             return await self._bucket.create(key, value)
@@ -111,8 +116,11 @@ class Ledger:
         """The part will never leave."""
         await self._set(key, "FAILED", note=note)
 
-    async def opened(self, last_reference: int | None) -> list[tuple[str, Entry]]:
-        """Settles what an earlier run left open; gives the entries it had to decide, as they are now."""
+    async def opened(self, last_reference: int | None, *, power_kept: bool = True) -> list[tuple[str, Entry]]:
+        """Settles what an earlier run left open; gives the entries it had to decide, as they are now.
+
+        ``power_kept`` False: the modem itself was away, not only the process that talked to it.
+        """
         self.last_reference = last_reference
         self._held = ""
         decided = []
@@ -123,23 +131,27 @@ class Ledger:
             if entry.reference is not None and entry.state in DONE:
                 self._by_reference[entry.reference] = key
             elif entry.state == "INTENT":
-                decided.append((key, await self.settle(key, entry)))
+                decided.append((key, await self.settle(key, entry, power_kept=power_kept)))
         return decided
 
-    async def settle(self, key: str, entry: Entry) -> Entry:
+    async def settle(self, key: str, entry: Entry, *, power_kept: bool = True) -> Entry:
         """Decides an INTENT whose submission was cut off."""
-        known = entry.previous is not None and self.last_reference is not None
-        if known and self.last_reference == entry.previous:
+        left = None if entry.previous is None else (entry.previous + 1) % 256
+        if left is not None and self.last_reference == entry.previous:
             return await self._set(key, "UNSENT", note="the modem's TP-MR shows that it never left")
-        if known and self.last_reference == ((entry.previous or 0) + 1) % 256:
-            self._by_reference[self.last_reference] = key
-            return await self._set(
-                key, "SUBMITTED", reference=self.last_reference, note="the modem's TP-MR shows that it left"
-            )
+        if left is not None and self.last_reference == left:
+            self._by_reference[left] = key
+            if power_kept and entry.boot == boot_id():
+                return await self._set(
+                    key, "SUBMITTED", reference=left, note="the modem's TP-MR shows that it left"
+                )
+            note = "the modem lost power while sending: TP-MR used, but perhaps not on the air"
+        else:
+            note = "nobody knows whether it left"
+            self._held = "" if entry.lane == "flash" else key
         if entry.lane == "flash":
-            return await self._set(key, "UNSENT", note="nobody knows whether it left; flash is sent again")
-        self._held = key
-        return await self._set(key, "HELD", note="nobody knows whether it left")
+            return await self._set(key, "UNSENT", note=f"{note}; flash is sent again")
+        return await self._set(key, "HELD", note=note)
 
     async def report(self, report: Report) -> str | None:
         """Enters a status report and gives the key of its part, None when it is not one of ours."""

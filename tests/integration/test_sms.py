@@ -144,8 +144,9 @@ async def test_sending(modem: Modem, tmp_path: Path) -> None:
 
 
 async def test_a_modem_unplugged_while_sending_loses_and_doubles_nothing(
-    modem: Modem, tmp_path: Path
+    modem: Modem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("actors.sms.HOLD_S", 0.5)
     node = Node(tmp_path, modem.link)
     cuts: tuple[PowerCut, ...] = ("prompt", "after_network")
     async with node.running():
@@ -159,8 +160,25 @@ async def test_a_modem_unplugged_while_sending_loses_and_doubles_nothing(
             await sending
         # A text whose deletion was cut off comes again under the same id, which the bus drops.
         await until(lambda: len({sms.id for sms in node.received}) == len(cuts) and not modem.sim)
+        states = await node.states()
     assert phone(modem) == ["cut prompt", "cut after_network"]
     assert submitted(modem) == phone(modem)
+    # Nobody can know that it left: it is not sent again, and a person can see it.
+    assert states["afternetwork.reply.1"] == "HELD"
+
+
+async def test_a_flash_text_whose_modem_lost_power_before_the_network_had_it_is_sent_again(
+    modem: Modem, tmp_path: Path
+) -> None:
+    node = Node(tmp_path, modem.link)
+    async with node.running():
+        modem.power_cut = "before_network"
+        sending = asyncio.create_task(node.send("life at risk", query_id="q1", lane="flash"))
+        await until(lambda: not modem.powered)
+        await until(lambda: node.events[-1].kind == "modem_lost")
+        modem.plug()
+        await sending
+    assert phone(modem) == ["life at risk"]
 
 
 @pytest.mark.parametrize("taken", [False, True])

@@ -54,6 +54,30 @@ async def test_the_modems_last_reference_settles_it_exactly(before: int, after: 
     assert (await book.entry()).state == state
 
 
+async def test_a_modem_that_lost_power_may_have_counted_before_it_sent() -> None:
+    for lane, state in (("flash", "UNSENT"), ("priority", "HELD"), ("routine", "HELD")):
+        book = Book()
+        await crashed_after_intent(book, lane)  # type: ignore[arg-type]  # three literals
+        ledger = book.process()
+        await ledger.opened(42, power_kept=False)
+        assert (await book.entry()).state == state
+        await ledger.intend("q2.reply.1", TO, "routine", None)
+        await ledger.submitted("q2.reply.1", 43)  # says nothing about the one before
+        assert (await book.entry()).state == state
+        if state == "HELD":
+            assert await ledger.report(Report(42, "5091", delivered=True, final=True, status=0)) == KEY
+            assert (await book.entry()).state == "DELIVERED"
+
+
+async def test_after_a_reboot_the_modem_may_have_lost_power_too() -> None:
+    book = Book()
+    await crashed_after_intent(book)
+    entry = msgspec.structs.replace(await book.entry(), boot="an earlier boot")
+    await book.bucket.put(KEY, msgspec.json.encode(entry))
+    await book.process().opened(42)
+    assert (await book.entry()).state == "HELD"
+
+
 @pytest.mark.parametrize(("before", "after"), [(41, None), (None, 42), (41, 50)])
 async def test_when_nobody_knows_flash_is_sent_again_and_the_rest_is_held(
     before: int | None, after: int | None
