@@ -430,14 +430,17 @@ def _tpdu_octets(pdu: bytes) -> int:
 async def run(
     link: Path, control: Path | None, *, seed: int, slots: int, answer_delay_s: float, report_delay_s: float
 ) -> None:
-    """Runs a modem and its network until cancelled; removes link and socket at the end."""
+    """Runs a modem and its network until SIGINT or SIGTERM; removes link and socket at the end."""
     network = Network(seed=seed, report_delay_s=report_delay_s)
     network.listeners.append(lambda entry: log.info("%s", entry))
     modem = Modem(link, network, slots=slots, answer_delay_s=answer_delay_s)
     modem.plug()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         async with serve(control, modem) if control else contextlib.nullcontext():
-            await asyncio.Event().wait()
+            await stop.wait()
     finally:
         modem.unplug()
         network.close()
@@ -463,9 +466,7 @@ def main(  # noqa: PLR0917  click gives them by name
     parts = run(
         link, control, seed=seed, slots=slots, answer_delay_s=answer_delay, report_delay_s=report_delay
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(parts)
+    asyncio.run(parts)
 
 
 if __name__ == "__main__":
