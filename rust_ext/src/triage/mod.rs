@@ -9,6 +9,7 @@ mod grammar;
 mod judge;
 mod lexicon;
 mod normal;
+mod rules;
 mod spelling;
 
 pub use data::{DataError, GENERAL_DANGER, NEEDS};
@@ -16,9 +17,9 @@ pub use data::{DataError, GENERAL_DANGER, NEEDS};
 use std::collections::BTreeSet;
 
 use grammar::{Cue, Grammar, Hit};
-use judge::{Cues, Judge};
 use lexicon::Lexicon;
 use normal::Tokens;
+use rules::{Cues, Judge};
 
 /// File name that holds the rules; every other file is a language.
 pub const RULES_FILE: &str = "rules.toml";
@@ -276,4 +277,98 @@ fn learn_words(
         words.short(lang, short, &meaning);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::OnceLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shipped() -> &'static Triager {
+        static TRIAGER: OnceLock<Triager> = OnceLock::new();
+        TRIAGER.get_or_init(|| {
+            let directory =
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("../actors/knowledge/triage");
+            let files: Vec<(String, String)> = std::fs::read_dir(directory)
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.extension().is_some_and(|end| end == "toml"))
+                .map(|path| {
+                    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                    (name, std::fs::read_to_string(path).unwrap())
+                })
+                .collect();
+            Triager::new(&files).unwrap()
+        })
+    }
+
+    fn template(text: &str) -> Option<String> {
+        shipped().classify(text).template
+    }
+
+    #[test]
+    fn a_negation_reaches_to_the_end_of_its_clause() {
+        assert_eq!(template("nobody is bleeding"), None);
+        assert_eq!(
+            template("no signal, my son is bleeding").as_deref(),
+            Some("bleeding")
+        );
+        assert_eq!(
+            template("he is not hurt but the house is on fire").as_deref(),
+            Some("fire_trapped")
+        );
+    }
+
+    #[test]
+    fn what_is_over_is_no_emergency_unless_it_is_not_over() {
+        assert_eq!(template("we put the fire out"), None);
+        assert_eq!(
+            template("we cant put the fire out").as_deref(),
+            Some("fire_trapped")
+        );
+        assert_eq!(template("he had a stroke two years ago"), None);
+    }
+
+    #[test]
+    fn a_question_about_the_world_is_none_about_ones_own_is() {
+        assert_eq!(template("what should you do if someone is choking"), None);
+        assert_eq!(
+            template("what do i do my son is choking").as_deref(),
+            Some("choking")
+        );
+    }
+
+    #[test]
+    fn a_wound_outranks_a_bare_word_and_a_plea() {
+        let text =
+            "please help, boiling water fell from the fire on my daughter, her arm is badly burned";
+        assert_eq!(template(text).as_deref(), Some("burns"));
+    }
+
+    #[test]
+    fn an_idiom_hides_only_itself() {
+        assert_eq!(template("my phone is dying"), None);
+        let text = "my phone is dying and we are trapped under the rubble";
+        assert_eq!(template(text).as_deref(), Some("earthquake_trapped"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_judged(text in any::<String>()) {
+            let got = shipped().classify(&text);
+            let length = text.chars().count();
+            prop_assert!(got.why.iter().all(|span| span.start < span.end && span.end <= length));
+            prop_assert_eq!(got.template.is_some(), got.priority == Priority::Emergency);
+        }
+
+        #[test]
+        fn words_in_any_order_are_judged(words in prop::collection::vec("not|no|help|fire|my|house|bleeding|is|if|,|\\.|was|ago|lol|[a-z]{1,12}", 0..60)) {
+            let got = shipped().classify(&words.join(" "));
+            prop_assert!((0.0..=1.0).contains(&got.confidence));
+        }
+    }
 }
