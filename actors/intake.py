@@ -196,8 +196,9 @@ class Intake:
         digest = hashlib.blake2b((words or text).encode(), digest_size=6).hexdigest()
         language = self._language_of(text)
         today = int(time.time() // 86400)
-        known = await read(self._session, ref, Person)
-        if known is None or known.numbered_on != today:
+        entry = await self._session.get(ref)
+        known = msgspec.json.decode(entry[0], type=Person) if entry else Person()
+        if known.numbered_on != today:
             await self._numbers.put(ref, sms.sender.encode())
 
         def step(person: Person | None) -> tuple[Person | None, tuple[Person, Recent]]:
@@ -220,7 +221,7 @@ class Intake:
             )
             return person, (person, recent)
 
-        return await change(self._session, ref, Person, step)
+        return await change(self._session, ref, Person, step, found=entry)
 
     async def _change(self, ref: str, **changes: object) -> None:
         def step(person: Person | None) -> tuple[Person, None]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from types import EllipsisType
 from typing import Final, TypeVar
 
 import msgspec
@@ -21,17 +22,27 @@ async def read(bucket: KeyValue, key: str, of: type[S]) -> S | None:
     return msgspec.json.decode(entry[0], type=of) if entry else None
 
 
+Found = tuple[bytes, int] | None
+"""What a bucket gave for a key."""
+
+
 async def change(
-    bucket: KeyValue, key: str, of: type[S], step: Callable[[S | None], tuple[S | None, R]]
+    bucket: KeyValue,
+    key: str,
+    of: type[S],
+    step: Callable[[S | None], tuple[S | None, R]],
+    *,
+    found: Found | EllipsisType = ...,
 ) -> R:
     """Applies ``step`` to the record at ``key`` and gives its result once the new record is written.
 
     ``step`` gets the record or None and returns the new record (None: nothing to write) and a result. It
-    must be pure: it runs again when another worker was faster. Raises :class:`RetryLaterError` after
+    must be pure: it runs again when another worker was faster. ``found`` is what the caller read a moment
+    ago; it saves the first read. Raises :class:`RetryLaterError` after
     :data:`TRIES` lost races.
     """
     for turn in range(TRIES):
-        entry = await bucket.get(key)
+        entry = await bucket.get(key) if turn or isinstance(found, EllipsisType) else found
         record = msgspec.json.decode(entry[0], type=of) if entry else None
         changed, result = step(record)
         if changed is None or changed == record:

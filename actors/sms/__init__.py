@@ -284,12 +284,14 @@ class Sms:
     async def _send(self, out: OutboundSms, part: Part) -> None:
         """Brings one part to a state in which it is never submitted again."""
         key = out.ledger_key(part.index)
+        new = True  # until creating its entry says otherwise: nearly every part is sent the first time
         while True:
             await self._line.wait_open()
             async with self._turn.take(out.lane):
                 if not self._line.is_open:
                     continue
-                found = await self._ledger.read(key)
+                found = None if new else await self._ledger.read(key)
+                new = False
                 if found and found[0].state in DONE:
                     return
                 if found and found[0].state == "INTENT":

@@ -62,6 +62,8 @@ class Ledger:
         """Last key of each TP-MR: 256 of about 60 octets."""
         self.last_reference: int | None = None
         self._held: str = ""
+        self._intent: tuple[str, Entry, int] | None = None
+        """The INTENT written last with its revision: saves reading back what is known."""
 
     async def read(self, key: str) -> tuple[Entry, int] | None:
         """Entry and revision."""
@@ -80,8 +82,11 @@ class Ledger:
         )
         value = msgspec.json.encode(entry)
         if before is None:
-            return await self._bucket.create(key, value)
-        return await self._bucket.update(key, value, before[1])
+            revision = await self._bucket.create(key, value)
+        else:
+            revision = await self._bucket.update(key, value, before[1])
+        self._intent = None if revision is None else (key, entry, revision)
+        return revision
 
     async def submitted(self, key: str, reference: int) -> None:
         """The modem took the part. Settles a HELD part whose fate the new TP-MR reveals."""
@@ -177,11 +182,15 @@ class Ledger:
 
     async def _set(self, key: str, state: State, *, reference: int | None = None, note: str = "") -> Entry:
         """Moves an entry on, whoever wrote in between; a part that is DELIVERED stays so."""
+        intent, self._intent = self._intent, None
         while True:
-            found = await self.read(key)
-            if found is None:
-                raise KeyError(key)
-            entry, revision = found
+            if intent is not None and intent[0] == key:
+                (_, entry, revision), intent = intent, None
+            else:
+                found = await self.read(key)
+                if found is None:
+                    raise KeyError(key)
+                entry, revision = found
             if entry.state == "DELIVERED":
                 return entry
             moved = msgspec.structs.replace(
