@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 
-from tests.bench import core, disk, flow
+from tests.bench import answers, core, disk, flow, memory, rate, writes
 from tests.bench.rows import Row, Setting, SkippedError
 from tests.bench.table import show
 
@@ -30,7 +30,11 @@ AREAS: Final[dict[str, Callable[[Setting], list[Row]]]] = {
     "disk": disk.measure,
     "gateway": flow.gateway,
     "emergency": flow.emergency,
-    "sustained": flow.sustained,
+    "sustained": rate.sustained,
+    "answer": answers.measure,
+    "memory": memory.measure,
+    "writes": writes.measure,
+    "slow": writes.slow_card,
 }
 
 

@@ -1,4 +1,5 @@
-"""The bare chain: what the bus alone takes for as many durable hops, written as tightly as nats-py allows.
+"""The bare chain: what the bus alone takes for as many durable hops, written as tightly as nats-py allows,
+and the same hops under EVY's runtime with handlers that do nothing.
 
 A text passes five hops (`sms.in`, `route`, `rag`, `compress`, `sms.out`, routine lane, on the registry's own
 streams and durables). Each hop publishes to the next and waits for the PubAck, then acknowledges its input
@@ -10,13 +11,16 @@ asked for when one is done.
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 from nats.aio.msg import Msg
 
 from actors._runtime import clock
+from actors._runtime.actor import Actor, Handler, Output
 from subjects import names, registry
-from subjects.messages import Query, encode
+from subjects.messages import Answer, InboundSms, Message, OutboundSms, Query, encode
 from tests.bench.node import Node
 from tests.conftest import NODE
 
@@ -27,15 +31,17 @@ IN_FLIGHT: Final = sum(registry.Slots().of(lane) for lane in names.LANES)
 FEEDERS: Final = 8
 
 
+_TEXT: Final = "How do I make water from the river safe to drink? We have a pot and bleach"
+_DEADLINE: Final = clock.deadline_in(15)
 _QUESTION: Final = encode(
     Query(
         id="0" * 32,
         node=NODE,
         sender_ref="0" * 20,
-        text="How do I make water from the river safe to drink? We have a pot and bleach",
+        text=_TEXT,
         lang="en",
         lane="routine",
-        deadline=clock.deadline_in(15),
+        deadline=_DEADLINE,
     )
 )
 
@@ -113,3 +119,65 @@ class _Chain:
 async def run(node: Node, texts: int) -> float:
     """Seconds from the first publish to the last acknowledgement."""
     return await _Chain(node, texts).run()
+
+
+async def run_under_runtime(node: Node, texts: int) -> float:
+    """Seconds for the same hops and ledger writes under `run_actors`: what EVY's worker loop adds."""
+    finished = asyncio.Event()
+    left = texts
+    ledger = await node.context.bucket("ledger")
+    deadline, lane = _DEADLINE, names.LANES[-1]
+    sms = InboundSms(
+        id="", node=NODE, sender="+15550100", text=_TEXT, lane=lane, deadline=deadline, received_at=1.0
+    )
+    query = Query(id="", node=NODE, sender_ref="0" * 20, text=_TEXT, lang="en", lane=lane, deadline=deadline)
+    answer = Answer(
+        query_id="", node=NODE, sender_ref="0" * 20, text=_TEXT, lang="en", lane=lane, step="verbatim"
+    )
+    out = OutboundSms(
+        query_id="", node=NODE, sender_ref="0" * 20, text=_TEXT, lang="en", lane=lane, step="verbatim"
+    )
+
+    def passing_on(subject: str, following: Message) -> Handler:
+        async def handle(message: Message) -> Sequence[Output]:
+            query_id: str = getattr(message, "id", "") or getattr(message, "query_id", "")
+            name = "id" if isinstance(following, Query) else "query_id"
+            return [Output(subject, lane, msgspec.structs.replace(following, **{name: query_id}), query_id)]
+
+        return handle
+
+    async def last(message: OutboundSms) -> Sequence[Output]:
+        nonlocal left
+        key = message.ledger_key(1)
+        revision = await ledger.create(key, b"INTENT")
+        assert revision is not None
+        await ledger.update(key, b"SUBMITTED", revision)
+        left -= 1
+        if not left:
+            finished.set()
+        return []
+
+    handlers = [
+        passing_on(names.ROUTE, query),
+        passing_on(names.RAG, query),
+        passing_on(names.COMPRESS, answer),
+        passing_on(names.SMS_OUT, out),
+        last,
+    ]
+    actors = [
+        Actor(registry.work(subject).actor, {subject: handler})
+        for subject, handler in zip(HOPS, handlers, strict=True)
+    ]
+
+    async def feed(first: int) -> None:
+        for index in range(first, texts, FEEDERS):
+            message = msgspec.structs.replace(sms, id=str(index))
+            await node.context.publish(Output(names.SMS_IN, lane, message, message.id), "sms")
+
+    async with node.running(actors):
+        started = time.perf_counter()
+        async with asyncio.timeout(600), asyncio.TaskGroup() as group:
+            for first in range(FEEDERS):
+                group.create_task(feed(first))
+            await finished.wait()
+        return time.perf_counter() - started

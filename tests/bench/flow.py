@@ -1,16 +1,14 @@
-"""Texts through EVY's real actors on a real server, modem excluded; beside them the bare chain."""
+"""Texts through EVY's real actors on a real server, modem excluded."""
 
 import asyncio
 import itertools
 import json
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import evy_core
-import msgspec
 
 from actors import rag
 from actors._runtime.actor import Actor, Output
@@ -19,10 +17,9 @@ from actors._runtime.context import BusContext, build_actors
 from actors.knowledge import Texts, route_rules, triage_files
 from subjects import names
 from subjects.messages import InboundSms, OutboundSms, Passage
-from tests.bench import chain
 from tests.bench.core import VECTORS
 from tests.bench.node import RESPONDER, MemoryModem, Node, build_sms, on_uvloop, running_node
-from tests.bench.rows import Figure, Goal, Row, Setting, spread
+from tests.bench.rows import Goal, Row, Setting, spread
 from tests.conftest import NODE
 
 CONTACTS = f'[[contacts]]\nname = "Volunteer"\nnumber = "{RESPONDER}"\n'
@@ -93,130 +90,6 @@ async def build_between(context: BusContext, *, retrieval: bool) -> list[Actor]:
         *actors,
         rag.actor(NODE, look_up, rag.by_rules(evy_core.Router(route_rules())), texts, context.emit),
     ]
-
-
-class Passed(msgspec.Struct, frozen=True):
-    """One run of many texts."""
-
-    texts: int
-    seconds: float
-    answered: int
-    doubled: int
-    work_messages: int
-    key_value_writes: int
-    cpu_s: tuple[float, float]
-    """Of the process under test, of the server."""
-
-    @property
-    def rate(self) -> float:
-        """Texts per second."""
-        return self.texts / self.seconds
-
-
-async def pass_through(directory: Path, texts: Sequence[tuple[str, str]], *, retrieval: bool) -> Passed:
-    """Sends texts, each of another phone, and waits until each has its reply."""
-    modem = MemoryModem()
-    async with running_node(directory) as node:
-        actors = [
-            await build_sms(node.context, modem),
-            *await build_between(node.context, retrieval=retrieval),
-        ]
-        async with node.running(actors):
-            stored, cpu = await node.stored(), node.cpu_s()
-            started = time.perf_counter()
-            modem.arrive(texts)
-            async with asyncio.timeout(600):
-                while len({number for number, _ in modem.replies()}) < len(texts):
-                    await asyncio.sleep(0.05)
-            used = node.cpu_s()
-        replies = list(modem.replies())
-        after = await node.stored()
-    count = Counter(number for number, _ in replies)
-    return Passed(
-        texts=len(texts),
-        seconds=max(at for _, at in replies) - started,
-        answered=sum(number in count for number, _ in texts),
-        doubled=sum(times - 1 for times in count.values()),
-        work_messages=after[0] - stored[0],
-        key_value_writes=after[1] - stored[1],
-        cpu_s=(used[0] - cpu[0], used[1] - cpu[1]),
-    )
-
-
-async def bare(directory: Path, texts: int) -> tuple[float, tuple[float, float]]:
-    """Texts per second of the bare chain, and processor seconds of client and server."""
-    async with running_node(directory) as node:
-        before = node.cpu_s()
-        seconds = await chain.run(node, texts)
-        after = node.cpu_s()
-    return texts / seconds, (after[0] - before[0], after[1] - before[1])
-
-
-def _per_text(cpu_s: Sequence[float], texts: int) -> str:
-    return f"{cpu_s[0] / texts * 1000:.2f} + {cpu_s[1] / texts * 1000:.2f}"
-
-
-def sustained(setting: Setting) -> list[Row]:
-    """The bare chain and EVY in turn, so that both meet the same load of the machine."""
-    count = setting.count(400, 60)
-    asked, urgent = list(from_many(list(questions()), count)), list(from_many(emergencies(), count))
-    bare_runs, runs = [], {"questions": list[Passed](), "emergencies": list[Passed]()}
-    for turn in range(setting.repeats):
-        folder = setting.directory / f"rate-{turn}"
-        bare_runs.append(on_uvloop(bare(folder / "bare", count)))
-        for name, texts in (("questions", asked), ("emergencies", urgent)):
-            runs[name].append(on_uvloop(pass_through(folder / name, texts, retrieval=False)))
-    rows = [_chain_row(bare_runs, count)]
-    for name, passed in runs.items():
-        rows.append(_rate_row(name, passed, [rate for rate, _ in bare_runs]))
-    return rows
-
-
-def _chain_row(runs: Sequence[tuple[float, tuple[float, float]]], count: int) -> Row:
-    cpu = [sum(used) for used in zip(*(cpu_s for _, cpu_s in runs), strict=True)]
-    note = (
-        f"{count} texts, {chain.IN_FLIGHT} in flight per hop, no other work; processor per text "
-        f"{_per_text(cpu, count * len(runs))} ms (client + server)"
-    )
-    what = f"bare chain: {len(chain.HOPS)} publish + ack_sync hops, {chain.KEY_VALUE_WRITES} KV writes"
-    return Row("chain", what, (Figure("rate", "texts/s", tuple(rate for rate, _ in runs)),), notes=(note,))
-
-
-_WHAT = {
-    "questions": "sustained: questions, a look-up instead of the search, modem excluded",
-    "emergencies": "sustained: emergencies with alert, modem excluded",
-}
-
-
-_SET_UP = (
-    "real sms, intake, route, rag, compress, alert in one process with one connection; a modem of no delay, "
-    f"SIM of {MemoryModem.SIM_CAPACITY}; every text from a phone unknown so far"
-)
-
-
-def _rate_row(name: str, runs: Sequence[Passed], chain_rates: Sequence[float]) -> Row:
-    lost = sum(run.texts - run.answered for run in runs)
-    doubled = sum(run.doubled for run in runs)
-    last = runs[-1]
-    ratios = tuple(run.rate / rate for run, rate in zip(runs, chain_rates, strict=True))
-    cpu = [sum(used) for used in zip(*(run.cpu_s for run in runs), strict=True)]
-    per_text = (
-        f"per text {last.work_messages / last.texts:.2f} work messages and "
-        f"{last.key_value_writes / last.texts:.2f} key-value writes; processor per text "
-        f"{_per_text(cpu, sum(run.texts for run in runs))} ms (actors + server)"
-    )
-    return Row(
-        f"sustained-{name}",
-        _WHAT[name],
-        (
-            Figure("rate", "texts/s", tuple(run.rate for run in runs)),
-            Figure("ratio", "of the bare chain", ratios),
-            Figure("lost", "texts", (lost,)),
-            Figure("doubled", "texts", (doubled,)),
-        ),
-        (Goal("ratio", 0.6, at_least=True), Goal("lost", 0), Goal("doubled", 0)),
-        (_SET_UP, per_text),
-    )
 
 
 class Arrivals:
@@ -294,27 +167,35 @@ def gateway(setting: Setting) -> list[Row]:
     ]
 
 
+async def singly(
+    directory: Path, texts: Sequence[tuple[str, str]], under: Sequence[str] = ()
+) -> tuple[float, float, list[float]]:
+    """Texts through the real `sms`, each when the one before it has been answered and all is quiet again.
+
+    Unix times of begin and end, and milliseconds from the modem showing a text to the reply's first part.
+    """
+    modem = MemoryModem()
+    async with running_node(directory, under) as node:
+        actors = [await build_sms(node.context, modem), *await build_between(node.context, retrieval=False)]
+        async with node.running(actors):
+            started = time.time()
+            for answered, text in enumerate(texts, 1):
+                modem.arrive([text])
+                async with asyncio.timeout(60):
+                    while len(list(modem.replies())) < answered or not await node.idle():
+                        await asyncio.sleep(0.01)
+            ended = time.time()
+    return started, ended, [(at - modem.shown_at[number]) * 1000 for number, at in modem.replies()]
+
+
 def emergency(setting: Setting) -> list[Row]:
     """From the moment the modem shows a text until its reply is handed to an idle modem."""
     count = setting.count(100, 15)
     texts = list(from_many(emergencies(), count))
-
-    async def run(turn: int) -> list[float]:
-        modem = MemoryModem()
-        async with running_node(setting.directory / f"emergency-{turn}") as node:
-            actors = [
-                await build_sms(node.context, modem),
-                *await build_between(node.context, retrieval=False),
-            ]
-            async with node.running(actors):
-                for answered, text in enumerate(texts, 1):
-                    modem.arrive([text])
-                    async with asyncio.timeout(60):
-                        while len(list(modem.replies())) < answered:
-                            await asyncio.sleep(0.01)
-        return [(at - modem.shown_at[number]) * 1000 for number, at in modem.replies()]
-
-    runs = [on_uvloop(run(turn)) for turn in range(setting.repeats)]
+    runs = [
+        on_uvloop(singly(setting.directory / f"emergency-{turn}", texts))[2]
+        for turn in range(setting.repeats)
+    ]
     return [
         Row(
             "emergency",

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,6 +54,11 @@ class Node:
         values = [await self.sequence(f"KV_{row.bucket(NODE)}") for row in registry.BUCKETS]
         return sum(work), sum(values)
 
+    async def idle(self) -> bool:
+        """Whether no work is left in the streams."""
+        infos = [await self.bus.js.stream_info(f"{name}_{NODE}") for name in ("FLASH", "WORK")]
+        return not any(info.state.messages for info in infos)
+
     def cpu_s(self) -> tuple[float, float]:
         """Seconds of processor that this process and the server have used."""
         assert self.server.process is not None
@@ -78,12 +83,14 @@ class Node:
 
 
 @contextlib.asynccontextmanager
-async def running_node(directory: Path, under: Sequence[str] = ()) -> AsyncIterator[Node]:
-    """A fresh node in ``directory``; ``under`` runs its server."""
+async def running_node(
+    directory: Path, under: Sequence[str] = (), tables: Mapping[str, Any] | None = None
+) -> AsyncIterator[Node]:
+    """A fresh node in ``directory``; ``under`` runs its server, ``tables`` are more of its `evy.toml`."""
     directory.mkdir(parents=True)  # noqa: ASYNC240  # once, before anything is measured
     server = Server(directory / "nats", under)
     try:
-        config = Config({"node": {"name": NODE, "data_dir": str(directory)}})
+        config = Config({"node": {"name": NODE, "data_dir": str(directory)}, **(tables or {})})
         identity = Identity(NODE, b"a secret of the benchmark", "0000")
         bus = await NatsBus.connect(identity, server.url, "bench")
         await provision(bus.js, NODE, registry.WORK)
