@@ -6,6 +6,7 @@ This module and `actors._runtime.provision` and `.worker` are the only ones that
 import asyncio
 import contextlib
 import logging
+import random
 import re
 import secrets
 import time
@@ -34,6 +35,7 @@ TRACEPARENT: Final = "traceparent"
 MSG_ID: Final = "Nats-Msg-Id"
 
 _TRACEPARENT_FORM = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+_SPANS: Final = random.Random()  # noqa: S311  # a span id must differ, not be secret: no system call each
 _trace: ContextVar[str] = ContextVar("trace", default="")
 
 PUBLISH_TIMEOUT_S: Final = 10.0
@@ -62,7 +64,7 @@ def set_trace(trace_id: str) -> None:
 
 
 def _traceparent() -> str:
-    return f"00-{_trace.get() or secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    return f"00-{_trace.get() or secrets.token_hex(16)}-{_SPANS.getrandbits(64):016x}-01"
 
 
 class Bucket:
