@@ -35,7 +35,7 @@ poll_interval_s = 0.05
 
 def measure(setting: Setting) -> list[Row]:
     """`evy run` with a simulated modem behind real Gammu; resident memory when the texts are answered."""
-    count = setting.count(12, 2)
+    count = setting.count(12, 1)
     used = [on_uvloop(_run(setting.directory / f"memory-{turn}", count)) for turn in range(_turns(setting))]
     return [
         Row(
