@@ -244,9 +244,13 @@ class Sms:
         if cut.count > MAX_PARTS:
             raise RefusedError(f"{cut.count} segments; an SMS has at most {MAX_PARTS}")
         reference = hashlib.blake2b(out.ledger_key(0).encode(), digest_size=1).digest()[0]
+        held: list[tuple[str, Entry]] = []
         for index, words in enumerate(cut.segments, 1):
             part = Part(number, words, cut.encoding, reference, index, cut.count)
-            await self._send(out, part)
+            if entry := await self._send(out, part):
+                held.append((out.ledger_key(index), entry))
+        for key, entry in held:  # only now: the other parts need not wait for one that may have left
+            await self._held(key, entry)
         self._event(
             "sent",
             query_id=out.query_id,
@@ -281,8 +285,8 @@ class Sms:
         entry = await self._numbers.get(out.about_ref)
         return out.text.replace("{number}", entry[0].decode() if entry else "unknown number")
 
-    async def _send(self, out: OutboundSms, part: Part) -> None:
-        """Brings one part to a state in which it is never submitted again."""
+    async def _send(self, out: OutboundSms, part: Part) -> Entry | None:
+        """Brings one part to a state in which it is never submitted again; gives its entry if it is HELD."""
         key = out.ledger_key(part.index)
         new = True  # until creating its entry says otherwise: nearly every part is sent the first time
         while True:
@@ -293,18 +297,15 @@ class Sms:
                 found = None if new else await self._ledger.read(key)
                 new = False
                 if found and found[0].state in DONE:
-                    return
+                    return None
+                if found and found[0].state == "HELD":
+                    return found[0]
                 if found and found[0].state == "INTENT":
                     # Cut off in an earlier run, and too long ago to be among the entries settled at start.
                     await self._ledger.settle(key, found[0])
                     continue
-                if not (found and found[0].state == "HELD"):
-                    done = await self._submit(key, part, out.lane, found)
-                    if done:
-                        return
-                    continue
-            await self._held(key, found[0])
-            return
+                if await self._submit(key, part, out.lane, found):
+                    return None
 
     async def _submit(self, key: str, part: Part, lane: Lane, before: tuple[Entry, int] | None) -> bool:
         """One submission with its ledger entries; False when the line was lost and the fate is open."""
