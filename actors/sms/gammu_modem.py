@@ -316,6 +316,7 @@ class GammuModem:
     def delete(self, location: int) -> None:
         """Removes one SMS from the SIM; one that was never stored is forgotten."""
         self._stored.pop(location, None)
+        self._look = True  # the network fills a freed slot at once, and its +CMTI may get lost in our answer
         if location > 0 and not self._exchange(f"AT+CMGD={location}"):
             raise ModemLostError(f"{self._device} does not answer")
 

@@ -21,7 +21,7 @@ WITHIN_S = 60.0
 
 @asynccontextmanager
 async def node(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    quick = stage_module.CONFIGURATION.replace("part_timeout_s = 20", "part_timeout_s = 8")
+    quick = stage_module.CONFIGURATION.replace("part_timeout_s = 20", "part_timeout_s = 12")
     monkeypatch.setattr(stage_module, "CONFIGURATION", quick)
     async with on_stage(directory, lambda _: None) as stage:
         yield stage
