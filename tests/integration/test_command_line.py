@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import serial
 
 from actors._cli.stage import write_configuration
 from subjects.registry import WORK
@@ -212,3 +213,32 @@ def test_up_starts_answers_the_doctor_and_stops_cleanly(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stdout
     assert "Traceback" not in log.read_text()
     assert log.read_text().rstrip().endswith("stopped")
+
+
+@pytest.mark.nats
+@pytest.mark.modem
+def test_phone_shows_what_evy_answers_to_each_line() -> None:
+    done = evy("phone", stdin="HELP\nhow long do i boil water\n")
+    assert done.returncode == 0, done.stderr
+    shown = " ".join(done.stdout.split())
+    assert "In danger?" in shown
+    assert "boil" in shown.lower()
+    assert "(command, 1 SMS)" in shown
+
+
+@pytest.mark.modem
+def test_sim_modem_appears_at_its_link_and_leaves_nothing(tmp_path: Path) -> None:
+    link = tmp_path / "modem"
+    with subprocess.Popen(
+        [sys.executable, "-m", "actors", "sim", "modem", "--link", str(link)], cwd=ROOT
+    ) as simulator:
+        until = time.monotonic() + 20
+        while not link.exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        with serial.Serial(str(link), timeout=2) as line:
+            line.write(b"AT+CGMM\r")
+            assert b"SIM800C" in line.read_until(b"OK")
+        simulator.terminate()
+        assert simulator.wait(10) == 0
+    assert not link.is_symlink()
