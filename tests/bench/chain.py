@@ -3,9 +3,9 @@ and the same hops under EVY's runtime with handlers that do nothing.
 
 A text passes five hops (`sms.in`, `route`, `rag`, `compress`, `sms.out`, routine lane, on the registry's own
 streams and durables). Each hop publishes to the next and waits for the PubAck, then acknowledges its input
-with `ack_sync`; the last one writes two ledger entries (create, update) instead of publishing. There is no
-decoding, no checking and no other work. `IN_FLIGHT` messages of a hop are in flight; one new message is
-asked for when one is done.
+with `ack_sync`; the last one writes to the ledger (create, then update) instead of publishing, twice or as
+often as asked. There is no decoding, no checking and no other work. `IN_FLIGHT` messages of a hop are in
+flight; one new message is asked for when one is done.
 """
 
 import asyncio
@@ -49,10 +49,11 @@ _QUESTION: Final = encode(
 class _Chain:
     """One run."""
 
-    def __init__(self, node: Node, texts: int) -> None:
+    def __init__(self, node: Node, texts: int, writes: int) -> None:
         self._bus = node.bus.client
         self._js = node.bus.js
         self._texts = texts
+        self._writes = writes
         self._left = texts
         self._tasks: set[asyncio.Task[None]] = set()
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -98,7 +99,8 @@ class _Chain:
         else:
             key = f"{headers['text']}.reply.1"
             revision = await self._ledger.create(key, b"INTENT")
-            await self._ledger.update(key, b"SUBMITTED", revision)
+            for _ in range(self._writes - 1):
+                revision = await self._ledger.update(key, b"SUBMITTED", revision)
         await msg.ack_sync(timeout=30)
         if place + 1 == len(HOPS):
             self._left -= 1
@@ -116,9 +118,9 @@ class _Chain:
             await self._js.publish(f"{HOPS[0]}.routine", _QUESTION, headers=headers)
 
 
-async def run(node: Node, texts: int) -> float:
+async def run(node: Node, texts: int, writes: int = KEY_VALUE_WRITES) -> float:
     """Seconds from the first publish to the last acknowledgement."""
-    return await _Chain(node, texts).run()
+    return await _Chain(node, texts, writes).run()
 
 
 async def run_under_runtime(node: Node, texts: int) -> float:

@@ -1,6 +1,7 @@
 """How many texts a second EVY passes on and loses none, beside the bare chain on the same server set-up."""
 
 import asyncio
+import functools
 import statistics
 import time
 from collections import Counter
@@ -93,6 +94,7 @@ def sustained(setting: Setting) -> list[Row]:
     asked, urgent = list(from_many(list(questions()), count)), list(from_many(emergencies(), count))
     chains: list[Chained] = []
     under_runtime: list[Chained] = []
+    as_durable: list[Chained] = []
     runs: dict[str, list[Passed]] = {"questions": [], "emergencies": []}
     for turn in range(setting.repeats):
         folder = setting.directory / f"rate-{turn}"
@@ -100,8 +102,13 @@ def sustained(setting: Setting) -> list[Row]:
         under_runtime.append(on_uvloop(bare(folder / "runtime", count, run=chain.run_under_runtime)))
         for name, texts in (("questions", asked), ("emergencies", urgent)):
             runs[name].append(on_uvloop(pass_through(folder / name, texts, retrieval=False)))
+        writes = round(runs["questions"][0].key_value_writes / count)
+        as_durable.append(
+            on_uvloop(bare(folder / "durable", count, run=functools.partial(chain.run, writes=writes)))
+        )
     what = f"{len(chain.HOPS)} publish + ack_sync hops, {chain.KEY_VALUE_WRITES} KV writes"
     rates = [run.rate for run in chains]
+    share = _ratio(runs["questions"], as_durable)
     return [
         Row(
             "chain",
@@ -116,7 +123,18 @@ def sustained(setting: Setting) -> list[Row]:
             notes=(f"{registry.Slots().routine} in flight per hop (one lane); {_cpu(under_runtime, count)}",),
         ),
         *(_rate_row(name, passed, rates) for name, passed in runs.items()),
+        Row(
+            "chain-durable",
+            f"bare chain with as many KV writes as a question has here ({writes}), for comparison",
+            _rates(as_durable, rates),
+            notes=(f"questions pass at {share:.2f} of it; {_cpu(as_durable, count)}",),
+        ),
     ]
+
+
+def _ratio(runs: Sequence[Passed], chains: Sequence[Chained]) -> float:
+    """Median of the ratios of each turn."""
+    return statistics.median(run.rate / bare.rate for run, bare in zip(runs, chains, strict=True))
 
 
 def _rates(runs: Sequence[Chained | Passed], chain_rates: Sequence[float]) -> tuple[Figure, Figure]:
