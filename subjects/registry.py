@@ -96,6 +96,10 @@ class Bucket(msgspec.Struct, frozen=True):
 _QUICK: Final = (1.0, 5.0, 15.0, 60.0)
 _MODEM: Final = (5.0, 15.0, 30.0, 60.0, 300.0)
 
+A_DAY_OF_TRIES: Final = 300
+"""A tower may be dead for hours while the modem refuses every text: with a last wait of five minutes an
+answer is kept for a day, as long as the network itself would keep trying, before it is a dead letter."""
+
 WORK: Final[tuple[Work, ...]] = (
     Work(names.SMS_IN, InboundSms, "intake", 10, 6, _QUICK, 2000),
     Work(names.ROUTE, Query, "route", 10, 6, _QUICK, 2000),
@@ -103,7 +107,7 @@ WORK: Final[tuple[Work, ...]] = (
     Work(names.INFER_SMALL, Query, "infer_small", 30, 3, _QUICK, 200, Slots(2, 1, 1)),
     Work(names.COMPRESS, Answer, "compress", 10, 6, _QUICK, 2000),
     Work(names.ALERT, Alert, "alert", 10, 6, _QUICK, 2000),
-    Work(names.SMS_OUT, OutboundSms, "sms", 10, 12, _MODEM, 2000),
+    Work(names.SMS_OUT, OutboundSms, "sms", 10, A_DAY_OF_TRIES, _MODEM, 2000),
 )
 """The work subjects of an edge node, in the order of the pipeline."""
 
