@@ -35,6 +35,11 @@ def work_subject(base: str, lane: Lane) -> str:
     return f"{base}.{lane}"
 
 
+def down(node: str, base: str) -> str:
+    """Base of work that the centre sends to a node: ``down("n1", "compress")`` is ``down.n1.compress``."""
+    return f"down.{node}.{base}"
+
+
 def event_subject(kind: str) -> str:
     """Subject of an event kind: ``evt.received``."""
     return f"{EVT}.{kind}"
