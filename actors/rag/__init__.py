@@ -12,11 +12,11 @@ from typing import Final, NamedTuple
 import msgspec
 from evy_core import Router, Situation
 
+from actors._retrieval.confidence import UNSURE
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit, Output
 from actors._runtime.context import Context
 from actors.knowledge import Texts, route_rules
-from actors.rag.confidence import UNSURE
 from actors.rag.index import KnowledgeIndex
 from subjects import names
 from subjects.messages import Answer, Event, Passage, Query, Step

@@ -5,9 +5,8 @@ words meet people's own words; the best point of an article counts.
 """
 
 import logging
-import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, cast
 
@@ -23,10 +22,12 @@ from qdrant_edge import (
     SparseVector,
 )
 
+from actors._retrieval.confidence import Evidence, confidence
+from actors._retrieval.phrases import PHRASES, Phrases, read_phrases
+from actors._retrieval.points import QUESTION, TEXT, overlap, point_ids
+from actors._retrieval.vectors import Vectors, bm25, embedder, plain, spelled_out
 from actors.knowledge import ENGLISH, Article, Texts
 from actors.rag import store
-from actors.rag.confidence import Evidence, confidence
-from actors.rag.vectors import Vectors, bm25, embedder, plain, spelled_out
 from subjects.messages import Passage
 
 _LOG: Final = logging.getLogger(__name__)
@@ -44,13 +45,11 @@ _RRF_K: Final = 10
 class KnowledgeIndex:
     """The articles of one :class:`Texts`, searchable. Made by :meth:`open`; safe to use from threads."""
 
-    def __init__(
-        self, place: Path, articles: Sequence[Article], phrases: store.Phrases, rebuilt: str
-    ) -> None:
+    def __init__(self, place: Path, articles: Sequence[Article], phrases: Phrases, rebuilt: str) -> None:
         manifest = store.check(place)
         self._articles: Final = articles
         self._rarity: Final = manifest.rarity
-        self._points: Final = list(store.point_ids(articles, phrases))
+        self._points: Final = list(point_ids(articles, phrases))
         self._decoys: Final[Vectors] = np.load(place / store.DECOY_VECTORS)
         self._shard: Final = EdgeShard.load(str(place / store.SHARD))
         embedder()
@@ -58,13 +57,13 @@ class KnowledgeIndex:
         """Why the index was built anew at this start; empty when the one on disk was used."""
 
     @classmethod
-    def open(cls, directory: Path, texts: Texts, phrases: Path = store.PHRASES) -> "KnowledgeIndex":
+    def open(cls, directory: Path, texts: Texts, phrases: Path = PHRASES) -> "KnowledgeIndex":
         """The index in ``directory``, built first if there is none for these articles or it is damaged.
 
         Building takes some seconds. Raises OSError when the directory cannot be written,
         :class:`ConfigError` when ``phrases`` cannot be used.
         """
-        asked = store.read_phrases(phrases)
+        asked = read_phrases(phrases)
         directory.mkdir(parents=True, exist_ok=True)
         articles = texts.articles()
         place = directory / store.fingerprint(articles, asked)
@@ -112,9 +111,9 @@ class KnowledgeIndex:
         nearest_decoy, mean_decoy = float(against.max()), float(against.mean())
         weighed = []
         for number, question, own, tokens in self._candidates(vector, words, lang):
-            overlap = self._overlap(words.indices, tokens)
+            shared = overlap(words.indices, tokens, self._rarity, len(self._articles))
             weighed.append(
-                (self._articles[number], Evidence(question - nearest_decoy, own - mean_decoy, overlap))
+                (self._articles[number], Evidence(question - nearest_decoy, own - mean_decoy, shared))
             )
         return sorted(weighed, key=lambda pair: -pair[1].rank)
 
@@ -128,8 +127,8 @@ class KnowledgeIndex:
         """
         dense = Query.Nearest(vector.tolist(), using="dense")
         rankings = [
-            self._ranked(dense, lang, store.QUESTION),
-            self._ranked(dense, lang, store.TEXT),
+            self._ranked(dense, lang, QUESTION),
+            self._ranked(dense, lang, TEXT),
             self._ranked(Query.Nearest(words, using="bm25"), lang) if words.indices else {},
         ]
         fused: dict[int, float] = defaultdict(float)
@@ -147,7 +146,7 @@ class KnowledgeIndex:
 
     def _ranked(self, query: Query, lang: str, kind: str = "") -> dict[int, float]:
         """Articles by their best point of a kind, the best first, with its score."""
-        kinds = [kind] if kind else [store.QUESTION, store.TEXT]
+        kinds = [kind] if kind else [QUESTION, TEXT]
         must = [
             FieldCondition(key="lang", match=MatchAny([lang, ENGLISH])),
             FieldCondition(key="kind", match=MatchAny(kinds)),
@@ -158,13 +157,3 @@ class KnowledgeIndex:
         for point in self._shard.query(request):
             ranking.setdefault((point.payload or {})["article"], point.score)
         return ranking
-
-    def _overlap(self, asked: Collection[int], tokens: set[int]) -> float:
-        whole = sum(self._weight(token) for token in asked)
-        shared = sum(self._weight(token) for token in asked if token in tokens)
-        return shared / whole if whole else 0.0
-
-    def _weight(self, token: int) -> float:
-        """Inverse document frequency of a token among articles, as BM25 counts it."""
-        count = self._rarity.get(token, 0)
-        return math.log(1 + (len(self._articles) - count + 0.5) / (count + 0.5))

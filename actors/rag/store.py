@@ -11,8 +11,6 @@ import os
 import shutil
 import tempfile
 import time
-import tomllib
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -27,32 +25,22 @@ from qdrant_edge import (
     EdgeSparseVectorParams,
     EdgeVectorParams,
     Modifier,
-    Point,
     UpdateOperation,
 )
+from qdrant_edge import Point as EdgePoint
 
-from actors.knowledge import ENGLISH, Article
-from actors.rag.shipped import vectors
-from actors.rag.vectors import DIMENSIONS, bm25, plain
-from subjects.errors import ConfigError
+from actors._retrieval.phrases import Phrases
+from actors._retrieval.points import points
+from actors._retrieval.vectors import DIMENSIONS
+from actors.knowledge import Article
 
 _LOG: Final = logging.getLogger(__name__)
 
 FORMAT: Final = 2
 """Part of the fingerprint: raise it when points are made in another way."""
 
-QUESTION: Final = "question"
-TEXT: Final = "text"
-"""Kinds of points."""
-
 DECOY_VECTORS: Final = "decoys.npy"
 SHARD: Final = "shard"
-
-PHRASES: Final = Path(__file__).with_name("phrases.toml")
-"""How people ask, for what is answered and for what is not."""
-
-_ANSWERED: Final = 0.96
-"""An unanswered text so near to an article's question is answered on this node after all."""
 
 _MANIFEST: Final = "manifest.json"
 _VOLATILE: Final = "edge_config.json"
@@ -77,43 +65,6 @@ class DamagedError(Exception):
     """The index on disk is not the one that was built."""
 
 
-class Phrases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file of phrases: ways to ask for an article by its id, and texts that no article answers by group."""
-
-    answered: dict[str, tuple[str, ...]]
-    unanswered: dict[str, tuple[str, ...]]
-
-    def decoys(self) -> list[str]:
-        """Every text that no article answers."""
-        return [text for group in self.unanswered.values() for text in group]
-
-
-def read_phrases(path: Path = PHRASES) -> Phrases:
-    """Phrases of a file. Raises :class:`ConfigError` when it cannot be used."""
-    try:
-        phrases = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Phrases)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    if not phrases.decoys():
-        raise ConfigError(f"{path}: retrieval cannot abstain without texts that nothing answers")
-    return phrases
-
-
-def questions(article: Article, phrases: Phrases) -> tuple[str, ...]:
-    """Every way to ask for an article."""
-    return (*article.questions, *phrases.answered.get(article.id, ()))
-
-
-def asked_of(articles: Sequence[Article], phrases: Phrases) -> list[str]:
-    """Every way to ask for each article in turn."""
-    return [text for article in articles for text in questions(article, phrases)]
-
-
-def answering(article: Article) -> str:
-    """What an article is found by besides its questions."""
-    return f"{article.title}. {article.text}"
-
-
 def fingerprint(articles: Sequence[Article], phrases: Phrases) -> str:
     """Name of an index: changes with the articles, the phrases and whatever turns them into vectors."""
     digest = hashlib.blake2b(digest_size=12)
@@ -126,13 +77,6 @@ def fingerprint(articles: Sequence[Article], phrases: Phrases) -> str:
     ):
         digest.update(len(part).to_bytes(8) + part)
     return digest.hexdigest()
-
-
-def point_ids(articles: Sequence[Article], phrases: Phrases) -> Iterator[range]:
-    """Point ids of each article: its text first, then its questions."""
-    start = 0
-    for article in articles:
-        yield range(start, start := start + 1 + len(questions(article, phrases)))
 
 
 def check(place: Path) -> Manifest:
@@ -191,46 +135,22 @@ def _tidy(place: Path) -> None:
 
 
 def _fill(beside: Path, articles: Sequence[Article], phrases: Phrases) -> Manifest:
-    versions = defaultdict(set)
-    for article in articles:
-        versions[article.id].add(article.lang)
-    asked = vectors(asked_of(articles, phrases), asked=True)
-    own = vectors([answering(article) for article in articles], asked=False)
-    rows = iter(asked)
-    points = []
-    rarity = Counter[int]()
-    for number, (article, ids) in enumerate(zip(articles, point_ids(articles, phrases), strict=True)):
-        said = (f"{answering(article)} {' '.join(article.tags)}", *questions(article, phrases))
-        sparse = [bm25(article.lang).embed_document(plain(text)) for text in said]
-        tokens = {token for one in sparse for token in one.indices}
-        payload = {
-            "article": number,
-            "lang": article.lang,
-            "elsewhere": sorted(versions[article.id] - {ENGLISH}) if article.lang == ENGLISH else [],
-        }
-        points.append(
-            Point(
-                ids[0],
-                {"dense": own[number].tolist(), "bm25": sparse[0]},
-                {**payload, "kind": TEXT, "tokens": sorted(tokens)},
-            )
-        )
-        for point, vector, one in zip(ids[1:], rows, sparse[1:], strict=False):  # rows go on to the next
-            points.append(
-                Point(point, {"dense": vector.tolist(), "bm25": one}, {**payload, "kind": QUESTION})
-            )
-        rarity.update(tokens)
+    made = points(articles, phrases)
     (beside / SHARD).mkdir()
     shard = EdgeShard.create(str(beside / SHARD), _config())
-    shard.update(UpdateOperation.upsert_points(points))
+    shard.update(
+        UpdateOperation.upsert_points(
+            [
+                EdgePoint(point.id, {"dense": point.dense.tolist(), "bm25": point.bm25}, point.payload)
+                for point in made.points
+            ]
+        )
+    )
     shard.flush()
     shard.close()
     EdgeShard.load(str(beside / SHARD)).close()  # the first opening tidies files that the digests cover
-    against = vectors(phrases.decoys(), asked=True)
-    if len(asked):
-        against = against[(against @ asked.T).max(axis=1) < _ANSWERED]
-    np.save(beside / DECOY_VECTORS, against)
-    return Manifest(dict(rarity), dict(_digests(beside)))
+    np.save(beside / DECOY_VECTORS, made.decoys)
+    return Manifest(made.rarity, dict(_digests(beside)))
 
 
 def _config() -> EdgeConfig:

@@ -1,7 +1,7 @@
 """Measures retrieval on ``tests/vectors/questions.jsonl`` and fits the confidence formula.
 
 ``python -m tests.bench.bench_rag`` prints the figures; ``--fit`` the coefficients for
-``actors/rag/confidence.py``, from the rows that are not held out.
+``actors/_retrieval/confidence.py``, from the rows that are not held out.
 """
 
 import argparse
@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from actors._retrieval.confidence import SURE, UNSURE
 from actors.knowledge import Texts
-from actors.rag.confidence import SURE, UNSURE
 from actors.rag.index import KnowledgeIndex
 
 QUESTIONS = Path(__file__).parents[1] / "vectors" / "questions.jsonl"

@@ -12,13 +12,15 @@ from evy_core import Router
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors._retrieval import phrases as phrase_files
+from actors._retrieval import shipped
+from actors._retrieval.confidence import SURE, UNSURE, Evidence, confidence
+from actors._retrieval.vectors import embedder, spelled_out
 from actors._runtime import clock
 from actors._runtime.actor import Output
 from actors.knowledge import SHIPPED, Texts, route_rules
-from actors.rag import Decision, actor, by_rules, shipped, store
-from actors.rag.confidence import SURE, UNSURE, Evidence, confidence
+from actors.rag import Decision, actor, by_rules, store
 from actors.rag.index import KnowledgeIndex
-from actors.rag.vectors import embedder, spelled_out
 from subjects.errors import ConfigError
 from subjects.messages import Answer, Event, Passage, Query
 
@@ -275,19 +277,19 @@ def test_phrases_that_cannot_be_used_are_named(tmp_path: Path, texts: Texts, con
 
 def test_nothing_that_is_measured_was_shown() -> None:
     """A question of the vectors that stood among the phrases would measure memory, not understanding."""
-    phrases = store.read_phrases()
+    phrases = phrase_files.read_phrases()
     shown = {*phrases.decoys(), *(text for group in phrases.answered.values() for text in group)}
     measured = [json.loads(line)["text"] for line in QUESTIONS.read_text(encoding="utf-8").splitlines()]
     assert shown.isdisjoint(measured)
 
 
 def test_phrases_are_for_articles_that_exist(texts: Texts) -> None:
-    assert set(store.read_phrases().answered) == {article.id for article in texts.articles()}
+    assert set(phrase_files.read_phrases().answered) == {article.id for article in texts.articles()}
 
 
 def test_the_fingerprint_follows_articles_and_phrases(texts: Texts) -> None:
     articles = texts.articles()
-    shipped = store.read_phrases()
+    shipped = phrase_files.read_phrases()
     more = msgspec.structs.replace(shipped, unanswered={**shipped.unanswered, "more": ("x",)})
     reworded = (msgspec.structs.replace(articles[0], text="Other words."), *articles[1:])
     names = {
@@ -297,7 +299,7 @@ def test_the_fingerprint_follows_articles_and_phrases(texts: Texts) -> None:
         store.fingerprint(articles, more),
     }
     assert len(names) == 4
-    assert store.fingerprint(Texts.load().articles(), store.read_phrases()) in names
+    assert store.fingerprint(Texts.load().articles(), phrase_files.read_phrases()) in names
 
 
 @given(lead=st.floats(-1, 1), rise=st.floats(-1, 1), overlap=st.floats(0, 1), more=st.floats(0.001, 1))
@@ -394,20 +396,20 @@ async def test_searches_do_not_hold_up_the_event_loop(index: KnowledgeIndex) -> 
 
 
 def test_shipped_vectors_are_those_the_model_makes(texts: Texts) -> None:
-    articles, phrases = texts.articles(), store.read_phrases()
-    asked = [*store.asked_of(articles, phrases), *phrases.decoys()]
+    articles, phrases = texts.articles(), phrase_files.read_phrases()
+    asked = [*phrase_files.asked_of(articles, phrases), *phrases.decoys()]
     sample = asked[::97]
     looked_up, made = shipped.vectors(sample, asked=True), embedder().queries(sample)
     assert float((looked_up * made).sum(axis=1).min()) > 0.999
-    own = [store.answering(article) for article in articles[:3]]
+    own = [phrase_files.answering(article) for article in articles[:3]]
     looked_up, made = shipped.vectors(own, asked=False), embedder().passages(own)
     assert float((looked_up * made).sum(axis=1).min()) > 0.999
 
 
 def test_most_of_what_is_needed_is_shipped(texts: Texts) -> None:
-    """Run `python -m actors.rag` when this fails: a first start on a Pi would take a minute."""
-    articles, phrases = texts.articles(), store.read_phrases()
-    asked = {*store.asked_of(articles, phrases), *phrases.decoys()}
+    """Run `python -m actors._retrieval` when this fails: a first start on a Pi would take a minute."""
+    articles, phrases = texts.articles(), phrase_files.read_phrases()
+    asked = {*phrase_files.asked_of(articles, phrases), *phrases.decoys()}
     assert len(shipped.missing(sorted(asked), asked=True)) < len(asked) / 10
 
 

@@ -1,7 +1,7 @@
 """Vectors of the texts that come with EVY, so that a node's first start need not make them.
 
 Fifteen hundred texts cost a Raspberry Pi about a minute, and every change of one article would cost it again.
-``python -m actors.rag`` writes the file anew; what it lacks is computed on the node.
+``python -m actors._retrieval`` writes the file anew; what it lacks is computed on the node.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.rag.vectors import DIMENSIONS, Vectors, embedder, plain
+from actors._retrieval.vectors import DIMENSIONS, Vectors, embedder, plain
 
 FILE: Final = Path(__file__).with_name("vectors.npz")
 _SCALE: Final = 0.2 / 127
