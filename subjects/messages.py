@@ -114,6 +114,10 @@ class Query(Message, frozen=True, kw_only=True):
     confidence: float | None = None
     """Retrieval confidence of the best passage; None until ``rag`` has looked."""
     passages: tuple[Passage, ...] = ()
+    asked: bool = False
+    """The centre has this query too; whichever answers second must not double the first."""
+    wait: Deadline | None = None
+    """Until when a late answer of the centre is still wanted; None: it is not."""
     received_at: float = 0.0
 
 
@@ -137,7 +141,36 @@ class Answer(Message, frozen=True, kw_only=True):
     kind: OutboundKind = "reply"
     passages: tuple[Passage, ...] = ()
     sources: tuple[str, ...] = ()
+    asked: bool = False
+    """See `Query.asked`."""
+    wait: Deadline | None = None
+    """See `Query.wait`."""
+    by_centre: bool = False
+    """The centre made this answer."""
     received_at: float = 0.0
+
+
+def answer_to(  # a query, what answers it, and where that comes from
+    query: Query, step: Step, text: str, passages: tuple[Passage, ...] = (), *, by_centre: bool = False
+) -> Answer:
+    """The answer to a query: what a model wrote is to be checked, everything else is a reviewed text."""
+    return Answer(
+        query_id=query.id,
+        node=query.node,
+        sender_ref=query.sender_ref,
+        text=text,
+        lang=query.lang,
+        lane=query.lane,
+        step=step,
+        question=query.text,
+        verbatim=step != "model",
+        passages=passages,
+        sources=tuple(dict.fromkeys(passage.source for passage in passages if passage.source)),
+        asked=query.asked,
+        wait=query.wait,
+        by_centre=by_centre,
+        received_at=query.received_at,
+    )
 
 
 class OutboundSms(Message, frozen=True, kw_only=True):

@@ -26,6 +26,9 @@ MESH_OUT: Final = "mesh.out"
 MESH_IN: Final = "mesh.in"
 ALERT: Final = "alert"
 
+HUB: Final = "hub"
+"""JetStream domain of the centre, and its node name."""
+
 EVT: Final = "evt"
 DLQ: Final = "dlq"
 

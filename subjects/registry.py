@@ -12,7 +12,10 @@ import msgspec
 
 from subjects import names
 from subjects.messages import Alert, Answer, InboundSms, Message, OutboundSms, Query
-from subjects.names import LANES, Lane
+from subjects.names import HUB, LANES, Lane
+
+Profile = Literal["lilevy", "bigevy", "hybrid"]
+"""lilevy: an edge node. bigevy: the centre. hybrid: both on one server."""
 
 MAX_MESSAGE_OCTETS: Final = 1024 * 1024
 """Largest message on the wire; the longest SMS there is (255 parts) is under 40 kB."""
@@ -45,6 +48,10 @@ class Work(msgspec.Struct, frozen=True):
     max_per_subject: int
     """Messages of one lane that may wait; more are refused, so a full ``sms.in`` leaves texts on the SIM."""
     slots: Slots = Slots()
+    max_pending: int = 64
+    """Messages of a lane that may be delivered and not acknowledged, those put off with a delay included."""
+    at: Literal["node", "centre"] = "node"
+    """"centre": the node only stores the message, and the centre takes it over the link."""
 
     def retry_delay_s(self, deliveries: int) -> float:
         """Wait before the delivery after number ``deliveries`` (from 1)."""
@@ -55,13 +62,35 @@ class Work(msgspec.Struct, frozen=True):
         return f"{node}_{self.actor}_{lane}"
 
     def stream(self, node: str, lane: Lane) -> str:
-        """Name of the stream that holds one lane."""
+        """Name of the stream that one lane is worked off from; at the centre each node has its own."""
+        if self.at == "centre":
+            return f"IN_{node}"
         return f"{'FLASH' if lane == 'flash' else 'WORK'}_{node}"
+
+    def filter_subject(self, node: str, lane: Lane) -> str:
+        """Subject of one lane in that stream; at the centre it says which node the message came from."""
+        return names.work_subject(f"{self.subject}.{node}" if self.at == "centre" else self.subject, lane)
 
     def subjects(self) -> Iterator[tuple[Lane, str]]:
         """Each lane with its full subject."""
         for lane in LANES:
             yield lane, names.work_subject(self.subject, lane)
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Another stream whose messages a stream takes over, as soon as and whenever a link exists.
+
+    All strings are templates over ``{node}``. In profile hybrid both streams are on one server, and
+    ``domain`` and ``deliver`` are not used.
+    """
+
+    stream: str
+    domain: str
+    """JetStream domain of the other stream."""
+    deliver: str
+    """Prefix of the subjects on which its messages cross the link."""
+    transforms: tuple[tuple[str, str], ...]
+    """Subjects taken, each with the subject it gets here."""
 
 
 class Stream(msgspec.Struct, frozen=True):
@@ -77,6 +106,15 @@ class Stream(msgspec.Struct, frozen=True):
     discard: Literal["new", "old"] = "new"
     persist: Literal["default", "async"] = "default"
     """"async": the server answers before the write reaches the card; for events, whose loss is bearable."""
+    at: Literal["node", "both", "uplink", "centre"] = "node"
+    """"node": on every edge node. "both": on the centre too. "uplink": on a node that has a centre.
+    "centre": on the centre, once for each of its nodes."""
+    source: Source | None = None
+    """Where it takes messages from besides its own subjects; only with a centre."""
+
+    def subjects_of(self, node: str) -> list[str]:
+        """Its subjects on a node."""
+        return [subject.format(node=node) for subject in self.subjects]
 
 
 class Bucket(msgspec.Struct, frozen=True):
@@ -96,38 +134,93 @@ class Bucket(msgspec.Struct, frozen=True):
 _QUICK: Final = (1.0, 5.0, 15.0, 60.0)
 _MODEM: Final = (5.0, 15.0, 30.0, 60.0, 300.0)
 
+_MANY: Final = Slots(8, 8, 8)
+"""A big model answers many at once for little more than one; its actor bounds what all nodes ask together."""
+
 A_DAY_OF_TRIES: Final = 300
-"""A tower may be dead for hours while the modem refuses every text: with a last wait of five minutes an
-answer is kept for a day, as long as the network itself would keep trying, before it is a dead letter."""
+"""A tower may be dead for hours while the modem refuses every text, and so may the big model's server: with
+a last wait of five minutes a message is kept for a day, as long as the network itself would keep trying,
+before it is a dead letter."""
 
 WORK: Final[tuple[Work, ...]] = (
     Work(names.SMS_IN, InboundSms, "intake", 10, 6, _QUICK, 2000),
     Work(names.ROUTE, Query, "route", 10, 6, _QUICK, 2000),
-    Work(names.RAG, Query, "rag", 20, 6, _QUICK, 2000),
+    Work(names.RAG, Query, "rag", 20, 6, _QUICK, 2000, max_pending=1000),
     Work(names.INFER_SMALL, Query, "infer_small", 30, 3, _QUICK, 200, Slots(2, 1, 1)),
+    Work(names.INFER_LARGE, Query, "infer_large", 30, A_DAY_OF_TRIES, _MODEM, 2000, _MANY, at="centre"),
     Work(names.COMPRESS, Answer, "compress", 10, 6, _QUICK, 2000),
     Work(names.ALERT, Alert, "alert", 10, 6, _QUICK, 2000),
     Work(names.SMS_OUT, OutboundSms, "sms", 10, A_DAY_OF_TRIES, _MODEM, 2000),
 )
-"""The work subjects of an edge node, in the order of the pipeline."""
+"""The work subjects, in the order of the pipeline."""
+
+DOWN: Final = (names.COMPRESS,)
+"""Work that the centre may send to a node."""
+
+UP: Final = tuple(row.subject for row in WORK if row.at == "centre")
+"""Work that a node sends to the centre."""
+
+_HERE: Final = tuple(row for row in WORK if row.at == "node")
 
 DEDUP_WINDOW_S: Final = 2 * 3600.0
 """How long JetStream remembers message ids: a network that delivers an SMS twice does so within minutes."""
 
+
+def _from_centre(*lanes: Lane) -> Source:
+    transforms = tuple(
+        (names.work_subject(names.down("{node}", base), lane), names.work_subject(base, lane))
+        for base in DOWN
+        for lane in lanes
+    )
+    return Source("DOWN_{node}", HUB, "dlv.down.{node}", transforms)
+
+
 STREAMS: Final[tuple[Stream, ...]] = (
     Stream(
         "FLASH_{node}",
-        tuple(names.work_subject(w.subject, "flash") for w in WORK),
+        tuple(names.work_subject(row.subject, "flash") for row in _HERE),
         "workqueue",
         DEDUP_WINDOW_S,
-        max_per_subject=max(w.max_per_subject for w in WORK),
+        max_per_subject=max(row.max_per_subject for row in _HERE),
+        source=_from_centre("flash"),
     ),
     Stream(
         "WORK_{node}",
-        tuple(names.work_subject(w.subject, lane) for w in WORK for lane in LANES if lane != "flash"),
+        tuple(names.work_subject(row.subject, lane) for row in _HERE for lane in LANES if lane != "flash"),
         "workqueue",
         DEDUP_WINDOW_S,
-        max_per_subject=max(w.max_per_subject for w in WORK),
+        max_per_subject=max(row.max_per_subject for row in _HERE),
+        source=_from_centre("priority", "routine"),
+    ),
+    Stream(
+        "UP_{node}",
+        tuple(names.work_subject(base, lane) for base in UP for lane in LANES),
+        "workqueue",
+        DEDUP_WINDOW_S,
+        max_per_subject=2000,
+        at="uplink",
+    ),
+    Stream(
+        "IN_{node}",
+        (),
+        "workqueue",
+        DEDUP_WINDOW_S,
+        max_per_subject=2000,
+        at="centre",
+        source=Source(
+            "UP_{node}",
+            "{node}",
+            "dlv.up.{node}",
+            tuple((f"{base}.*", f"{base}.{{node}}.{{{{wildcard(1)}}}}") for base in UP),
+        ),
+    ),
+    Stream(
+        "DOWN_{node}",
+        tuple(names.work_subject(names.down("{node}", base), lane) for base in DOWN for lane in LANES),
+        "workqueue",
+        DEDUP_WINDOW_S,
+        max_per_subject=2000,
+        at="centre",
     ),
     Stream(
         "EVT_{node}",
@@ -138,6 +231,7 @@ STREAMS: Final[tuple[Stream, ...]] = (
         max_octets=64 * 1024 * 1024,
         discard="old",
         persist="async",
+        at="both",
     ),
     Stream(
         "DLQ_{node}",
@@ -147,6 +241,7 @@ STREAMS: Final[tuple[Stream, ...]] = (
         max_age_s=90 * 86400.0,
         max_octets=64 * 1024 * 1024,
         discard="old",
+        at="both",
     ),
 )
 
@@ -157,6 +252,9 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket("ledger", "sms", "what became of each part of each text sent", ttl_s=30 * 86400.0),
     Bucket("parts", "sms", "parts of multipart texts that are not complete", ttl_s=2 * 86400.0),
     Bucket("more", "compress", "the rest of the last answer, for MORE", ttl_s=86400.0),
+    Bucket(
+        "answered", "compress", "what a person was told whose query the centre has too", ttl_s=2 * 86400.0
+    ),
     Bucket("alerts", "alert", "alerts open per person and sent per responder", ttl_s=86400.0),
 )
 

@@ -12,16 +12,16 @@ import pytest
 
 from actors._runtime.bus import NatsBus
 from actors._runtime.identity import Identity
-from actors._runtime.provision import provision
+from actors._runtime.provision import Place, provision
 from actors._runtime.supervisor import (
     nats_configuration,
     nats_environment,
     nats_server_path,
     port_is_free,
 )
-from subjects import registry
 
 NODE = "n1"
+PLACE = Place(NODE)
 
 
 def free_port() -> int:
@@ -80,7 +80,7 @@ async def bus(server: Server) -> AsyncIterator[NatsBus]:
     """A connected bus on a fresh server with every stream, durable and bucket of the registry."""
     identity = Identity(NODE, b"secret of the tests", "0000")
     connected = await NatsBus.connect(identity, server.url, "test", wait_s=10)
-    assert await provision(connected.js, NODE, registry.WORK) == []
+    assert await provision(connected.js, PLACE) == []
     yield connected
     await connected.close()
     await asyncio.sleep(0)

@@ -13,7 +13,7 @@ from rich.table import Table
 from actors._runtime.bus import NatsBus
 from actors._runtime.config import Config, load_config
 from actors._runtime.identity import load_identity
-from actors._runtime.provision import provision
+from actors._runtime.provision import Place, provision
 from subjects.names import LANES
 from subjects.registry import BUCKETS, STREAMS, WORK, Stream
 
@@ -38,7 +38,7 @@ async def _check(config: Config, *, apply: bool) -> int:
     identity = load_identity(config.node.name, config.node.directory)
     bus = await NatsBus.connect(identity, config.node.url, "subjects", wait_s=3)
     try:
-        drift = await provision(bus.js, config.node.name, WORK, apply=apply)
+        drift = await provision(bus.js, Place.of(config.node), apply=apply)
     finally:
         await bus.close()
     for line in drift:

@@ -22,14 +22,13 @@ from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.config import Config, load_config
 from actors._runtime.context import ACTORS
 from actors._runtime.identity import load_identity
-from actors._runtime.provision import provision
+from actors._runtime.provision import Place, provision
 from actors._runtime.supervisor import DirectoryLock, nats_server_path
 from actors.alert import AlertConfig, load_contacts
 from actors.infer_small import ModelUnavailableError, find
 from actors.knowledge import Texts
 from actors.sms import SmsConfig
 from subjects.errors import ConfigError, EvyError
-from subjects.registry import WORK
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -79,7 +78,7 @@ async def _check_bus(config: Config) -> Finding:
     except BusError:
         return Finding("bus", "warn", f"nothing at {config.node.url}", "start the node: `evy up`")
     try:
-        drift = await provision(bus.js, config.node.name, WORK)
+        drift = await provision(bus.js, Place.of(config.node))
     finally:
         await bus.close()
     if drift:

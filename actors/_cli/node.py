@@ -14,6 +14,7 @@ from actors._runtime.config import Config, load_config
 from actors._runtime.context import ACTORS, BusContext, build_actors
 from actors._runtime.identity import load_identity
 from actors._runtime.process import log_to_stderr, run_until_signal, serve
+from actors._runtime.provision import Place
 from actors._runtime.supervisor import (
     Child,
     DirectoryLock,
@@ -96,8 +97,9 @@ def run(path: Path | None, actors: tuple[str, ...]) -> None:
     if unknown:
         raise click.BadParameter(f"no actor {', '.join(unknown)}; there are {', '.join(ACTORS)}")
     identity = load_identity(config.node.name, config.node.directory)
+    place = Place.of(config.node)
 
     async def build(bus: NatsBus) -> Sequence[Actor]:
         return await build_actors(actors, BusContext(config, bus))
 
-    sys.exit(run_until_signal(lambda stop: serve(identity, config.node.url, actors, build, stop)))
+    sys.exit(run_until_signal(lambda stop: serve(identity, place, config.node.url, actors, build, stop)))

@@ -16,12 +16,12 @@ from actors._cli.node import actor_children, server_child
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.config import Config, load_config
 from actors._runtime.identity import Identity, load_identity
+from actors._runtime.provision import Place
 from actors._runtime.supervisor import Child, port_is_free, supervise
 from simulators.control import AnyOrder, Control, Send
 from simulators.network import Entry
 from subjects.errors import EvyError
 from subjects.messages import Event
-from subjects.registry import WORK
 
 FIRST_PORT: Final = 14222
 NODE_NUMBER: Final = "+15550100"
@@ -186,7 +186,7 @@ async def _connect(
     stack.push_async_callback(await bus.follow_events(stage.note_event))
     notes = asyncio.create_task(stage.note_entries())
     stack.callback(notes.cancel)
-    while not await bus.has_workers(WORK):  # noqa: ASYNC110  # the server does not tell
+    while not await bus.has_workers(Place.of(config.node).rows()):  # noqa: ASYNC110  # the server does not tell
         await asyncio.sleep(0.1)
     # The modem may have been up before we listened; a node that has taken the line has asked it something.
     await stage.until(lambda: any(event.kind == "modem_up" for event in stage.events), 10)

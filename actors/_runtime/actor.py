@@ -27,6 +27,8 @@ class Output:
     query_id: str
     kind: str = ""
     ordinal: int = 0
+    optional: bool = False
+    """Left out, with an event, when its subject is full: nobody is kept waiting for it."""
 
 
 Handler = Callable[[Any], Awaitable[Sequence[Output]]]

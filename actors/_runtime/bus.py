@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import msgspec
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
@@ -77,7 +78,7 @@ class Bucket:
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
         """Value and revision, or None."""
-        with _bus_errors(f"read {self._name}/{key}"):
+        with bus_errors(f"read {self._name}/{key}"):
             try:
                 entry = await self._kv.get(key)
             except nats.js.errors.KeyNotFoundError:
@@ -86,12 +87,12 @@ class Bucket:
 
     async def put(self, key: str, value: bytes) -> int:
         """Writes whatever is there."""
-        with _bus_errors(f"write {self._name}/{key}"):
+        with bus_errors(f"write {self._name}/{key}"):
             return await self._kv.put(key, value)
 
     async def create(self, key: str, value: bytes) -> int | None:
         """Writes only if absent."""
-        with _bus_errors(f"create {self._name}/{key}"):
+        with bus_errors(f"create {self._name}/{key}"):
             try:
                 return await self._kv.create(key, value)
             except nats.js.errors.KeyWrongLastSequenceError:
@@ -99,7 +100,7 @@ class Bucket:
 
     async def update(self, key: str, value: bytes, revision: int) -> int | None:
         """Writes only if unchanged."""
-        with _bus_errors(f"update {self._name}/{key}"):
+        with bus_errors(f"update {self._name}/{key}"):
             try:
                 return await self._kv.update(key, value, revision)
             except nats.js.errors.KeyWrongLastSequenceError:
@@ -107,12 +108,12 @@ class Bucket:
 
     async def delete(self, key: str) -> None:
         """Removes the key with all its history: a tombstone would keep personal data's name."""
-        with _bus_errors(f"delete {self._name}/{key}"):
+        with bus_errors(f"delete {self._name}/{key}"):
             await self._js.purge_stream(f"KV_{self._name}", subject=f"$KV.{self._name}.{key}")
 
     async def keys(self, prefix: str = "") -> list[str]:
         """Keys that begin with ``prefix``."""
-        with _bus_errors(f"list {self._name}"):
+        with bus_errors(f"list {self._name}"):
             head = f"$KV.{self._name}."
             token = prefix[: prefix.rfind(".") + 1]  # whole leading tokens let the server filter
             info = await self._js.stream_info(f"KV_{self._name}", subjects_filter=f"{head}{token}>")
@@ -124,7 +125,7 @@ class Bucket:
         an entry that was written again leaves its earlier number empty."""
         stream, head = f"KV_{self._name}", f"$KV.{self._name}."
         found: list[tuple[str, bytes]] = []
-        with _bus_errors(f"read the end of {self._name}"):
+        with bus_errors(f"read the end of {self._name}"):
             state = (await self._js.stream_info(stream)).state
             for sequence in range(
                 state.last_seq, max(state.first_seq, state.last_seq - 4 * count + 1) - 1, -1
@@ -139,7 +140,7 @@ class Bucket:
         return found
 
 
-class _bus_errors(contextlib.AbstractContextManager[None]):  # noqa: N801  # reads as a statement
+class bus_errors(contextlib.AbstractContextManager[None]):  # noqa: N801  # reads as a statement
     """Turns nats-py's many errors into :class:`BusError` that says what was being done."""
 
     def __init__(self, doing: str) -> None:
@@ -191,6 +192,7 @@ class NatsBus:
                 await client.connect(
                     url,
                     name=f"evy.{identity.node}.{name}",
+                    inbox_prefix=f"_INBOX.{identity.node}",  # replies over the link: see nats/
                     allow_reconnect=True,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=1,
@@ -238,7 +240,7 @@ class NatsBus:
     async def bucket(self, name: str) -> Bucket:
         """Bucket of the registry by its short name."""
         full = registry.bucket(name).bucket(self.node)
-        with _bus_errors(f"open bucket {full}"):
+        with bus_errors(f"open bucket {full}"):
             return Bucket(await self.js.key_value(full), self.js, full)
 
     def message_id(self, actor: str, output: Output) -> str:
@@ -247,20 +249,30 @@ class NatsBus:
         return f"{self.node}.{self.identity.nonce}.{output.query_id}.{actor}.{kind}.{output.ordinal}"
 
     async def publish(self, output: Output, actor: str) -> None:
-        """Publishes work and returns after its PubAck. Publishing the same output again is harmless.
+        """Publishes work and returns after its PubAck. Publishing the same output again is harmless. An
+        ``optional`` output that finds its subject full is left out, with an event.
 
         Raises :class:`StreamFullError` when the subject is full, :class:`BusError` when nobody answered.
         """
         subject = names.work_subject(output.subject, output.lane)
         headers = {MSG_ID: self.message_id(actor, output), TRACEPARENT: _traceparent()}
-        with _bus_errors(f"publish {subject}"):
-            await self.js.publish(subject, encode(output.message), headers=headers)
+        try:
+            with bus_errors(f"publish {subject}"):
+                await self.js.publish(subject, encode(output.message), headers=headers)
+        except StreamFullError:
+            if not output.optional:
+                raise
+            event = Event(kind="left_out", node=self.node, actor=actor, at=time.time())
+            fields = {"subject": subject, "reason": "full"}
+            self.emit(
+                msgspec.structs.replace(event, query_id=output.query_id, lane=output.lane, fields=fields)
+            )
 
     async def dead_letter(self, letter: DeadLetter, message_id: str = "") -> None:
         """Keeps a message that cannot be handled; returns after the PubAck."""
         subject = names.dead_letter_subject(letter.subject)
         headers = {MSG_ID: f"dlq.{message_id or secrets.token_hex(16)}", TRACEPARENT: _traceparent()}
-        with _bus_errors(f"publish {subject}"):
+        with bus_errors(f"publish {subject}"):
             await self.js.publish(subject, encode(letter), headers=headers)
 
     def emit(self, event: Event) -> None:

@@ -10,6 +10,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from subjects.errors import ConfigError
+from subjects.names import HUB
+from subjects.registry import Profile
 
 T = TypeVar("T")
 
@@ -25,11 +27,24 @@ def default_data_dir() -> str:
     return os.environ.get("EVY_DATA") or str(Path(state) / "evy")
 
 
+_EDGE: Final = (("sms",), ("intake", "route", "compress", "alert", "link"), ("rag", "infer_small"))
+_CENTRE: Final = (("infer_large",),)
+PROCESSES: Final[Mapping[Profile, tuple[tuple[str, ...], ...]]] = {
+    "lilevy": _EDGE,
+    "bigevy": _CENTRE,
+    "hybrid": _EDGE + _CENTRE,
+}
+"""Which actors share a process under `evy up`; libgammu and llama.cpp are kept apart from the rest."""
+
+
 class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The ``[node]`` table: what every part of a node needs to know."""
 
-    name: str = "lilevy"
-    """Lower case letters, digits and hyphens: it is part of stream, durable and domain names."""
+    profile: Profile = "lilevy"
+    """lilevy: an edge node. bigevy: the centre. hybrid: both on one server."""
+    name: str = ""
+    """Lower case letters, digits and hyphens: it is part of stream, durable and domain names. The centre's
+    is always "hub"; empty: the profile's."""
     data_dir: str = msgspec.field(default_factory=default_data_dir)
     nats_url: str = ""
     """A server to use; empty: `evy up` starts its own on ``nats_port``."""
@@ -40,14 +55,21 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long an ordinary text may take before it is answered with what the node has."""
     node_only: bool = False
     """True keeps every query on this machine, its own centre included."""
-    processes: tuple[tuple[str, ...], ...] = (
-        ("sms",),
-        ("intake", "route", "compress", "alert"),
-        ("rag", "infer_small"),
-    )
-    """Which actors share a process under `evy up`; libgammu and llama.cpp are kept apart from the rest."""
+    centre: bool = False
+    """This edge node is enrolled at a centre, and may ask it. A hybrid is its own centre."""
+    wait_s: float = 6 * 3600.0
+    """How long a question waits for a link, and a late answer is still wanted."""
+    replicas: int = 1
+    """Copies of each stream; 3 on a cluster of three servers."""
+    processes: tuple[tuple[str, ...], ...] = ()
+    """Which actors share a process under `evy up`; empty: :data:`PROCESSES` of the profile."""
 
     def __post_init__(self) -> None:
+        default = HUB if self.profile == "bigevy" else self.profile
+        msgspec.structs.force_setattr(self, "name", self.name or default)
+        msgspec.structs.force_setattr(self, "processes", self.processes or PROCESSES[self.profile])
+        if (self.name == HUB) != (self.profile == "bigevy"):
+            raise ValueError(f"node name {self.name!r}: {HUB!r} is the centre's, and the centre's only")
         if not _NODE_NAME.fullmatch(self.name):
             raise ValueError(f"node name {self.name!r}: use lower case letters, digits and hyphens")
 

@@ -12,13 +12,15 @@ from actors._runtime.actor import Actor, KeyValue, Output
 from actors._runtime.bus import NatsBus
 from actors._runtime.config import Config
 from actors._runtime.identity import Identity
+from actors._runtime.link import Link, NatsLink, NoLink
 from actors._runtime.memory import MemoryKeyValue
+from actors._runtime.provision import Place
 from subjects.errors import ConfigError
 from subjects.messages import DeadLetter, Event
 from subjects.registry import WORK
 
-ACTORS: Final = tuple(dict.fromkeys(row.actor for row in WORK))
-"""Every actor of an edge node, in the order of the pipeline."""
+ACTORS: Final = (*dict.fromkeys(row.actor for row in WORK), "link")
+"""Every actor, in the order of the pipeline; `link` handles no work."""
 
 
 class Context(Protocol):
@@ -26,6 +28,7 @@ class Context(Protocol):
 
     config: Config
     identity: Identity
+    link: Link
 
     async def bucket(self, name: str) -> KeyValue:
         """Bucket of the registry by its short name."""
@@ -46,6 +49,9 @@ class BusContext:
     def __init__(self, config: Config, bus: NatsBus) -> None:
         self.config = config
         self.identity = bus.identity
+        place = Place.of(config.node)
+        linked = place.centre or place.profile == "hybrid"
+        self.link: Link = NatsLink(bus, place) if linked else NoLink()
         self.bucket = bus.bucket
         self.publish = bus.publish
         self.dead_letter = bus.dead_letter
@@ -58,6 +64,7 @@ class MemoryContext:
     def __init__(self, config: Config, identity: Identity) -> None:
         self.config = config
         self.identity = identity
+        self.link: Link = NoLink()
         self.buckets: dict[str, MemoryKeyValue] = {}
         self.published: list[Output] = []
         self.dead_letters: list[DeadLetter] = []

@@ -13,9 +13,8 @@ import uvloop
 from actors._runtime.actor import Actor
 from actors._runtime.bus import NatsBus
 from actors._runtime.identity import Identity
-from actors._runtime.provision import provision
+from actors._runtime.provision import Place, provision
 from actors._runtime.worker import run_actors
-from subjects import registry
 
 log = logging.getLogger("evy.process")
 
@@ -47,15 +46,16 @@ def run_until_signal(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) 
         return runner.run(guarded())
 
 
-async def serve(identity: Identity, url: str, names: Sequence[str], build: Build, stop: asyncio.Event) -> int:
+async def serve(  # noqa: PLR0917  # who, where, what, and until when
+    identity: Identity, place: Place, url: str, names: Sequence[str], build: Build, stop: asyncio.Event
+) -> int:
     """Runs the actors that ``build`` makes until ``stop``; 1 when the connection proved dead.
 
     Streams and durables are made on the way; where the server's differ from the registry, a warning says so.
     """
     bus = await NatsBus.connect(identity, url, "+".join(names))
     try:
-        rows = [row for row in registry.WORK if row.actor in names]
-        for line in await provision(bus.js, identity.node, rows):
+        for line in await provision(bus.js, place, names):
             log.warning("drift: %s (`evy subjects --apply` mends it)", line)
         actors = await build(bus)
         log.info("%s ready", ", ".join(actor.name for actor in actors))

@@ -1,45 +1,114 @@
 """Creates streams, durables and buckets from `subjects.registry`, and reports where a server differs."""
 
-from collections.abc import Iterable
-from typing import Any
+import contextlib
+from collections.abc import Collection, Iterable
+from typing import Any, Final
 
+import msgspec
+from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
     DiscardPolicy,
+    ExternalStream,
     PersistMode,
     RetentionPolicy,
     StorageType,
     StreamConfig,
+    StreamSource,
+    SubjectTransform,
 )
 from nats.js.errors import NotFoundError
 
-from subjects.names import Lane
-from subjects.registry import BUCKETS, MAX_MESSAGE_OCTETS, STREAMS, Bucket, Stream, Work
+from actors._runtime.config import NodeConfig
+from subjects.errors import ConfigError
+from subjects.names import HUB, Lane
+from subjects.registry import (
+    BUCKETS,
+    MAX_MESSAGE_OCTETS,
+    STREAMS,
+    WORK,
+    Bucket,
+    Profile,
+    Source,
+    Stream,
+    Work,
+)
 
-SPARE_DELIVERIES = 3
+SPARE_DELIVERIES: Final = 3
 """Deliveries the server allows beyond the registry's, so that a message whose worker died during the last
 one comes back and is dead-lettered before it is handled again."""
 
 
-def stream_config(row: Stream, node: str) -> StreamConfig:
-    """Server configuration of a stream."""
-    per_subject = row.max_per_subject > 0
-    return StreamConfig(
-        name=row.name.format(node=node),
-        subjects=list(row.subjects),
-        retention=RetentionPolicy.WORK_QUEUE if row.retention == "workqueue" else RetentionPolicy.LIMITS,
-        discard=DiscardPolicy.NEW if row.discard == "new" else DiscardPolicy.OLD,
-        discard_new_per_subject=per_subject and row.discard == "new",
-        max_msgs_per_subject=row.max_per_subject,
-        max_age=row.max_age_s,
-        max_bytes=row.max_octets,
-        max_msg_size=MAX_MESSAGE_OCTETS,
-        duplicate_window=row.dedup_window_s,
-        storage=StorageType.FILE,
-        persist_mode=PersistMode.ASYNC if row.persist == "async" else None,
-    )
+class Place(msgspec.Struct, frozen=True):
+    """What a server is for, as far as its streams depend on it."""
+
+    node: str
+    profile: Profile = "lilevy"
+    centre: bool = False
+    """A lilevy that is enrolled at a centre; a hybrid is its own."""
+    replicas: int = 1
+    """Copies of each stream; 3 on a cluster."""
+
+    @classmethod
+    def of(cls, node: NodeConfig) -> "Place":
+        """The server of a configured node."""
+        return cls(node.name, node.profile, node.centre, node.replicas)
+
+    def streams(self) -> list[StreamConfig]:
+        """Streams of this server, those of a centre's other nodes not included."""
+        wanted = {
+            "lilevy": ("node", "both", "uplink") if self.centre else ("node", "both"),
+            "bigevy": ("both",),
+            "hybrid": ("node", "both", "uplink", "centre"),
+        }[self.profile]
+        return [self.stream(row, self.node) for row in STREAMS if row.at in wanted]
+
+    def streams_of(self, edge: str) -> list[StreamConfig]:
+        """Streams that a centre keeps for one of its nodes."""
+        return [self.stream(row, edge) for row in STREAMS if row.at == "centre"]
+
+    def stream(self, row: Stream, node: str) -> StreamConfig:
+        """Server configuration of a stream of ``node`` as it is on this server."""
+        linked = self.centre or self.profile != "lilevy"
+        per_subject = row.max_per_subject > 0
+        return StreamConfig(
+            name=row.name.format(node=node),
+            subjects=row.subjects_of(node),
+            retention=RetentionPolicy.WORK_QUEUE if row.retention == "workqueue" else RetentionPolicy.LIMITS,
+            discard=DiscardPolicy.NEW if row.discard == "new" else DiscardPolicy.OLD,
+            discard_new_per_subject=per_subject and row.discard == "new",
+            max_msgs_per_subject=row.max_per_subject,
+            max_age=row.max_age_s,
+            max_bytes=row.max_octets,
+            max_msg_size=MAX_MESSAGE_OCTETS,
+            duplicate_window=row.dedup_window_s,
+            storage=StorageType.FILE,
+            num_replicas=self.replicas,
+            persist_mode=PersistMode.ASYNC if row.persist == "async" else None,
+            sources=[self._source(row.source, node)] if row.source and linked else None,
+        )
+
+    def _source(self, row: Source, node: str) -> StreamSource:
+        here = self.profile == "hybrid" and node == self.node
+        domain = row.domain.format(node=node)
+        return StreamSource(
+            name=row.stream.format(node=node),
+            external=None if here else ExternalStream(f"$JS.{domain}.API", row.deliver.format(node=node)),
+            subject_transforms=[
+                SubjectTransform(src=src.format(node=node), dest=dest.format(node=node))
+                for src, dest in row.transforms
+            ],
+        )
+
+    def rows(self, actors: Collection[str] | None = None) -> list[Work]:
+        """Rows of the work table, of some actors or of all, that this server has durables for. A centre
+        has durables for each of its nodes instead."""
+        if self.profile == "bigevy":
+            return []
+        rows = [row for row in WORK if row.at == "node" or self.profile == "hybrid"]
+        return [row for row in rows if actors is None or row.actor in actors]
 
 
 def bucket_config(row: Bucket, node: str) -> StreamConfig:
@@ -63,20 +132,31 @@ def bucket_config(row: Bucket, node: str) -> StreamConfig:
 
 def consumer_config(row: Work, node: str, lane: Lane) -> ConsumerConfig:
     """Server configuration of the durable of one lane."""
-    subject = f"{row.subject}.{lane}"
     return ConsumerConfig(
         durable_name=row.durable(node, lane),
-        filter_subject=subject,
+        filter_subject=row.filter_subject(node, lane),
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=row.ack_wait_s,
         max_deliver=row.max_deliver + SPARE_DELIVERIES,
-        max_ack_pending=max(64, 8 * row.slots.of(lane)),
+        max_ack_pending=max(row.max_pending, 8 * row.slots.of(lane)),
+    )
+
+
+def _sources(sources: Iterable[StreamSource] | None) -> list[tuple[Any, ...]]:
+    """What matters of sources, without what the server adds to them."""
+    return sorted(
+        (
+            source.name,
+            source.external and (source.external.api, source.external.deliver),
+            sorted((transform.src, transform.dest) for transform in source.subject_transforms or ()),
+        )
+        for source in sources or ()
     )
 
 
 def _differences(wanted: Any, found: Any, what: str) -> Iterable[str]:
     for name, value in vars(wanted).items():
-        if value in (None, "", [], 0, -1, False):
+        if value in (None, "", [], 0, -1, False) or name == "sources":
             continue  # left to the server
         there = getattr(found, name, None)
         if there != value:
@@ -84,16 +164,57 @@ def _differences(wanted: Any, found: Any, what: str) -> Iterable[str]:
 
 
 async def provision(
-    js: JetStreamContext, node: str, rows: Iterable[Work], *, apply: bool = False
+    js: JetStreamContext, place: Place, actors: Collection[str] | None = None, *, apply: bool = False
 ) -> list[str]:
-    """Makes what is missing for ``rows`` and returns the drift, one line each.
+    """Makes the streams and buckets of a server, and the durables of ``actors`` (None: of all); returns
+    where the server differs, one line each.
 
-    Differences are left as they are (an operator may have had reasons) unless ``apply``.
+    Differences are left as they are (an operator may have had reasons) unless ``apply``. Sources are the
+    exception: a node that was enrolled at a centre must begin to listen to it.
     """
+    configs = place.streams()
+    if place.profile != "bigevy":
+        configs += [bucket_config(row, place.node) for row in BUCKETS]
+    drift = await _streams(js, configs, apply=apply)
+    return drift + await _durables(js, place.node, place.rows(actors), apply=apply)
+
+
+async def provision_edge(js: JetStreamContext, place: Place, edge: str, *, apply: bool = False) -> list[str]:
+    """At a centre: makes the streams and durables of one of its nodes; returns the drift.
+
+    Raises :class:`ConfigError` for a name that no node may have.
+    """
+    if place.profile != "bigevy" or edge == HUB:
+        raise ConfigError(f"{edge!r} cannot be enrolled at a {place.profile}")
+    drift = await _streams(js, place.streams_of(edge), apply=apply)
+    rows = [row for row in WORK if row.at == "centre"]
+    return drift + await _durables(js, edge, rows, apply=apply)
+
+
+async def remove_edge(js: JetStreamContext, place: Place, edge: str) -> None:
+    """At a centre: removes the streams of one of its nodes with all that waits in them."""
+    for config in place.streams_of(edge):
+        with contextlib.suppress(NotFoundError):
+            await js.delete_stream(config.name or "")
+
+
+async def edges(client: Client) -> list[str]:
+    """Nodes that have streams at this centre, by name."""
+    prefix = next(row for row in STREAMS if row.source and row.at == "centre").name.format(node="")
+    found: list[str] = []
+    while True:
+        request = msgspec.json.encode({"offset": len(found)})
+        reply = await client.request("$JS.API.STREAM.NAMES", request, timeout=5)
+        page = msgspec.json.decode(reply.data)
+        found += page.get("streams") or ()
+        if len(found) >= page.get("total", 0) or not page.get("streams"):
+            return sorted(name.removeprefix(prefix) for name in found if name.startswith(prefix))
+
+
+async def _streams(js: JetStreamContext, configs: Iterable[StreamConfig], *, apply: bool) -> list[str]:
     drift: list[str] = []
-    configs = [stream_config(row, node) for row in STREAMS] + [bucket_config(row, node) for row in BUCKETS]
     for wanted in configs:
-        assert wanted.name is not None  # noqa: S101  # both functions above name it
+        assert wanted.name is not None  # noqa: S101  # all of them have one
         try:
             found = (await js.stream_info(wanted.name)).config
         except NotFoundError:
@@ -102,7 +223,14 @@ async def provision(
         differs = list(_differences(wanted, found, f"stream {wanted.name}"))
         if differs and apply:
             await js.update_stream(wanted)
+        elif _sources(wanted.sources) != _sources(found.sources):
+            await js.update_stream(found.evolve(sources=wanted.sources))
         drift += differs
+    return drift
+
+
+async def _durables(js: JetStreamContext, node: str, rows: Iterable[Work], *, apply: bool) -> list[str]:
+    drift: list[str] = []
     for row in rows:
         for lane, _ in row.subjects():
             stream = row.stream(node, lane)

@@ -18,10 +18,11 @@ from nats.aio.subscription import Subscription
 
 from actors._runtime.actor import Actor, Handler, Output
 from actors._runtime.bus import MSG_ID, BusError, NatsBus, set_trace, trace_from
+from actors._runtime.provision import edges
 from subjects import names
 from subjects.errors import RefusedError, RetryLaterError
-from subjects.messages import DeadLetter, decode
-from subjects.names import Lane
+from subjects.messages import DeadLetter, Message, decode
+from subjects.names import HUB, Lane
 from subjects.registry import Work, work
 
 log = logging.getLogger("evy.worker")
@@ -29,6 +30,8 @@ log = logging.getLogger("evy.worker")
 PULL_EXPIRES_S: Final = 30.0
 IDLE_HEARTBEAT_S: Final = 5.0
 ACK_TIMEOUT_S: Final = 10.0
+LOOK_FOR_NODES_S: Final = 10.0
+"""How often a centre looks for nodes that were enrolled or revoked."""
 DRAIN_S: Final = 8.0
 """Time for handlers to finish when asked to stop; one that waits for a lost modem would never end."""
 _REQUEST: Final = b'{"batch":%%d,"expires":%d,"idle_heartbeat":%d}' % (
@@ -46,15 +49,19 @@ class LaneWorker:
     A lane's slots are its own, so a flood of routine texts cannot take the slots of flash.
     """
 
-    def __init__(self, bus: NatsBus, row: Work, lane: Lane, actor: str, handler: Handler) -> None:
+    def __init__(  # noqa: PLR0917  # where it pulls, and what it does with that
+        self, bus: NatsBus, node: str, row: Work, lane: Lane, actor: str, handler: Handler
+    ) -> None:
+        """``node`` is the node whose messages are worked off: at a centre, one of its nodes."""
         self._bus = bus
+        self._node = node
         self._row = row
         self._lane = lane
         self._actor = actor
         self._handler = handler
         self._slots = row.slots.of(lane)
-        self._durable = row.durable(bus.node, lane)
-        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{row.stream(bus.node, lane)}.{self._durable}"
+        self._durable = row.durable(node, lane)
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{row.stream(node, lane)}.{self._durable}"
         self._asked = 0
         self._heard_at = 0.0
         self._changed = asyncio.Event()
@@ -161,6 +168,7 @@ class LaneWorker:
             return
         try:
             message = decode(msg.data, self._row.message)
+            self._check_origin(message)
             outputs = await self._handler(message)
         except RefusedError as error:
             await self._dead_letter(msg, str(error))
@@ -175,6 +183,11 @@ class LaneWorker:
             for output in outputs:
                 await self._publish(output)
             await msg.ack_sync(timeout=ACK_TIMEOUT_S)
+
+    def _check_origin(self, message: Message) -> None:
+        """At a centre the subject, which the link's permissions vouch for, says which node it came from."""
+        if self._row.at == "centre" and (said := getattr(message, "node", "")) != self._node:
+            raise RefusedError(f"it came from node {self._node!r} and says {said!r}")
 
     async def _publish(self, output: Output) -> None:
         """Publishes until the server takes it. Waiting here is back-pressure: it holds one slot and no
@@ -219,17 +232,57 @@ class LaneWorker:
         log.error("%s: dead letter: %s", msg.subject, reason)
 
 
+async def _all_lanes(  # noqa: PLR0917  # see LaneWorker
+    bus: NatsBus, node: str, row: Work, actor: str, handler: Handler, stop: asyncio.Event
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        for lane in names.LANES:
+            group.create_task(LaneWorker(bus, node, row, lane, actor, handler).run(stop))
+
+
+async def _all_nodes(bus: NatsBus, row: Work, actor: str, handler: Handler, stop: asyncio.Event) -> None:
+    """At a centre: works for each of its nodes, those that are enrolled meanwhile too."""
+    working: dict[str, tuple[asyncio.Task[None], asyncio.Event]] = {}
+    while not stop.is_set():
+        try:
+            enrolled = await edges(bus.client)
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            log.warning("cannot list the nodes of this centre: %s", error)
+            enrolled = list(working)
+        for node in enrolled:
+            if node not in working:
+                ended = asyncio.Event()
+                lanes = _all_lanes(bus, node, row, actor, handler, ended)
+                working[node] = asyncio.create_task(lanes), ended
+                log.info("%s works for node %s", actor, node)
+        for node in working.keys() - set(enrolled):
+            _, ended = working.pop(node)
+            ended.set()
+            log.info("%s no longer works for node %s", actor, node)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), LOOK_FOR_NODES_S)
+    for _, ended in working.values():
+        ended.set()
+    if working:
+        await asyncio.wait([task for task, _ in working.values()])
+
+
 async def run_actors(bus: NatsBus, actors: Iterable[Actor], stop: asyncio.Event) -> None:
     """Runs actors until ``stop`` is set, then drains: no new messages, handlers finish, actors close.
 
     Raises the first error of an actor's own task; a handler's error never ends up here.
     """
     actors = list(actors)
-    lanes = [
-        LaneWorker(bus, work(subject), lane, actor.name, handler).run(stop)
+    handled = [
+        (work(subject), actor.name, handler)
         for actor in actors
         for subject, handler in actor.handlers.items()
-        for lane in names.LANES
+    ]
+    lanes = [
+        _all_nodes(bus, row, name, handler, stop)
+        if row.at == "centre" and bus.node == HUB
+        else _all_lanes(bus, bus.node, row, name, handler, stop)
+        for row, name, handler in handled
     ]
     try:
         async with asyncio.TaskGroup() as group:

@@ -23,7 +23,7 @@ from actors.sms.ledger import Ledger
 from actors.sms.modem import Opened, Part, Received, Report
 from actors.sms.parts import Parts
 from subjects import names, registry
-from tests.conftest import NODE, Server
+from tests.conftest import NODE, PLACE, Server
 
 R = TypeVar("R")
 
@@ -93,7 +93,7 @@ async def running_node(
         config = Config({"node": {"name": NODE, "data_dir": str(directory)}, **(tables or {})})
         identity = Identity(NODE, b"a secret of the benchmark", "0000")
         bus = await NatsBus.connect(identity, server.url, "bench")
-        await provision(bus.js, NODE, registry.WORK)
+        await provision(bus.js, PLACE)
         yield Node(server, bus, BusContext(config, bus))
         await bus.close()
     finally:

@@ -18,7 +18,7 @@ from subjects import names, registry
 from subjects.errors import RefusedError, RetryLaterError
 from subjects.messages import DeadLetter, Event, Query, decode, encode
 from subjects.names import Lane
-from tests.conftest import NODE, Server
+from tests.conftest import NODE, PLACE, Server
 
 pytestmark = pytest.mark.nats
 
@@ -299,15 +299,15 @@ async def test_the_trace_goes_on_from_hop_to_hop(bus: NatsBus) -> None:
 
 
 async def test_provision_is_idempotent_and_reports_drift(bus: NatsBus) -> None:
-    assert await provision(bus.js, NODE, registry.WORK) == []
+    assert await provision(bus.js, PLACE) == []
     info = await bus.js.stream_info(f"WORK_{NODE}")
     info.config.max_msgs_per_subject = 7
     await bus.js.update_stream(info.config)
-    assert await provision(bus.js, NODE, registry.WORK) == [
+    assert await provision(bus.js, PLACE) == [
         f"stream WORK_{NODE}: max_msgs_per_subject is 7, the registry says 2000"
     ]
-    await provision(bus.js, NODE, registry.WORK, apply=True)
-    assert await provision(bus.js, NODE, registry.WORK) == []
+    await provision(bus.js, PLACE, apply=True)
+    assert await provision(bus.js, PLACE) == []
 
 
 async def test_bucket_keeps_create_update_delete_apart(bus: NatsBus) -> None:
