@@ -4,23 +4,15 @@
 ``{"do": "watch"}`` every entry of the network's log follows as a reply of its own, the old ones first.
 """
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from simulators.network import Entry, Network
-
-LINE_OCTETS = 1024 * 1024
-
-
-class Order(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="do", tag=str.lower
-):
-    """Base of the orders; ``do`` is the class's name in lower case."""
+from simulators.orders import Client, Order, OrderClient, serve_orders
 
 
 class Send(Order, frozen=True):
@@ -146,79 +138,34 @@ def obey(order: AnyOrder, modem: Device) -> Reply:  # noqa: C901  one case per o
     return Reply()
 
 
-@contextlib.asynccontextmanager
-async def serve(path: Path, modem: Device) -> AsyncIterator[None]:
+def serve(path: Path, modem: Device) -> contextlib.AbstractAsyncContextManager[None]:
     """Takes orders at a Unix socket while the block runs; each client is served on its own."""
-    decoder = msgspec.json.Decoder(AnyOrder)
-    encoder = msgspec.json.Encoder()
 
-    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        def show(entry: Entry) -> None:
-            writer.write(encoder.encode(Reply(entry=entry)) + b"\n")
+    def answer(order: AnyOrder, client: Client[Reply]) -> Reply:
+        reply = obey(order, modem)
+        if isinstance(order, Watch):
 
-        try:
-            async for line in reader:
-                try:
-                    order = decoder.decode(line)
-                    reply = obey(order, modem)
-                except ValueError as error:  # also what msgspec and the PDU codec raise
-                    order, reply = None, Reply(error=str(error))
-                if isinstance(order, Watch) and show not in modem.network.listeners:
-                    modem.network.listeners.append(show)
-                writer.write(encoder.encode(reply) + b"\n")
-                await writer.drain()
-        except (ConnectionError, ValueError):  # gone, or a line without end
-            pass
-        finally:
-            with contextlib.suppress(ValueError):
-                modem.network.listeners.remove(show)
-            writer.close()
+            def show(entry: Entry) -> None:
+                client.tell(Reply(entry=entry))
 
-    path.unlink(missing_ok=True)  # noqa: ASYNC240  a name in a directory, at start and end
-    server = await asyncio.start_unix_server(client, path, limit=LINE_OCTETS)
-    try:
-        yield
-    finally:
-        server.close()
-        path.unlink(missing_ok=True)  # noqa: ASYNC240  likewise
+            modem.network.listeners.append(show)
+            client.leaving.callback(modem.network.listeners.remove, show)
+        return reply
+
+    return serve_orders(path, AnyOrder, answer, lambda error: Reply(error=error))
 
 
-class Control:
+class Control(OrderClient[Reply]):
     """A client of the control socket: ``async with Control(path) as control``."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._decoder = msgspec.json.Decoder(Reply)
-
-    async def __aenter__(self) -> Self:
-        self._reader, self._writer = await asyncio.open_unix_connection(self.path, limit=64 * LINE_OCTETS)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._writer.close()
-        with contextlib.suppress(ConnectionError):
-            await self._writer.wait_closed()
-
-    async def _reply(self) -> Reply:
-        line = await self._reader.readline()
-        if not line:
-            raise ConnectionError(f"{self.path}: the simulated modem is gone")
-        return self._decoder.decode(line)
-
-    async def do(self, order: AnyOrder) -> Reply:
-        """Gives an order. Raises ValueError with what the simulator objects to; not for :class:`Watch`."""
-        self._writer.write(msgspec.json.encode(order) + b"\n")
-        await self._writer.drain()
-        reply = await self._reply()
-        if reply.error:
-            raise ValueError(reply.error)
-        return reply
+        super().__init__(path, Reply)
 
     async def watch(self) -> AsyncIterator[Entry]:
         """The log from its beginning, and on and on; this client can do nothing else from here."""
         for entry in (await self.do(Watch())).log or ():
             yield entry
         while True:
-            reply = await self._reply()
+            reply = await self.reply()
             if reply.entry is not None:
                 yield reply.entry

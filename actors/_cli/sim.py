@@ -2,12 +2,16 @@
 
 import click
 
+import simulators.link
 import simulators.modem
+import simulators.orders
 
 
 @click.group()
 def sim() -> None:
-    """Run a simulator: hardware that is not here."""
+    """Run a simulator: hardware or a network that is not here."""
 
 
 sim.add_command(simulators.modem.main, "modem")
+sim.add_command(simulators.link.main, "link")
+sim.add_command(simulators.orders.main, "order")
