@@ -19,7 +19,7 @@ COMMANDS: Final = {
     "compress": ("answer", "Fit a text into SMS segments."),
     "subjects": ("contract", "Print the wire contract; check or mend a server against it."),
     "doctor": ("doctor", "Check this machine and say how to mend what is wrong."),
-    "sim": ("sim", "Run a simulated modem and network."),
+    "sim": ("sim", "Run a simulated modem, or a bad network."),
     "bench": ("bench", "Measure this machine and print a table."),
 }
 """Each command with the module that holds it; a module is imported only when its command runs, so that
