@@ -4,8 +4,12 @@ Consumes ``compress``, publishes ``sms.out``. An answer that is not verbatim mus
 before and after shortening; one that does not is replaced by the best passage as it is written, or by an
 honest "I do not know". What does not fit waits in the bucket ``more``, of which this actor is the only
 writer, until the person texts MORE.
+
+Two answers may come to a query that the centre has too. The first one here is the reply, kept in the bucket
+``answered``; a later one of the centre becomes one follow-up, if it says something new and in time.
 """
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,13 +18,14 @@ from typing import Annotated, Final
 import msgspec
 from evy_core import Compressor, CoreError, Fitted, Unsupported, segment
 
+from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit, KeyValue, Output
 from actors._runtime.context import Context
 from actors._runtime.state import change
 from actors.knowledge import SHIPPED, Texts
 from subjects import names
 from subjects.errors import ConfigError
-from subjects.messages import Answer, Event, OutboundSms, Passage
+from subjects.messages import Answer, Deadline, Event, OutboundSms, Passage
 
 MAX_SEGMENTS: Final = 2
 """SMS of one answer; articles are written to fit two with their source."""
@@ -31,6 +36,20 @@ octets at most."""
 
 GOES_ON: Final = "..."
 """What the core writes where it cuts within a sentence."""
+
+
+NEW_WORDS: Final = 4
+NEW_SHARE: Final = 0.25
+"""A follow-up has at least so many words, and so great a share of its words, that the person has not read."""
+
+_WORD = re.compile(r"[^\W_]{4,}")
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """The reply to a query that two may answer: who made it, and its text."""
+
+    by_centre: bool
+    text: str
 
 
 class Remainder(msgspec.Struct, frozen=True):
@@ -53,15 +72,19 @@ class Compress:
         node: str,
         compressor: Compressor,
         more: KeyValue,
+        answered: KeyValue,
         texts: Texts,
         emit: Emit,
         max_segments: int = MAX_SEGMENTS,
         *,
         now: Callable[[], float] = time.time,
+        remaining_s: Callable[[Deadline], float] = clock.remaining_s,
     ) -> None:
         self._node = node
         self._compressor = compressor
         self._more = more
+        self._answered = answered
+        self._remaining_s = remaining_s
         self._texts = texts
         self._emit = emit
         self._max_segments = max_segments
@@ -77,6 +100,44 @@ class Compress:
         if answer.more:
             return [await self._next_piece(answer)]
         answer, refused = self._supported(answer)
+        if answer.asked:
+            placed = await self._as_told(answer)
+            if placed is None:
+                return []
+            answer = placed
+        return [await self._send(answer, refused)]
+
+    async def _as_told(self, answer: Answer) -> Answer | None:
+        """An answer to a query that the centre has too, as its person gets it: as the reply, as a follow-up,
+        or not at all."""
+        mine = Answered(answer.by_centre, answer.text)
+        late = answer.by_centre and (answer.wait is None or self._remaining_s(answer.wait) <= 0)
+        useless = answer.by_centre and answer.step == "unsure"
+        first = await self._first(answer.query_id, None if late or useless else mine)
+        if first == mine:
+            return answer
+        if useless or late:
+            self._report(answer, "expired" if late else "superseded", reason="too late" if late else "unsure")
+            return None
+        assert first is not None  # noqa: S101  # else ``mine`` would be the first
+        if not answer.by_centre or first.by_centre:
+            self._report(answer, "superseded", reason="the centre has answered")
+            return None
+        if not adds(first.text, answer.text):
+            self._report(answer, "superseded", reason="nothing new")
+            return None
+        text = self._texts.say("followup", answer.lang, text=answer.text)
+        return msgspec.structs.replace(answer, text=text, kind="followup")
+
+    async def _first(self, query_id: str, mine: Answered | None) -> Answered | None:
+        """The first answer to a query: ``mine``, kept from now on, if there was none."""
+        while (found := await self._answered.get(query_id)) is None:
+            if mine is None or await self._answered.create(query_id, msgspec.json.encode(mine)) is not None:
+                return mine
+        return msgspec.json.decode(found[0], type=Answered)
+
+    async def _send(self, answer: Answer, refused: Sequence[Unsupported]) -> Output:
+        """Fits a text whose words are supported, and keeps what does not fit."""
         fitted = self._fit(answer.text, answer.lang, verbatim=answer.verbatim)
         if not answer.verbatim and (harmed := self._check(answer, self._whole(fitted, answer.lang))):
             answer, refused = self._fall_back(answer), harmed
@@ -95,7 +156,7 @@ class Compress:
             rest=len(fitted.rest),
             refused=[f"{piece.reason}: {piece.token}" for piece in refused],
         )
-        return [self._output(answer, text)]
+        return self._output(answer, text)
 
     def _supported(self, answer: Answer) -> tuple[Answer, Sequence[Unsupported]]:
         """The answer itself, or what is sent instead and why."""
@@ -226,16 +287,24 @@ class Compress:
         )
 
 
+def adds(before: str, text: str) -> bool:
+    """Whether ``text`` tells somebody who has read ``before`` something new."""
+    words = {word.casefold() for word in _WORD.findall(text)}
+    new = words - {word.casefold() for word in _WORD.findall(before)}
+    return len(new) >= NEW_WORDS and len(new) >= NEW_SHARE * len(words)
+
+
 def actor(  # noqa: PLR0917  # what it is made of, in the order that all actors use
     node: str,
     compressor: Compressor,
     more: KeyValue,
+    answered: KeyValue,
     texts: Texts,
     emit: Emit,
     max_segments: int = MAX_SEGMENTS,
 ) -> Actor:
     """Actor for ``compress``. Raises :class:`ConfigError` when a notice is too long for ``max_segments``."""
-    compress = Compress(node, compressor, more, texts, emit, max_segments)
+    compress = Compress(node, compressor, more, answered, texts, emit, max_segments)
     return Actor("compress", {names.COMPRESS: compress.handle})
 
 
@@ -273,6 +342,7 @@ async def build(context: Context) -> Actor:
         context.identity.node,
         shipped_compressor(),
         await context.bucket("more"),
+        await context.bucket("answered"),
         Texts.load(emergency_number=context.config.node.emergency_number),
         context.emit,
         config.max_segments,

@@ -211,7 +211,11 @@ STREAMS: Final[tuple[Stream, ...]] = (
             "UP_{node}",
             "{node}",
             "dlv.up.{node}",
-            tuple((f"{base}.*", f"{base}.{{node}}.{{{{wildcard(1)}}}}") for base in UP),
+            tuple(
+                (names.work_subject(base, lane), names.work_subject(f"{base}.{{node}}", lane))
+                for base in UP
+                for lane in LANES
+            ),
         ),
     ),
     Stream(

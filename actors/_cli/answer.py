@@ -196,7 +196,9 @@ class Asker:
 
     async def _fitting(self, max_segments: int) -> Actor:
         more = await self._context.bucket("more")
-        return fitting("ask", self._compressor, more, self._texts, self._context.emit, max_segments)
+        answered = await self._context.bucket("answered")
+        emit = self._context.emit
+        return fitting("ask", self._compressor, more, answered, self._texts, emit, max_segments)
 
     async def close(self) -> None:
         """Closes the actors."""

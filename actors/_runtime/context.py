@@ -28,7 +28,9 @@ class Context(Protocol):
 
     config: Config
     identity: Identity
-    link: Link
+
+    def link(self) -> Link:
+        """The line to the centre, for one actor to watch."""
 
     async def bucket(self, name: str) -> KeyValue:
         """Bucket of the registry by its short name."""
@@ -49,13 +51,16 @@ class BusContext:
     def __init__(self, config: Config, bus: NatsBus) -> None:
         self.config = config
         self.identity = bus.identity
-        place = Place.of(config.node)
-        linked = place.centre or place.profile == "hybrid"
-        self.link: Link = NatsLink(bus, place) if linked else NoLink()
+        self._bus = bus
         self.bucket = bus.bucket
         self.publish = bus.publish
         self.dead_letter = bus.dead_letter
         self.emit = bus.emit
+
+    def link(self) -> Link:
+        """The line to the centre, if there is one."""
+        place = Place.of(self.config.node)
+        return NatsLink(self._bus, place) if place.linked else NoLink()
 
 
 class MemoryContext:
@@ -64,11 +69,14 @@ class MemoryContext:
     def __init__(self, config: Config, identity: Identity) -> None:
         self.config = config
         self.identity = identity
-        self.link: Link = NoLink()
         self.buckets: dict[str, MemoryKeyValue] = {}
         self.published: list[Output] = []
         self.dead_letters: list[DeadLetter] = []
         self.events: list[Event] = []
+
+    def link(self) -> Link:
+        """There is none."""
+        return NoLink()
 
     async def bucket(self, name: str) -> KeyValue:
         """The bucket in memory, made at its first use."""

@@ -56,6 +56,11 @@ class Place(msgspec.Struct, frozen=True):
         """The server of a configured node."""
         return cls(node.name, node.profile, node.centre, node.replicas)
 
+    @property
+    def linked(self) -> bool:
+        """Whether there is a centre behind this server, or on it."""
+        return self.centre or self.profile != "lilevy"
+
     def streams(self) -> list[StreamConfig]:
         """Streams of this server, those of a centre's other nodes not included."""
         wanted = {
@@ -71,7 +76,6 @@ class Place(msgspec.Struct, frozen=True):
 
     def stream(self, row: Stream, node: str) -> StreamConfig:
         """Server configuration of a stream of ``node`` as it is on this server."""
-        linked = self.centre or self.profile != "lilevy"
         per_subject = row.max_per_subject > 0
         return StreamConfig(
             name=row.name.format(node=node),
@@ -87,7 +91,7 @@ class Place(msgspec.Struct, frozen=True):
             storage=StorageType.FILE,
             num_replicas=self.replicas,
             persist_mode=PersistMode.ASYNC if row.persist == "async" else None,
-            sources=[self._source(row.source, node)] if row.source and linked else None,
+            sources=[self._source(row.source, node)] if row.source and self.linked else None,
         )
 
     def _source(self, row: Source, node: str) -> StreamSource:

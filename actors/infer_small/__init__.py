@@ -21,7 +21,7 @@ from actors.infer_small.model import Generation, Model, XllamaModel
 from actors.infer_small.thread import ModelThread
 from actors.knowledge import Texts
 from subjects import names
-from subjects.messages import Answer, Deadline, Event, Passage, Query, Step
+from subjects.messages import Answer, Deadline, Event, Passage, Query, Step, answer_to
 
 __all__ = [
     "SHIPPED",
@@ -123,20 +123,7 @@ class _Ladder:
         elif not text:
             step, text = "unsure", self.texts.say("unsure", query.lang)
         self.report("decided", query, step=step, reason=reason)
-        return Answer(
-            query_id=query.id,
-            node=query.node,
-            sender_ref=query.sender_ref,
-            text=text,
-            lang=query.lang,
-            lane=query.lane,
-            step=step,
-            question=query.text,
-            verbatim=step != "model",
-            passages=passages,
-            sources=tuple(dict.fromkeys(passage.source for passage in passages if passage.source)),
-            received_at=query.received_at,
-        )
+        return answer_to(query, step, text, passages)
 
     async def _write(self, query: Query, budget_s: float) -> tuple[str, tuple[Passage, ...], str]:
         """A text by the model and the passages it rests on, or "" and why there is none."""

@@ -1,12 +1,19 @@
 """Actor ``rag``: finds the reviewed passage that answers a text, and says how sure it is.
 
-Sure: the passage is sent as it was written. Nearly sure: the small model gets the passages. Else EVY says
-honestly that it does not know: wrong advice is worse than none.
+Sure: the passage is sent as it was written. Nearly sure: the centre's model gets the passages, or the small
+one. Else EVY says honestly that it does not know: wrong advice is worse than none.
+
+With a link, the centre gets the question, and a copy of it waits in ``rag`` for the moment when the person
+should have an answer: if the centre has not answered by then, the ladder does. Without one the ladder
+answers at once, and the question waits for the link where nothing forbids.
 """
 
 import asyncio
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
@@ -16,90 +23,196 @@ from actors._retrieval.confidence import UNSURE
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit, Output
 from actors._runtime.context import Context
+from actors._runtime.link import Link
+from actors._runtime.provision import Place
 from actors.knowledge import Texts, route_rules
 from actors.rag.index import KnowledgeIndex
 from subjects import names
-from subjects.messages import Answer, Event, Passage, Query, Step
+from subjects.errors import RefusedError, RetryLaterError
+from subjects.messages import Event, Query, answer_to
 
-__all__ = ["Decide", "Decision", "KnowledgeIndex", "actor", "build", "by_rules"]
+__all__ = ["Centre", "Decide", "Decision", "KnowledgeIndex", "actor", "build", "by_rules"]
 
 MAX_PASSAGES: Final = 3
 
+RESERVE_S: Final = 3.0
+"""Left before the deadline for the ladder's own answer, when the centre's has not come."""
+
+DISCREET: Final = frozenset({"violence"})
+"""Needs whose sender gets no text later on: somebody else may be looking at the phone."""
+
+_QUESTION: Final = re.compile(
+    r"[?؟]|\b(?:how|what|when|where|which|who|why|can|como|cómo|que|qué|cuando|donde)\b", re.IGNORECASE
+)
+"""Good enough to tell a question from chatter: a wrong guess costs or spares one follow-up."""
+
 
 class Decision(NamedTuple):
-    """Where a query goes: a subject, or "unsure". ``reason`` is for people."""
+    """Where a query goes: a subject, or "unsure". ``reason`` is for people. ``wait``: to the centre too,
+    whenever there is a link again."""
 
     next: str
     reason: str
+    wait: bool = False
 
 
-Decide = Callable[[Query], Decision]
-"""Chooses the next rung for a query whose confidence is known."""
+Decide = Callable[[Query, bool | None], Decision]
+"""Chooses the next rung for a query whose confidence is known, and for a link that is up, down or none."""
 
 
 def by_rules(router: Router) -> Decide:
     """The ladder of ``route.toml``, the same rules that ``route`` asked before anything was retrieved.
 
-    The state of the node and of the link is unknown here, which counts as the worst that is still useful.
+    The state of the node is unknown here, which counts as the worst that is still useful.
     """
 
-    def decide(query: Query) -> Decision:
+    def decide(query: Query, link_up: bool | None) -> Decision:
         situation = Situation(
             query.priority,
             has_needs=bool(query.needs),
+            asks=bool(_QUESTION.search(query.text)),
             confidence=query.confidence,
             deadline_s=clock.remaining_s(query.deadline),
             node_only=query.node_only,
+            link_up=link_up,
         )
         [decision] = router.decide([situation])
-        return Decision(decision.next, decision.reason)
+        return Decision(decision.next, decision.reason, decision.wait)
 
     return decide
 
 
-def actor(
+@dataclass(frozen=True, slots=True)
+class Centre:
+    """What ``rag`` needs to ask the centre. ``redact`` takes out who and where; ``answered`` tells whether a
+    query has its answer; ``wait_s`` is how long a question may wait for the link."""
+
+    link: Link
+    redact: Callable[[str], str]
+    answered: Callable[[str], Awaitable[bool]]
+    wait_s: float
+
+
+class Rag:
+    """The handler and what it needs. It keeps nothing between texts."""
+
+    def __init__(  # noqa: PLR0917  # the same order as :func:`actor`
+        self,
+        node: str,
+        index: KnowledgeIndex,
+        decide: Decide,
+        texts: Texts,
+        emit: Emit,
+        centre: Centre | None,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        self._node = node
+        self._index = index
+        self._decide = decide
+        self._texts = texts
+        self._emit = emit
+        self._centre = centre
+        self._now = now
+
+    async def handle(self, query: Query) -> Sequence[Output]:
+        """One query → an answer, a model's turn, or the centre's with a copy that waits here."""
+        if query.asked and self._centre is not None:
+            return await self._in_time(query, self._centre)
+        # Off the event loop: embedding takes tens of milliseconds, and acknowledgements must go on.
+        found = await asyncio.to_thread(self._index.search, query.text, query.lang, MAX_PASSAGES)
+        passages = tuple(passage for passage in found if passage.score >= UNSURE)
+        sure = found[0].score if found else 0.0
+        query = msgspec.structs.replace(query, passages=passages, confidence=sure)
+        decision = self._decide(query, self._centre.link.state.up if self._centre else None)
+        self._report(
+            query,
+            "retrieved",
+            article=found[0].id if found else "",
+            confidence=sure,
+            next=decision.next,
+            waits=decision.wait,
+            reason=decision.reason,
+        )
+        if self._centre is None:
+            return (self._ladder(query, decision),)
+        late = query.session.unsolicited_ok and not DISCREET.intersection(query.needs)
+        soon_s = max(0.0, clock.remaining_s(query.deadline) - RESERVE_S)
+        wait = clock.deadline_in(self._centre.wait_s if late else soon_s)
+        asked = msgspec.structs.replace(query, asked=True, wait=wait)
+        if decision.next == names.INFER_LARGE:
+            return (
+                self._asking(asked, self._centre),
+                Output(names.RAG, query.lane, asked, query.id, "in_time"),
+            )
+        if decision.wait and late:
+            return (self._ladder(asked, decision), self._asking(asked, self._centre))
+        return (self._ladder(query, decision),)
+
+    async def _in_time(self, query: Query, centre: Centre) -> Sequence[Output]:
+        """The copy of a query that the centre has: nothing until its deadline, then the ladder's answer if
+        there is no other."""
+        if (left_s := clock.remaining_s(query.deadline) - RESERVE_S) > 0:
+            raise RetryLaterError("the centre still has time", delay_s=left_s)
+        if await centre.answered(query.id):
+            return ()
+        decision = self._decide(query, None)
+        self._report(query, "centre_late", next=decision.next, reason=decision.reason)
+        return (self._ladder(query, decision),)
+
+    def _ladder(self, query: Query, decision: Decision) -> Output:
+        """What this node can say by itself."""
+        if decision.next == names.COMPRESS and query.passages:
+            best = query.passages[:1]
+            answer = answer_to(query, "verbatim", best[0].text, best)
+            return Output(names.COMPRESS, query.lane, answer, query.id)
+        if decision.next == names.INFER_SMALL:
+            return Output(names.INFER_SMALL, query.lane, query, query.id)
+        follows = query.wait is not None and clock.remaining_s(query.wait) > 0
+        text = self._texts.say("answer_follows" if follows else "unsure", query.lang)
+        return Output(names.COMPRESS, query.lane, answer_to(query, "unsure", text), query.id)
+
+    @staticmethod
+    def _asking(query: Query, centre: Centre) -> Output:
+        """The question as it may leave the node. A full uplink keeps nobody waiting."""
+        sent = msgspec.structs.replace(query, text=centre.redact(query.text))
+        return Output(names.INFER_LARGE, query.lane, sent, query.id, optional=True)
+
+    def _report(self, query: Query, kind: str, **fields: object) -> None:
+        self._emit(
+            Event(
+                kind=kind,
+                node=self._node,
+                actor="rag",
+                at=self._now(),
+                query_id=query.id,
+                sender_ref=query.sender_ref,
+                lane=query.lane,
+                fields=fields,
+            )
+        )
+
+
+def actor(  # noqa: PLR0917  # what it is made of, in the order that all actors use
     node: str,
     index: KnowledgeIndex,
     decide: Decide,
     texts: Texts,
     emit: Emit,
+    centre: Centre | None = None,
     *,
     now: Callable[[], float] = time.time,
 ) -> Actor:
     """Actor for ``rag``; it owns ``index`` and closes it. ``now`` gives Unix time for events."""
-
-    def report(kind: str, **fields: object) -> Event:
-        return Event(kind=kind, node=node, actor="rag", at=now(), fields=fields)
-
-    async def handle(query: Query) -> Sequence[Output]:
-        # Off the event loop: embedding takes tens of milliseconds, and acknowledgements must go on.
-        found = await asyncio.to_thread(index.search, query.text, query.lang, MAX_PASSAGES)
-        passages = tuple(passage for passage in found if passage.score >= UNSURE)
-        sure = found[0].score if found else 0.0
-        query = msgspec.structs.replace(query, passages=passages, confidence=sure)
-        decision = decide(query)
-        event = report(
-            "retrieved",
-            article=found[0].id if found else "",
-            confidence=sure,
-            next=decision.next,
-            reason=decision.reason,
-        )
-        emit(msgspec.structs.replace(event, query_id=query.id, sender_ref=query.sender_ref, lane=query.lane))
-        if decision.next == names.COMPRESS and passages:
-            answer = _answer(query, "verbatim", passages[0].text, passages[:1])
-            return (Output(names.COMPRESS, query.lane, answer, query.id),)
-        if decision.next == names.INFER_SMALL:
-            return (Output(names.INFER_SMALL, query.lane, query, query.id),)
-        answer = _answer(query, "unsure", texts.say("unsure", query.lang), ())
-        return (Output(names.COMPRESS, query.lane, answer, query.id),)
+    rag = Rag(node, index, decide, texts, emit, centre, now=now)
 
     async def close() -> None:
         index.close()
 
     if index.rebuilt:
-        emit(report("index_built", reason=index.rebuilt))
-    return Actor("rag", {names.RAG: handle}, close=close)
+        emit(Event(kind="index_built", node=node, actor="rag", at=now(), fields={"reason": index.rebuilt}))
+    tasks = [partial(centre.link.watch, lambda _: None)] if centre else []
+    return Actor("rag", {names.RAG: rag.handle}, tasks, close)
 
 
 class RagConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,21 +228,20 @@ async def build(context: Context) -> Actor:
     config = context.config.section("rag", RagConfig)
     texts = Texts.load(emergency_number=node.emergency_number)
     index = await asyncio.to_thread(KnowledgeIndex.open, node.directory / config.index, texts)
-    return actor(context.identity.node, index, by_rules(Router(route_rules())), texts, context.emit)
+    decide = by_rules(Router(route_rules()))
+    return actor(context.identity.node, index, decide, texts, context.emit, await _centre(context))
 
 
-def _answer(query: Query, step: Step, text: str, passages: tuple[Passage, ...]) -> Answer:
-    return Answer(
-        query_id=query.id,
-        node=query.node,
-        sender_ref=query.sender_ref,
-        text=text,
-        lang=query.lang,
-        lane=query.lane,
-        step=step,
-        question=query.text,
-        verbatim=True,
-        passages=passages,
-        sources=tuple(passage.source for passage in passages if passage.source),
-        received_at=query.received_at,
-    )
+async def _centre(context: Context) -> Centre | None:
+    node = context.config.node
+    if not Place.of(node).linked:
+        return None
+    answers = await context.bucket("answered")
+
+    def redact(text: str) -> str:
+        raise RefusedError(f"no PII pass yet: {len(text)} characters stay here")
+
+    async def answered(query_id: str) -> bool:
+        return await answers.get(query_id) is not None
+
+    return Centre(context.link(), redact, answered, node.wait_s)

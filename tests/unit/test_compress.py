@@ -1,5 +1,6 @@
 """compress: what is checked, what is sent instead, what waits for MORE, and that nothing happens twice."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from actors.compress import Compress, load_compressor, shipped_compressor
 from actors.knowledge import SHIPPED, Texts
 from subjects import names
 from subjects.errors import ConfigError
-from subjects.messages import Answer, Event, OutboundSms, Passage
+from subjects.messages import Answer, Deadline, Event, OutboundSms, Passage
 
 TEXTS = Texts.load()
 COMPRESSOR = shipped_compressor()
@@ -24,6 +25,12 @@ BLEACH = Passage(
     source="CDC",
     score=0.8,
 )
+BOIL = Passage(
+    id="water-boil",
+    text="Bring the water to a rolling boil for 1 full minute, then let it cool in a clean container.",
+    source="CDC1",
+    score=0.7,
+)
 HERVIR = Passage(id="agua", text="Hierva el agua 1 minuto.", source="OMS", lang="es", score=0.6)
 LONG = " ".join(f"{number}. Press on wound {number} for {number} minutes." for number in range(1, 30))
 
@@ -33,10 +40,25 @@ class Desk:
 
     def __init__(self, max_segments: int = 2) -> None:
         self.more = MemoryKeyValue()
+        self.answered = MemoryKeyValue()
         self.events: list[Event] = []
-        self.compress = Compress("n1", COMPRESSOR, self.more, TEXTS, self.events.append, max_segments)
+        self.left_s = 60.0
+        self.compress = Compress(
+            "n1",
+            COMPRESSOR,
+            self.more,
+            self.answered,
+            TEXTS,
+            self.events.append,
+            max_segments,
+            remaining_s=lambda _: self.left_s,
+        )
 
     async def output(self, query_id: str, text: str = "", **fields: Any) -> Output:
+        [output] = await self.outputs(query_id, text, **fields)
+        return output
+
+    async def outputs(self, query_id: str, text: str = "", **fields: Any) -> Sequence[Output]:
         answer = Answer(
             **{
                 "query_id": query_id,
@@ -50,8 +72,7 @@ class Desk:
                 **fields,
             }
         )
-        [output] = await self.compress.handle(answer)
-        return output
+        return await self.compress.handle(answer)
 
     async def answer(self, query_id: str, text: str = "", **fields: Any) -> OutboundSms:
         message = (await self.output(query_id, text, **fields)).message
@@ -232,4 +253,48 @@ def test_a_hint_that_leaves_no_room_is_an_error_at_start(tmp_path: Path) -> None
     (tmp_path / "notices" / "es.toml").write_text(notices.replace(old, "Escriba MORE " + "x" * 60))
     texts = Texts.load([SHIPPED, tmp_path])
     with pytest.raises(ConfigError, match="more_hint in 'es'"):
-        Compress("n1", COMPRESSOR, MemoryKeyValue(), texts, lambda _: None, 1)
+        Compress("n1", COMPRESSOR, MemoryKeyValue(), MemoryKeyValue(), texts, lambda _: None, 1)
+
+
+WAIT = Deadline("boot", 100.0)
+UNSURE = {"step": "unsure", "verbatim": True}
+CENTRE = {"by_centre": True, "wait": WAIT, "asked": True, "passages": (BOIL,)}
+
+
+async def test_the_centre_in_time_is_the_reply_and_the_ladder_is_silent() -> None:
+    desk = Desk()
+    reply = await desk.answer("q1", BOIL.text, **CENTRE)
+    assert reply.kind == "reply"
+    assert await desk.outputs("q1", "I do not know.", asked=True, wait=WAIT, **UNSURE) == []
+    assert (await desk.answer("q1", BOIL.text, **CENTRE)).text == reply.text  # delivered again
+    assert (
+        await desk.outputs("q1", "Boil the water, then cool it.", **CENTRE) == []
+    )  # made again, other words
+
+
+async def test_a_late_answer_is_one_follow_up() -> None:
+    desk = Desk()
+    assert (await desk.answer("q1", "I do not know.", asked=True, wait=WAIT, **UNSURE)).kind == "reply"
+    late = await desk.answer("q1", BOIL.text, **CENTRE)
+    assert late.kind == "followup"
+    assert late.text.startswith("More on your question: ")
+    assert late.ledger_key(1) == "q1.followup.1"
+
+
+async def test_a_late_answer_that_adds_nothing_is_not_sent() -> None:
+    desk = Desk()
+    await desk.answer("q1", BOIL.text, asked=True, wait=WAIT, step="verbatim", verbatim=True)
+    assert await desk.outputs("q1", BOIL.text, **CENTRE) == []
+    assert await desk.outputs("q1", "I do not know.", **{**CENTRE, **UNSURE}) == []
+    # Words that no passage supports fall back to the passage, which the person has read.
+    assert await desk.outputs("q1", "Boil it for 20 minutes with bleach.", **CENTRE) == []
+    assert {event.kind for event in desk.events} >= {"superseded"}
+
+
+async def test_an_answer_past_its_time_ends_with_an_event() -> None:
+    desk = Desk()
+    await desk.answer("q1", "I do not know.", asked=True, wait=WAIT, **UNSURE)
+    desk.left_s = 0.0
+    assert await desk.outputs("q1", BOIL.text, **CENTRE) == []
+    assert [event.query_id for event in desk.events if event.kind == "expired"] == ["q1"]
+    assert await desk.outputs("q2", BOIL.text, **CENTRE) == []  # and without any answer before

@@ -18,11 +18,12 @@ from actors._retrieval.confidence import SURE, UNSURE, Evidence, confidence
 from actors._retrieval.vectors import embedder, spelled_out
 from actors._runtime import clock
 from actors._runtime.actor import Output
+from actors._runtime.link import LinkState
 from actors.knowledge import SHIPPED, Texts, route_rules
-from actors.rag import Decision, actor, by_rules, store
+from actors.rag import Centre, Decide, Decision, actor, by_rules, store
 from actors.rag.index import KnowledgeIndex
-from subjects.errors import ConfigError
-from subjects.messages import Answer, Event, Passage, Query
+from subjects.errors import ConfigError, RetryLaterError
+from subjects.messages import Answer, Deadline, Event, Passage, Query, Session
 
 pytestmark = pytest.mark.model
 
@@ -90,9 +91,7 @@ def query(text: str, **fields: object) -> Query:
     return Query(**{**settings, **fields})  # type: ignore[arg-type]  # the fields of the test
 
 
-async def ask(
-    index: KnowledgeIndex, asked: Query, decide: Callable[[Query], Decision] = LADDER
-) -> tuple[Output, Event]:
+async def ask(index: KnowledgeIndex, asked: Query, decide: Decide = LADDER) -> tuple[Output, Event]:
     events: list[Event] = []
     built = actor("n1", index, decide, Texts.load(), events.append, now=lambda: 5.0)
     outputs = await built.handlers["rag"](asked)
@@ -375,7 +374,7 @@ def test_the_rules_use_the_calibrated_thresholds() -> None:
     ],
 )
 def test_the_ladder_without_a_link(sure: float, needs: tuple[str, ...], priority: str, rung: str) -> None:
-    decision = LADDER(query("x", confidence=sure, needs=needs, priority=priority))
+    decision = LADDER(query("x", confidence=sure, needs=needs, priority=priority), None)
     assert decision.next == rung
     assert decision.reason
 
@@ -427,3 +426,102 @@ def test_vectors_can_be_written_and_those_of_another_model_are_not_used(tmp_path
     with np.load(path) as stored:
         np.savez(path, keys=stored["keys"], steps=stored["steps"], model=np.array("0.0.1"))
     assert shipped.read(path) == {}
+
+
+class SetLink:
+    """A link whose state a test sets."""
+
+    def __init__(self, up: bool | None) -> None:
+        self.state = LinkState(up)
+
+    async def watch(self, _changed: Callable[[LinkState], None]) -> None:
+        await asyncio.Event().wait()
+
+    async def expire(self, _passed: Callable[[Query], bool]) -> list[Query]:
+        return []
+
+
+async def outputs_with(
+    index: KnowledgeIndex, up: bool, asked: Query, rung: Decision, answered: bool = False
+) -> dict[str, Output]:
+    """Outputs of one query at a node with a centre, by subject."""
+
+    async def has_answer(_: str) -> bool:
+        return answered
+
+    centre = Centre(SetLink(up), lambda text: text.replace("Ana", "[name]"), has_answer, 3600.0)
+    built = actor(
+        "n1", index, lambda _, link: rung if link is not None else LADDER(_, None), TEXTS, NO, centre
+    )
+    outputs = await built.handlers["rag"](asked)
+    return {output.subject: output for output in outputs}
+
+
+TEXTS = Texts.load()
+
+
+def NO(_: Event) -> None:  # noqa: N802  # a constant that does nothing
+    """Takes an event."""
+
+
+PASSED = Deadline("another boot", 0.0)
+BIG = Decision("infer.large", "test")
+LATER = Decision("unsure", "test", wait=True)
+
+
+async def test_with_a_link_the_centre_is_asked_and_a_copy_waits(index: KnowledgeIndex) -> None:
+    asked = query("Ana asks about the planting of maize", deadline=clock.deadline_in(15))
+    out = await outputs_with(index, True, asked, BIG)
+    assert set(out) == {"infer.large", "rag"}
+    sent, copy = out["infer.large"].message, out["rag"].message
+    assert isinstance(sent, Query)
+    assert isinstance(copy, Query)
+    assert sent.text == "[name] asks about the planting of maize"
+    assert copy.text == asked.text  # what stays here is whole
+    assert out["infer.large"].optional
+    assert sent.asked
+    assert copy.asked
+    assert sent.wait is not None
+    assert 3500 < clock.remaining_s(sent.wait) <= 3600
+    with pytest.raises(RetryLaterError) as waits:
+        await outputs_with(index, True, copy, BIG)
+    assert waits.value.delay_s is not None
+    assert 10 < waits.value.delay_s <= 12
+
+
+async def test_at_the_deadline_the_ladder_answers_once(index: KnowledgeIndex) -> None:
+    copy = query("maize", asked=True, wait=clock.deadline_in(3600), confidence=0.1, deadline=PASSED)
+    assert await outputs_with(index, True, copy, BIG, answered=True) == {}
+    out = await outputs_with(index, True, copy, BIG)
+    answer = out["compress"].message
+    assert isinstance(answer, Answer)
+    assert answer.asked
+    assert answer.text == TEXTS.say("answer_follows", "en")
+
+
+async def test_without_a_link_the_ladder_answers_now_and_the_question_waits(index: KnowledgeIndex) -> None:
+    out = await outputs_with(index, False, query("maize?", deadline=clock.deadline_in(15)), LATER)
+    assert set(out) == {"compress", "infer.large"}
+    answer = out["compress"].message
+    assert isinstance(answer, Answer)
+    assert answer.text == TEXTS.say("answer_follows", "en")
+
+
+@pytest.mark.parametrize(
+    "kept", [{"session": Session(unsolicited_ok=False)}, {"needs": ("violence",)}], ids=["STOP", "violence"]
+)
+async def test_who_wants_no_late_text_gets_none(index: KnowledgeIndex, kept: dict[str, object]) -> None:
+    asked = query("maize?", deadline=clock.deadline_in(15), **kept)
+    assert set(await outputs_with(index, False, asked, LATER)) == {"compress"}
+    out = await outputs_with(index, True, asked, BIG)
+    sent = out["infer.large"].message
+    assert isinstance(sent, Query)
+    assert sent.wait is not None
+    assert clock.remaining_s(sent.wait) <= 12  # no later than the ladder
+
+
+async def test_a_query_of_the_node_only_never_leaves(index: KnowledgeIndex) -> None:
+    for up in (True, False):
+        decision = LADDER(query("x", confidence=0.1, node_only=True, deadline=clock.deadline_in(15)), up)
+        assert decision.next != "infer.large"
+        assert not decision.wait

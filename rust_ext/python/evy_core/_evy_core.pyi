@@ -346,6 +346,7 @@ class Compressor:
 class Situation:
     """Everything a routing decision depends on. None means unknown: the worst that is still useful.
 
+    ``asks`` says that the text puts a question. ``link_up`` is None where there is no centre.
     ``confidence`` is retrieval confidence 0 to 1, None before retrieval. ``deadline_s`` seconds are left.
     ``within_budget`` says that the big model may cost what it costs. Raises ValueError for another priority.
     """
@@ -355,6 +356,7 @@ class Situation:
         priority: Literal["emergency", "urgent", "normal"],
         *,
         has_needs: bool = True,
+        asks: bool = True,
         confidence: float | None = None,
         deadline_s: float = 0.0,
         node_only: bool = False,
@@ -379,6 +381,9 @@ class Decision:
     @property
     def reason(self) -> str:
         """A short code and the numbers that decided, for events and people."""
+    @property
+    def wait(self) -> bool:
+        """The centre is asked too, and its answer may come late: the link is down, and nothing forbids."""
 
 @final
 class Router:

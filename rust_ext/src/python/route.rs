@@ -15,13 +15,14 @@ pub struct Situation(route::Situation);
 #[pymethods]
 impl Situation {
     #[new]
-    #[pyo3(signature = (priority, *, has_needs=true, confidence=None, deadline_s=0.0, node_only=false,
+    #[pyo3(signature = (priority, *, has_needs=true, asks=true, confidence=None, deadline_s=0.0, node_only=false,
         battery_percent=None, free_memory_mb=None, model_ready=None, link_up=None, neighbour_link=false,
         within_budget=true))]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments in Python
     fn new(
         priority: &str,
         has_needs: bool,
+        asks: bool,
         confidence: Option<f64>,
         deadline_s: f64,
         node_only: bool,
@@ -46,6 +47,7 @@ impl Situation {
         Ok(Self(route::Situation {
             priority,
             has_needs,
+            asks,
             confidence,
             deadline_s,
             node_only,
@@ -75,11 +77,17 @@ impl Decision {
         &self.0.reason
     }
 
+    #[getter]
+    fn wait(&self) -> bool {
+        self.0.wait
+    }
+
     fn __repr__(&self) -> String {
         format!(
-            "Decision(next={:?}, reason={:?})",
+            "Decision(next={:?}, reason={:?}, wait={})",
             self.next(),
-            self.0.reason
+            self.0.reason,
+            self.0.wait
         )
     }
 }

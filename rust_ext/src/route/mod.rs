@@ -76,9 +76,9 @@ pub enum Priority {
 pub enum Link {
     /// The centre answers.
     Up,
-    /// There is none.
+    /// There is none now, and questions may wait for it.
     Down,
-    /// Nobody has looked; counts as down.
+    /// There is no centre, or nobody has looked: nothing to wait for.
     Unknown,
 }
 
@@ -90,6 +90,8 @@ pub struct Situation {
     pub priority: Priority,
     /// Whether the text asks for something: chatter has no needs.
     pub has_needs: bool,
+    /// Whether it puts a question.
+    pub asks: bool,
     /// Retrieval confidence of the best passage, `None` before retrieval.
     pub confidence: Option<f64>,
     /// Seconds left until the person should have an answer.
@@ -151,10 +153,16 @@ pub struct Decision {
     pub next: Next,
     /// A short code and the numbers that decided.
     pub reason: String,
+    /// The centre is asked too, as soon as there is a link again.
+    pub wait: bool,
 }
 
 fn decision(next: Next, reason: String) -> Decision {
-    Decision { next, reason }
+    Decision {
+        next,
+        reason,
+        wait: false,
+    }
 }
 
 impl Rules {
@@ -230,6 +238,14 @@ impl Rules {
                 format!("sure: {confidence:.2} >= {:.2}", self.confidence.sure),
             );
         }
+        Decision {
+            wait: self.may_wait_for_centre(at, battery),
+            ..self.decide_unsure(at, confidence, battery)
+        }
+    }
+
+    /// The rungs for a text that no passage surely answers.
+    fn decide_unsure(&self, at: &Situation, confidence: f64, battery: f64) -> Decision {
         let big = self.may_ask_centre(at, battery);
         if confidence >= self.confidence.unsure {
             let near = format!(
@@ -266,6 +282,16 @@ impl Rules {
             && at.within_budget
             && battery >= self.battery.link_from
             && at.deadline_s >= self.deadline.big_model
+    }
+
+    /// Whether the question may wait for a link, to be answered late: not chatter, and not what a battery
+    /// or a policy forbids.
+    fn may_wait_for_centre(&self, at: &Situation, battery: f64) -> bool {
+        at.link == Link::Down
+            && !at.node_only
+            && at.within_budget
+            && battery >= self.battery.link_from
+            && (at.has_needs || at.asks || at.priority != Priority::Normal)
     }
 
     fn may_ask_neighbour(&self, at: &Situation) -> bool {
@@ -309,6 +335,7 @@ mod tests {
         Situation {
             priority: Priority::Normal,
             has_needs: true,
+            asks: true,
             confidence: Some(0.6),
             deadline_s: 15.0,
             node_only: false,
@@ -398,8 +425,8 @@ mod tests {
                 unknown(s);
                 s.link = Link::Up;
             }),
-            Next::SmallModel,
-            "40 % is too little for the link"
+            Next::BigModel,
+            "a node without a gauge may use its link"
         );
     }
 
@@ -429,6 +456,35 @@ mod tests {
             }),
             Next::BigModel
         );
+    }
+
+    #[test]
+    fn a_question_waits_for_the_link_unless_something_forbids() {
+        let waits = |change: fn(&mut Situation)| {
+            let mut situation = calm();
+            change(&mut situation);
+            let rules = Rules::parse(RULES).expect("the shipped rules");
+            rules.decide(&situation).wait
+        };
+        assert!(waits(|_| ()));
+        assert!(waits(|s| s.confidence = Some(0.1)));
+        let none: [fn(&mut Situation); 9] = [
+            |s| s.link = Link::Up,
+            |s| s.link = Link::Unknown,
+            |s| s.node_only = true,
+            |s| s.battery_percent = Some(49.0),
+            |s| s.battery_percent = Some(10.0),
+            |s| s.within_budget = false,
+            |s| s.confidence = Some(0.9),
+            |s| s.priority = Priority::Emergency,
+            |s| {
+                s.has_needs = false;
+                s.asks = false;
+            },
+        ];
+        for forbids in none {
+            assert!(!waits(forbids));
+        }
     }
 
     #[test]
