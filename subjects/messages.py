@@ -33,6 +33,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.v == 0:
             msgspec.structs.force_setattr(self, "v", self.SCHEMA)
 
+    @property
+    def person(self) -> str:
+        """Whom it concerns, as far as the order of texts goes; empty: nobody."""
+        return ""
+
 
 class Deadline(msgspec.Struct, frozen=True):
     """A moment on the node's boot clock: ``at_s`` seconds after the boot named ``boot_id``.
@@ -67,6 +72,11 @@ class InboundSms(Message, frozen=True, kw_only=True):
     modem: str = ""
     parts: int = 1
     missing: int = 0
+
+    @property
+    def person(self) -> str:
+        """Whom it concerns."""
+        return self.sender
 
 
 class Session(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -120,6 +130,11 @@ class Query(Message, frozen=True, kw_only=True):
     """Until when a late answer of the centre is still wanted; None: it is not."""
     received_at: float = 0.0
 
+    @property
+    def person(self) -> str:
+        """Whom it concerns."""
+        return self.sender_ref
+
 
 class Answer(Message, frozen=True, kw_only=True):
     """A text that answers a query, before it is checked and fitted into segments.
@@ -148,6 +163,11 @@ class Answer(Message, frozen=True, kw_only=True):
     by_centre: bool = False
     """The centre made this answer."""
     received_at: float = 0.0
+
+    @property
+    def person(self) -> str:
+        """Whom it concerns."""
+        return self.sender_ref
 
 
 def answer_to(  # a query, what answers it, and where that comes from
@@ -195,6 +215,11 @@ class OutboundSms(Message, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ()
     received_at: float = 0.0
 
+    @property
+    def person(self) -> str:
+        """Whom it concerns."""
+        return self.sender_ref or self.number
+
     def ledger_key(self, part: int) -> str:
         """Key of one part in the send ledger; ``part`` counts from 1."""
         return f"{self.query_id}.{self.kind}{self.ordinal or ''}.{part}"
@@ -213,6 +238,11 @@ class Alert(Message, frozen=True, kw_only=True):
     needs: tuple[str, ...] = ()
     topic: str = ""
     received_at: float = 0.0
+
+    @property
+    def person(self) -> str:
+        """Whom it concerns."""
+        return self.sender_ref
 
 
 class Event(Message, frozen=True, kw_only=True):

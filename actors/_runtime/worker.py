@@ -20,7 +20,7 @@ from actors._runtime.actor import Actor, Handler, Output
 from actors._runtime.bus import MSG_ID, BusError, NatsBus, set_trace, trace_from
 from actors._runtime.provision import edges
 from subjects import names
-from subjects.errors import RefusedError, RetryLaterError
+from subjects.errors import MessageError, RefusedError, RetryLaterError
 from subjects.messages import DeadLetter, Message, decode
 from subjects.names import HUB, Lane
 from subjects.registry import Work, work
@@ -46,7 +46,8 @@ BACK_PRESSURE_WAIT_S: Final = (0.05, 0.2, 0.5, 1.0, 2.0)
 class LaneWorker:
     """Pulls one lane of one work subject: never more messages than it has free slots.
 
-    A lane's slots are its own, so a flood of routine texts cannot take the slots of flash.
+    A lane's slots are its own, so a flood of routine texts cannot take the slots of flash. What concerns one
+    person is handled one after the other, in the order of delivery.
     """
 
     def __init__(  # noqa: PLR0917  # where it pulls, and what it does with that
@@ -66,6 +67,8 @@ class LaneWorker:
         self._heard_at = 0.0
         self._changed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
+        self._last: dict[str, asyncio.Task[None]] = {}
+        """The last message of each person in hand: never more than there are slots."""
         self._subscription: Subscription | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -121,9 +124,7 @@ class LaneWorker:
         status = (msg.headers or {}).get("Status")
         if status is None:
             self._asked = max(0, self._asked - 1)
-            task = asyncio.create_task(self._process(msg))
-            self._running.add(task)
-            task.add_done_callback(self._done)
+            self._start(msg)
         elif status != "100":  # 100 is the idle heartbeat; anything else ends a pull request
             pending = (msg.headers or {}).get("Nats-Pending-Messages", "")
             self._asked = max(0, self._asked - int(pending)) if pending.isdigit() else 0
@@ -131,13 +132,31 @@ class LaneWorker:
                 log.warning("%s: %s", self._durable, (msg.headers or {}).get("Description", "409"))
             self._changed.set()
 
+    def _start(self, msg: Msg) -> None:
+        message: Message | MessageError
+        try:
+            message = decode(msg.data, self._row.message)
+            person = message.person
+        except MessageError as error:
+            message, person = error, ""
+        task = asyncio.create_task(self._process(msg, message, self._last.get(person) if person else None))
+        self._running.add(task)
+        task.add_done_callback(self._done)
+        if person:
+            self._last[person] = task
+            task.add_done_callback(
+                lambda done: self._last.pop(person) if self._last.get(person) is done else None
+            )
+
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._changed.set()
         if not task.cancelled() and (error := task.exception()):
             log.error("%s: the worker itself failed", self._durable, exc_info=error)
 
-    async def _process(self, msg: Msg) -> None:
+    async def _process(
+        self, msg: Msg, message: Message | MessageError, before: asyncio.Task[None] | None
+    ) -> None:
         set_trace(trace_from(msg.headers))
         keepers: list[asyncio.Task[None]] = []
         # A timer until then, not a task: nearly every message is done long before.
@@ -145,7 +164,9 @@ class LaneWorker:
             self._row.ack_wait_s / 3, lambda: keepers.append(asyncio.create_task(self._keep_alive(msg)))
         )
         try:
-            await self._settle(msg)
+            if before is not None:
+                await asyncio.wait([before])
+            await self._settle(msg, message)
         except (nats.errors.Error, BusError, TimeoutError, OSError) as error:
             # Not acknowledged: the server delivers it again after ack_wait.
             log.warning("%s: left for redelivery: %s", msg.subject, error)
@@ -160,14 +181,15 @@ class LaneWorker:
                 await msg.in_progress()
             await asyncio.sleep(self._row.ack_wait_s / 3)
 
-    async def _settle(self, msg: Msg) -> None:
+    async def _settle(self, msg: Msg, message: Message | MessageError) -> None:
         """Handles one message and tells the server what became of it."""
         deliveries = msg.metadata.num_delivered
         if deliveries > self._row.max_deliver:
             await self._dead_letter(msg, f"the worker died {deliveries - 1} times while handling it")
             return
         try:
-            message = decode(msg.data, self._row.message)
+            if isinstance(message, MessageError):
+                raise message  # noqa: TRY301  # it was met while reading; what becomes of it is said here
             self._check_origin(message)
             outputs = await self._handler(message)
         except RefusedError as error:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 from nats.aio.msg import Msg
 
@@ -27,7 +28,7 @@ def query(number: int, lane: Lane = "routine") -> Query:
     return Query(
         id=f"q{number}",
         node=NODE,
-        sender_ref="someone",
+        sender_ref=f"someone {number}",
         text=f"text {number}",
         lang="en",
         lane=lane,
@@ -101,6 +102,24 @@ async def test_the_same_output_published_twice_is_handled_once(bus: NatsBus) -> 
         await until(lambda: "q2" in seen)
         await empty(bus)
     assert seen == ["q1", "q2"]
+
+
+async def test_what_one_person_sends_is_handled_in_order(bus: NatsBus) -> None:
+    """Although the first one takes longest, and there are slots for more."""
+    done: list[str] = []
+
+    async def handle(message: Query) -> Sequence[Output]:
+        await asyncio.sleep(0.2 if message.id.endswith("0") else 0)
+        done.append(message.id)
+        return []
+
+    texts = [msgspec.structs.replace(query(n), sender_ref="ab"[n // 4]) for n in (0, 1, 2, 3, 4, 5, 6, 7)]
+    for message in texts:
+        await bus.publish(to(names.ROUTE, message), "test")
+    async with running(bus, (names.ROUTE, handle)):
+        await until(lambda: len(done) == len(texts))
+    assert [text for text in done if text < "q4"] == ["q0", "q1", "q2", "q3"]
+    assert [text for text in done if text >= "q4"] == ["q4", "q5", "q6", "q7"]
 
 
 async def test_flash_has_slots_that_a_flood_of_routine_cannot_take(bus: NatsBus) -> None:
