@@ -328,7 +328,7 @@ async def test_sure_sends_the_passage_as_written(index: KnowledgeIndex, texts: T
 
 async def test_nearly_sure_gives_the_model_passages_and_confidence(index: KnowledgeIndex) -> None:
     output, _ = await ask(
-        index, query("how long do i boil water"), lambda _: Decision("infer.small", "for the test")
+        index, query("how long do i boil water"), lambda *_: Decision("infer.small", "for the test")
     )
     forwarded = output.message
     assert isinstance(forwarded, Query)
@@ -353,7 +353,7 @@ async def test_chatter_goes_to_the_model_without_passages(index: KnowledgeIndex)
 
 
 async def test_a_decision_for_nothing_found_is_unsure(index: KnowledgeIndex) -> None:
-    output, event = await ask(index, query("?!"), lambda _: Decision("compress", "wrong"))
+    output, event = await ask(index, query("?!"), lambda *_: Decision("compress", "wrong"))
     assert isinstance(output.message, Answer)
     assert output.message.step == "unsure"
     assert event.fields["confidence"] == 0
