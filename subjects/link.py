@@ -4,14 +4,12 @@ Everything that is not listed stays local. Both are computed from the registry, 
 cannot be forgotten on one side.
 """
 
-from typing import Final
+from collections.abc import Iterator
 
 import msgspec
 
 from subjects import names, registry
-
-HUB: Final = "hub"
-"""JetStream domain of the centre."""
+from subjects.registry import STREAMS, Source
 
 
 class Permissions(msgspec.Struct, frozen=True):
@@ -21,54 +19,48 @@ class Permissions(msgspec.Struct, frozen=True):
     subscribe: tuple[str, ...]
 
 
-def deliver_up(node: str) -> str:
-    """Prefix under which the centre is sent a node's uplink messages."""
-    return f"dlv.up.{node}"
-
-
-def deliver_down(node: str) -> str:
-    """Prefix under which a node is sent what the centre has for it."""
-    return f"dlv.down.{node}"
-
-
 def edge_permissions(node: str) -> Permissions:
-    """The least that lets two streams source each other, and nothing of any other node.
+    """The least that lets an edge and its centre take over each other's streams, and nothing else.
 
-    Each side may create the consumer of its source, ask for the stream's state, acknowledge and answer flow
-    control; messages come under the deliver prefix. ``$JSC.R.*`` are the answers to consumer creation.
+    Who takes over asks: it creates a consumer, looks at the stream, acknowledges, answers flow control. The
+    other side delivers under the source's prefix. ``$JSC.R.*`` are answers between servers, ``_INBOX.<node>``
+    those to the edge's own clients.
     """
+    down, up = list(_sources(at_centre=False)), list(_sources(at_centre=True))
     return Permissions(
-        publish=(
-            *_asks(HUB, f"DOWN_{node}"),
-            *_flow(HUB, f"DOWN_{node}"),
-            f"{deliver_up(node)}.>",
-            "$JSC.R.*",
-        ),
-        subscribe=(
-            *_asks(node, f"UP_{node}"),
-            *_flow(node, f"UP_{node}"),
-            f"{deliver_down(node)}.>",
-            "$JSC.R.*",
-        ),
+        publish=_unique(node, [*map(_asked, down), *map(_delivered, up), ("$JSC.R.*",)]),
+        subscribe=_unique(node, [*map(_asked, up), *map(_delivered, down), ("$JSC.R.*", "_INBOX.{node}.>")]),
     )
 
 
-def _asks(domain: str, stream: str) -> tuple[str, ...]:
-    api = f"$JS.{domain}.API"
+def _sources(*, at_centre: bool) -> Iterator[Source]:
+    for row in STREAMS:
+        if row.source and (row.at == "centre") == at_centre:
+            yield row.source
+
+
+def _asked(source: Source) -> tuple[str, ...]:
+    api, stream = f"$JS.{source.domain}.API", source.stream
     return (
-        f"{api}.CONSUMER.CREATE.{stream}",  # without a suffix when the source has several transforms
+        f"{api}.CONSUMER.CREATE.{stream}",  # without a suffix when a source has several transforms
         f"{api}.CONSUMER.CREATE.{stream}.>",
         f"{api}.STREAM.INFO.{stream}",
+        f"$JS.ACK.{stream}.>",
+        f"$JS.FC.{stream}.>",
+        f"$JS.FC.{source.domain}.*.{stream}.>",
     )
 
 
-def _flow(domain: str, stream: str) -> tuple[str, ...]:
-    return (f"$JS.ACK.{stream}.>", f"$JS.FC.{stream}.>", f"$JS.FC.{domain}.*.{stream}.>")
+def _delivered(source: Source) -> tuple[str, ...]:
+    return (f"{source.deliver}.>",)
+
+
+def _unique(node: str, lists: list[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(subject.format(node=node) for subjects in lists for subject in subjects))
 
 
 def local_subjects() -> tuple[str, ...]:
     """Subjects of a node that never cross the link, in either direction."""
-    firsts = {row.subject.partition(".")[0] for row in registry.WORK}
-    firsts |= {subject.partition(".")[0] for row in registry.STREAMS for subject in row.subjects}
-    firsts |= {name.partition(".")[0] for name in (names.MESH_IN, names.INFER_LARGE, names.EVT, names.DLQ)}
-    return tuple(sorted(f"{first}.>" for first in firsts | {"svc"}))
+    here = {subject for row in STREAMS if row.at != "centre" for subject in row.subjects}
+    here |= {names.MESH_IN, names.MESH_OUT, *(row.subject for row in registry.WORK)}
+    return tuple(sorted({f"{subject.partition('.')[0]}.>" for subject in {*here, "svc"}}))

@@ -15,6 +15,7 @@ from actors._runtime.context import ACTORS, BusContext, build_actors
 from actors._runtime.identity import load_identity
 from actors._runtime.process import log_to_stderr, run_until_signal, serve
 from actors._runtime.provision import Place
+from actors._runtime.server_files import STORE_KEY, Settings, fill, settings
 from actors._runtime.supervisor import (
     Child,
     DirectoryLock,
@@ -41,10 +42,40 @@ def server_child(config: Config) -> Child | None:
         )
     store = node.directory / "nats"
     store.mkdir(parents=True, exist_ok=True)
-    environment = nats_environment(node.name, node.nats_port, store)
+    monitor_port = node.nats_port + 4000
+    if not port_is_free(monitor_port):
+        log.warning("port %d is taken: the server's monitoring takes another", monitor_port)
+        monitor_port = -1
+    installed = settings(node.server_directory)
+    if installed:
+        _check(installed, config)
+        configuration = fill(node.server_directory, monitor_port)
+        environment = {STORE_KEY: installed.store_key()}
+    elif node.profile == "bigevy":
+        raise ConfigError("this centre has no keys yet: run `evy nats init --profile bigevy --hosts …`")
+    else:
+        configuration = nats_configuration(node.profile)
+        environment = nats_environment(node.name, node.nats_port, store, monitor_port)
     log_file = node.directory / "nats-server.log"
-    command = [nats_server_path(), "-c", str(nats_configuration()), "-l", str(log_file)]
+    command = [nats_server_path(), "-c", str(configuration), "-l", str(log_file)]
     return Child("nats-server", command, environment)
+
+
+def _check(installed: Settings, config: Config) -> None:
+    """Raises :class:`ConfigError` where `evy.toml` and what `evy nats` installed differ."""
+    node, bundle = config.node, installed.bundle
+    pairs: list[tuple[str, object, object]] = [
+        ("profile", node.profile, bundle.profile),
+        ("nats_port", node.nats_port, installed.port),
+    ]
+    if not bundle.hub:
+        pairs.append(("name", node.name, bundle.node))
+    for key, said, there in pairs:
+        if said != there:
+            raise ConfigError(
+                f"{config.path or 'evy.toml'} says [node] {key} = {said!r}, but {node.server_directory} was "
+                f"made for {there!r}: set it to that, or run `evy nats init` or `join` again"
+            )
 
 
 def actor_children(config: Config, path: Path | None) -> list[Child]:

@@ -5,7 +5,7 @@ lie on a stick in a drawer.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +13,20 @@ import msgspec
 
 from actors._runtime import claims
 from actors._runtime.certificates import create_ca, create_certificate
-from actors._runtime.claims import Key
+from actors._runtime.claims import Key, Kind
 from actors._runtime.server_files import Bundle, EdgeLink, HubFiles, HubServer, write_secret
 from subjects.errors import ConfigError
 from subjects.link import edge_permissions
 
 ACCOUNT: Final = "EVY"
+
+_KEYS: Final[Mapping[str, Kind]] = {
+    "operator": "operator",
+    "system": "account",
+    "account": "account",
+    "tools": "user",
+    "centre": "user",
+}
 
 
 class Edge(msgspec.Struct, frozen=True):
@@ -48,8 +56,7 @@ class Authority:
         try:
             self.state = msgspec.json.decode((directory / "state.json").read_bytes(), type=State)
             self.operator, self.system, self.account, self.tools, self.centre = (
-                Key((directory / f"{name}.nk").read_text().strip())
-                for name in ("operator", "system", "account", "tools", "centre")
+                Key((directory / f"{name}.nk").read_text().strip()) for name in _KEYS
             )
             self.ca = (directory / "ca.pem").read_text()
             self._ca_key = (directory / "ca.key").read_text()
@@ -63,17 +70,11 @@ class Authority:
 
     @classmethod
     def create(cls, directory: Path, servers: Sequence[HubServer]) -> "Authority":
-        """Makes keys and CA for a centre of one or three servers. Raises :class:`ConfigError` if there are any."""
+        """Makes keys and CA for a centre of one or three servers; :class:`ConfigError` if it has some."""
         if (directory / "state.json").exists():
             raise ConfigError(f"{directory} holds a centre's keys already")
-        for name, kind in (
-            ("operator", "operator"),
-            ("system", "account"),
-            ("account", "account"),
-            ("tools", "user"),
-            ("centre", "user"),
-        ):
-            write_secret(directory / f"{name}.nk", Key.create(kind).seed + "\n", replace=False)  # type: ignore[arg-type]
+        for name, kind in _KEYS.items():
+            write_secret(directory / f"{name}.nk", Key.create(kind).seed + "\n", replace=False)
         certificate, key = create_ca("EVY centre")
         write_secret(directory / "ca.key", key, replace=False)
         write_secret(directory / "ca.pem", certificate, replace=False)
@@ -98,7 +99,8 @@ class Authority:
         token = self.system.sign(claims.user_claims("tools", self.tools.public), self._now())
         write_secret(self.directory / "tools.creds", claims.credentials(token, self.tools.seed), replace=True)
         token = self.account.sign(claims.user_claims("centre", self.centre.public), self._now())
-        write_secret(self.directory / "centre.creds", claims.credentials(token, self.centre.seed), replace=True)
+        text = claims.credentials(token, self.centre.seed)
+        write_secret(self.directory / "centre.creds", text, replace=True)
         self._write_account()
 
     def _write_account(self) -> None:
@@ -116,7 +118,8 @@ class Authority:
         """What one server of the centre needs, with a fresh certificate."""
         server = next((s for s in self.state.servers if s.name == name), None)
         if server is None:
-            raise ConfigError(f"no server {name}; this centre has {', '.join(s.name for s in self.state.servers)}")
+            known = ", ".join(s.name for s in self.state.servers)
+            raise ConfigError(f"no server {name}; this centre has {known}")
         hosts = list(dict.fromkeys((*server.hosts, "localhost", "127.0.0.1")))
         certificate, key = create_certificate(self.ca, self._ca_key, name, hosts)
         system = claims.account_claims("SYS", self.system.public, jetstream=False)
@@ -141,7 +144,7 @@ class Authority:
     def enrol(self, node: str) -> Bundle:
         """A credential for an edge. Raises :class:`ConfigError` when it has one: revoke that first."""
         if node in self.state.edges:
-            raise ConfigError(f"{node} is enrolled already; `evy nats revoke {node}` first if it needs new keys")
+            raise ConfigError(f"{node} is enrolled; `evy nats revoke {node}` first if it needs new keys")
         key = Key.create("user")
         allowed = edge_permissions(node)
         issued_at = self._now()
@@ -156,9 +159,7 @@ class Authority:
             issued_at,
         )
         self._save(
-            msgspec.structs.replace(
-                self.state, edges={**self.state.edges, node: Edge(key.public, issued_at)}
-            )
+            msgspec.structs.replace(self.state, edges={**self.state.edges, node: Edge(key.public, issued_at)})
         )
         urls = tuple(f"tls://{s.hosts[0]}:{s.leaf_port}" for s in self.state.servers)
         return Bundle(1, "lilevy", node, self.ca, edge=EdgeLink(urls, claims.credentials(token, key.seed)))

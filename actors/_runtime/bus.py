@@ -9,6 +9,7 @@ import logging
 import random
 import re
 import secrets
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
@@ -192,7 +193,9 @@ class NatsBus:
                 await client.connect(
                     url,
                     name=f"evy.{identity.node}.{name}",
-                    inbox_prefix=f"_INBOX.{identity.node}",  # replies over the link: see nats/
+                    inbox_prefix=f"_INBOX.{identity.node}",  # replies over the link: see subjects/link.py
+                    user_credentials=identity.credentials or None,
+                    tls=ssl.create_default_context(cafile=identity.ca) if identity.ca else None,
                     allow_reconnect=True,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=1,

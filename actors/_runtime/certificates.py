@@ -1,11 +1,12 @@
 """The centre's own certificate authority and the certificates of its servers.
 
-Validity (RFC 5280 §4.1.2.5) is from 1970 to the end of 9999, the date that stands for «no end»: a Pi without a
-clock battery starts in 1970 or at its last shutdown, and it needs the link to learn the time. A certificate
-here says who, not until when; what has to end is revoked by key, and a lost CA key means a new CA.
+Validity (RFC 5280 §4.1.2.5) is from 1970 to the end of 9999, the date that stands for «no end»: a Pi without
+a clock battery starts in 1970 or at its last shutdown, and it needs the link to learn the time. A
+certificate here says who, not until when; what has to end is revoked by key, and a lost CA key means a new
+CA.
 """
 
-import datetime
+import datetime as dt
 import ipaddress
 from collections.abc import Sequence
 from typing import Final
@@ -15,13 +16,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-BEGIN: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-NO_END: Final = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
+BEGIN: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+NO_END: Final = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
 
 
 def _name(common: str) -> x509.Name:
     return x509.Name(
-        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "EVY"), x509.NameAttribute(NameOID.COMMON_NAME, common)]
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "EVY"),
+            x509.NameAttribute(NameOID.COMMON_NAME, common),
+        ]
     )
 
 
@@ -72,7 +76,7 @@ def _alternative(host: str) -> x509.GeneralName:
 
 
 def create_certificate(
-    ca: str, ca_key: str, name: str, hosts: Sequence[str], until: datetime.datetime = NO_END
+    ca: str, ca_key: str, name: str, hosts: Sequence[str], until: dt.datetime = NO_END
 ) -> tuple[str, str]:
     """A server's certificate for ``hosts`` (names or addresses, RFC 5280 §4.2.1.6) and its key, both PEM.
 

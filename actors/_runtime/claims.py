@@ -1,8 +1,7 @@
 """Nkeys and the JWTs of NATS's operator mode: who may connect to the centre, and with which subjects.
 
-Formats: https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/jwt, claims
-version 2 as nats-server reads them. No token expires: an edge without a clock must still reach its centre, and
-what has to end is revoked.
+Formats: https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/jwt, claims of
+version 2 as nats-server reads them. No token expires: what has to end is revoked.
 """
 
 import base64
@@ -104,7 +103,7 @@ def user_claims(
     subscribe: Sequence[str] = (),
     connections: Sequence[Literal["STANDARD", "LEAFNODE"]] = ("STANDARD",),
 ) -> dict[str, Any]:
-    """Claims of a user. Empty lists allow every subject of the account; ``connections`` says what may log in."""
+    """Claims of a user. Empty lists allow every subject; ``connections`` says what may log in."""
     return {
         "name": name,
         "sub": public,

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from actors._runtime.server_files import settings
 from subjects.errors import ConfigError
 from subjects.names import HUB
 from subjects.registry import Profile
@@ -56,7 +57,8 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     node_only: bool = False
     """True keeps every query on this machine, its own centre included."""
     centre: bool = False
-    """This edge node is enrolled at a centre, and may ask it. A hybrid is its own centre."""
+    """This edge node is enrolled at a centre, and may ask it; true after `evy nats join`. A hybrid is its
+    own centre."""
     wait_s: float = 6 * 3600.0
     """How long a question waits for a link, and a late answer is still wanted."""
     replicas: int = 1
@@ -79,6 +81,11 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.data_dir).expanduser()
 
     @property
+    def server_directory(self) -> Path:
+        """Where `evy nats` installs the server's configuration, certificates and credentials."""
+        return self.directory / "server"
+
+    @property
     def url(self) -> str:
         """The server to connect to."""
         return self.nats_url or f"nats://127.0.0.1:{self.nats_port}"
@@ -90,7 +97,7 @@ class Config:
     def __init__(self, tables: Mapping[str, Any], path: Path | None = None) -> None:
         self.tables = tables
         self.path = path
-        self.node = self.section("node", NodeConfig)
+        self.node = _as_installed(self.section("node", NodeConfig))
 
     def section(self, name: str, of: type[T]) -> T:
         """One table as a typed struct. Raises :class:`ConfigError` with the key that is wrong."""
@@ -105,6 +112,19 @@ class Config:
             if name not in known:
                 listed = ", ".join(sorted(known))
                 raise ConfigError(f"{self.path}: nothing reads table [{name}]; known tables: {listed}")
+
+
+def _as_installed(node: NodeConfig) -> NodeConfig:
+    """What `evy nats` installed needs no second mention in `evy.toml`."""
+    installed = settings(node.server_directory)
+    if installed is None:
+        return node
+    hub = installed.bundle.hub
+    return msgspec.structs.replace(
+        node,
+        centre=node.centre or installed.bundle.edge is not None,
+        replicas=max(node.replicas, len(hub.routes) if hub else 1),
+    )
 
 
 def load_config(path: Path | None = None) -> Config:

@@ -11,7 +11,7 @@ import msgspec
 from subjects.errors import ConfigError
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
     """Node name, secret of the pseudonyms, and a nonce that tells installations apart.
 
     The nonce is part of every deduplication id: a node set up again on a new card must not have its
@@ -21,6 +21,10 @@ class Identity(msgspec.Struct, frozen=True):
     node: str
     secret: bytes
     nonce: str
+    credentials: str = ""
+    """File with which it logs in at a server that asks, as a centre's does; an edge's own server does not."""
+    ca: str = ""
+    """File with the authority that vouches for that server."""
 
     def sender_ref(self, number: str) -> str:
         """Pseudonym of a phone number: 20 hex digits of HMAC-SHA256, stable on this node only."""
@@ -36,7 +40,7 @@ def load_identity(node: str, directory: Path) -> Identity:
     path = directory / "identity.json"
     directory.mkdir(parents=True, exist_ok=True)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Identity)
+        return _with_files(msgspec.json.decode(path.read_bytes(), type=Identity), directory)
     except FileNotFoundError:
         pass
     except (msgspec.DecodeError, PermissionError) as error:
@@ -57,4 +61,11 @@ def load_identity(node: str, directory: Path) -> Identity:
         return load_identity(node, directory)
     finally:
         draft.unlink()
-    return made
+    return _with_files(made, directory)
+
+
+def _with_files(identity: Identity, directory: Path) -> Identity:
+    credentials, ca = directory / "server" / "centre.creds", directory / "server" / "ca.pem"
+    if not credentials.exists():
+        return identity
+    return msgspec.structs.replace(identity, credentials=str(credentials), ca=str(ca))

@@ -90,7 +90,8 @@ class Place(msgspec.Struct, frozen=True):
             duplicate_window=row.dedup_window_s,
             storage=StorageType.FILE,
             num_replicas=self.replicas,
-            persist_mode=PersistMode.ASYNC if row.persist == "async" else None,
+            # The server has no asynchronous replicated streams; a replica's write is no slower for us.
+            persist_mode=PersistMode.ASYNC if row.persist == "async" and self.replicas == 1 else None,
             sources=[self._source(row.source, node)] if row.source and self.linked else None,
         )
 

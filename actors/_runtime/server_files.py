@@ -1,8 +1,8 @@
 """A machine's filled server configuration: what `evy nats init` and `join` write and `evy up` starts.
 
-The directory holds ``nats.conf`` (values, then the shipped file with its includes: nats-server reads it without
-any variable set), certificates and credentials. All of it is made from ``bundle.json`` again at every start, so an
-upgrade of EVY is an upgrade of the configuration. Secrets have mode 0600.
+The directory holds ``nats.conf`` (values, then the shipped file with its includes: nats-server reads it
+without any variable set), certificates and credentials. All of it is made from ``bundle.json`` again at every
+start, so an upgrade of EVY is an upgrade of the configuration. Secrets have mode 0600.
 """
 
 import hashlib
@@ -11,17 +11,18 @@ import json
 import os
 import re
 import secrets
-import ssl
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
 from subjects.errors import ConfigError
+from subjects.registry import Profile
 
-Profile = Literal["lilevy", "bigevy", "hybrid"]
+Value = str | int | tuple[str, ...] | Mapping[str, str]
+"""What the configuration files' variables hold."""
 
 SHIPPED: Final = Path(__file__).resolve().parents[2] / "nats"
 _INCLUDE: Final = re.compile(r'^([ ]*)include "([^"]+)"$', re.MULTILINE)
@@ -84,7 +85,7 @@ def load_bundle(path: Path) -> Bundle:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Bundle)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; make a bundle at the centre: evy nats enrol NODE") from error
+        raise ConfigError(f"{path}: {error.strerror}; `evy nats enrol` at the centre makes it") from error
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"{path} is no bundle of `evy nats enrol`: {error}") from error
 
@@ -102,7 +103,7 @@ def write_secret(path: Path, text: str, *, replace: bool) -> None:
     draft.replace(path)
 
 
-def nats_value(value: str | int | tuple[str, ...] | Mapping[str, str]) -> str:
+def nats_value(value: Value) -> str:
     """A value in NATS's configuration language."""
     if isinstance(value, int):
         return str(value)
@@ -113,46 +114,64 @@ def nats_value(value: str | int | tuple[str, ...] | Mapping[str, str]) -> str:
     return "{ " + ", ".join(f"{name}: {json.dumps(item)}" for name, item in value.items()) + " }"
 
 
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``nats.conf`` is made from: a bundle and what is particular to this machine."""
+
+    bundle: Bundle
+    port: int
+    store: str
+    monitor_port: int
+    store_key_file: str = ""
+    store_key_mark: str = ""
+    """Tells a wrong key from the right one before a server looks at the store."""
+
+    def store_key(self) -> str:
+        """The JetStream encryption key; empty when the store is in the clear.
+
+        Raises :class:`ConfigError` when the key is missing or not the one the store was made with.
+        """
+        if not self.store_key_file:
+            return ""
+        key = read_store_key(Path(self.store_key_file))
+        if not hmac.compare_digest(_mark(key), self.store_key_mark):
+            raise ConfigError(
+                f"the key in {self.store_key_file} is not the one that {self.store} is encrypted with: "
+                "bring the right one, or move the store away and lose what waits in it"
+            )
+        return key
+
+
 def join(
     directory: Path,
     bundle: Bundle,
     *,
     port: int = 4222,
     store: Path | None = None,
-    monitor: str = "127.0.0.1:8222",
+    monitor_port: int = -1,
     store_key_file: Path | None = None,
 ) -> Path:
-    """Installs a bundle and gives the path of the filled ``nats.conf``. Run again it changes only what differs.
+    """Installs a bundle in ``directory`` and gives the path of the filled ``nats.conf``.
 
     ``port`` is the client port of an edge; a server of the centre has it in its bundle. ``store`` is where
-    JetStream keeps its files: ``nats`` beside the directory unless named.
+    JetStream keeps its files: ``nats`` beside the directory unless named. ``monitor_port`` -1: any free one.
+    Without ``store_key_file`` the key of a former installation stays in use.
     """
     directory = directory.resolve()
-    settings = Settings(
+    before = settings(directory)
+    key_file = str(store_key_file.resolve()) if store_key_file else before.store_key_file if before else ""
+    made = Settings(
         bundle,
         bundle.hub.server.client_port if bundle.hub else port,
         str((store or directory.parent / "nats").resolve()),
-        monitor,
-        str(store_key_file.resolve()) if store_key_file else "",
+        monitor_port,
+        key_file,
+        _mark(read_store_key(Path(key_file))) if key_file else "",
     )
-    write_secret(directory / "bundle.json", settings.text(), replace=True)
+    if before and before.store_key_mark and before.store == made.store:
+        made = msgspec.structs.replace(made, store_key_mark=before.store_key_mark)
+        made.store_key()
+    _write_changed(directory / "bundle.json", msgspec.json.format(msgspec.json.encode(made)).decode() + "\n")
     return fill(directory)
-
-
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What ``nats.conf`` is made from; kept in ``bundle.json``."""
-
-    bundle: Bundle
-    port: int
-    store: str
-    monitor: str
-    store_key_file: str
-    store_key_mark: str = ""
-    """Tells a wrong key from the right one before a server looks at the store."""
-
-    def text(self) -> str:
-        """The file's text."""
-        return msgspec.json.format(msgspec.json.encode(self)).decode() + "\n"
 
 
 def settings(directory: Path) -> Settings | None:
@@ -166,23 +185,27 @@ def settings(directory: Path) -> Settings | None:
         raise ConfigError(f"{path}: {error}; install the bundle again: evy nats join BUNDLE") from error
 
 
-def fill(directory: Path) -> Path:
+def fill(directory: Path, monitor_port: int | None = None) -> Path:
     """Writes ``nats.conf`` and the files it names from what was installed. Raises :class:`ConfigError`."""
     installed = settings(directory)
     if installed is None:
-        raise ConfigError(f"nothing is installed in {directory}: run `evy nats init` or `evy nats join BUNDLE`")
+        raise ConfigError(
+            f"nothing is installed in {directory}: run `evy nats init` or `evy nats join BUNDLE`"
+        )
+    directory = directory.resolve()
     bundle = installed.bundle
-    files: dict[str, str] = {"ca.pem": bundle.ca}
-    values: dict[str, str | int | tuple[str, ...] | Mapping[str, str]] = {
+    files: dict[str, str] = {}
+    values: dict[str, Value] = {
         "EVY_NODE": bundle.node,
         "EVY_NATS_PORT": installed.port,
         "EVY_STORE": installed.store,
-        "EVY_MONITOR": installed.monitor,
+        "EVY_MONITOR": f"127.0.0.1:{installed.monitor_port if monitor_port is None else monitor_port}",
     }
-    if not installed.store_key_file:
+    if not installed.store_key_file:  # else it is in the environment, never in a file beside the store
         values[STORE_KEY] = ""
     includes = [f"{bundle.profile}.conf"]
-    if bundle.edge or bundle.hub:
+    if bundle.ca:
+        files["ca.pem"] = bundle.ca
         values["EVY_CA"] = str(directory / "ca.pem")
     if bundle.edge:
         files["hub.creds"] = bundle.edge.credentials
@@ -190,33 +213,69 @@ def fill(directory: Path) -> Path:
         values["EVY_HUB_CREDENTIALS"] = str(directory / "hub.creds")
         includes.append("leaf.conf")
     if bundle.hub:
-        hub = bundle.hub
-        files |= {"server.pem": hub.certificate, "server.key": hub.certificate_key}
-        files["centre.creds"] = hub.credentials
-        values |= {
-            "EVY_LISTEN": hub.server.listen,
-            "EVY_LEAF_PORT": hub.server.leaf_port,
-            "EVY_CERTIFICATE": str(directory / "server.pem"),
-            "EVY_CERTIFICATE_KEY": str(directory / "server.key"),
-            "EVY_OPERATOR": hub.operator,
-            "EVY_SYSTEM_ACCOUNT": hub.system_account,
-            "EVY_ACCOUNTS": hub.accounts,
-            "EVY_ACCOUNTS_DIR": str(directory / "accounts"),
-        }
-        if hub.routes:
-            values |= {"EVY_CLUSTER_PORT": hub.server.cluster_port, "EVY_ROUTES": hub.routes}
+        files |= _hub_files(bundle.hub)
+        values |= _hub_values(bundle.hub, directory)
+        if bundle.hub.routes:
             includes = ["bigevy-cluster.conf"]
     lines = ["# Written by EVY from bundle.json beside it, at every start: changes made here are lost.", ""]
     lines += [f"{name}: {nats_value(value)}" for name, value in values.items()]
-    files["nats.conf"] = "\n".join(lines) + "\n\n" + "\n".join(map(_flat, includes))
+    files["nats.conf"] = "\n".join(lines) + "\n\n" + "\n".join(map(shipped, includes))
     for name, text in files.items():
-        path = directory / name
-        if not path.exists() or path.read_text() != text:
-            write_secret(path, text, replace=True)
+        _write_changed(directory / name, text)
     return directory / "nats.conf"
 
 
-def _flat(name: str) -> str:
-    """A shipped file with its includes in place: an included file does not see the values outside it."""
+def _hub_files(hub: HubFiles) -> dict[str, str]:
+    return {
+        "server.pem": hub.certificate,
+        "server.key": hub.certificate_key,
+        "centre.creds": hub.credentials,
+    }
+
+
+def _hub_values(hub: HubFiles, directory: Path) -> dict[str, Value]:
+    values: dict[str, Value] = {
+        "EVY_LISTEN": hub.server.listen,
+        "EVY_LEAF_PORT": hub.server.leaf_port,
+        "EVY_CERTIFICATE": str(directory / "server.pem"),
+        "EVY_CERTIFICATE_KEY": str(directory / "server.key"),
+        "EVY_OPERATOR": hub.operator,
+        "EVY_SYSTEM_ACCOUNT": hub.system_account,
+        "EVY_ACCOUNTS": hub.accounts,
+        "EVY_ACCOUNTS_DIR": str(directory / "accounts"),
+    }
+    if hub.routes:
+        values |= {"EVY_CLUSTER_PORT": hub.server.cluster_port, "EVY_ROUTES": hub.routes}
+    return values
+
+
+def _write_changed(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text() != text:
+        write_secret(path, text, replace=True)
+
+
+def create_store_key(path: Path) -> None:
+    """Writes a fresh JetStream encryption key, mode 0600; :class:`ConfigError` when the file exists."""
+    write_secret(path, f"{STORE_KEY}=k{secrets.token_hex(32)}\n", replace=False)
+
+
+def read_store_key(path: Path) -> str:
+    """The key in a file of the form ``EVY_STORE_KEY=…``. Raises :class:`ConfigError`."""
+    try:
+        text = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"no store key in {path} ({error}): plug in or mount what holds it") from error
+    name, _, key = text.partition("=")
+    if name != STORE_KEY or not re.fullmatch(r"k[0-9a-f]{64}", key):
+        raise ConfigError(f"{path} is no store key: one line {STORE_KEY}=k and 64 hex digits")
+    return key
+
+
+def _mark(key: str) -> str:
+    return hmac.new(key.encode(), b"evy store key", hashlib.sha256).hexdigest()[:16]
+
+
+def shipped(name: str) -> str:
+    """A file of ``nats/`` with its includes in place: an included file does not see the values outside it."""
     text = (SHIPPED / name).read_text()
-    return _INCLUDE.sub(lambda found: textwrap.indent(_flat(found[2]), found[1]).rstrip(), text)
+    return _INCLUDE.sub(lambda found: textwrap.indent(shipped(found[2]), found[1]).rstrip(), text)

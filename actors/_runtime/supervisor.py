@@ -57,9 +57,18 @@ def nats_configuration(profile: str = "lilevy") -> Path:
     return Path(__file__).resolve().parents[2] / "nats" / f"{profile}.conf"
 
 
-def nats_environment(node: str, port: int, store: Path) -> dict[str, str]:
-    """Variables that the configuration files read. The path is quoted for NATS's configuration language."""
-    return {"EVY_NODE": node, "EVY_NATS_PORT": str(port), "EVY_STORE": f'"{store}"'}
+def nats_environment(node: str, port: int, store: Path, monitor_port: int = -1) -> dict[str, str]:
+    """Variables that the shipped files of one server read, quoted for NATS's configuration language.
+
+    ``monitor_port`` -1 is any free one. The store is not encrypted: that takes `evy nats init`.
+    """
+    return {
+        "EVY_NODE": node,
+        "EVY_NATS_PORT": str(port),
+        "EVY_STORE": f'"{store}"',
+        "EVY_STORE_KEY": '""',
+        "EVY_MONITOR": f'"127.0.0.1:{monitor_port}"',
+    }
 
 
 def port_is_free(port: int) -> bool:

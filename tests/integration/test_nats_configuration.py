@@ -1,5 +1,6 @@
 """The files in nats/ against subjects/registry.py, on a server that runs them."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -9,8 +10,9 @@ from nats.js.api import PersistMode
 
 from actors._runtime.actor import Output
 from actors._runtime.bus import NatsBus
+from actors._runtime.server_files import shipped
 from actors._runtime.supervisor import nats_configuration, nats_environment, nats_server_path
-from subjects import names, registry
+from subjects import link, names, registry
 from subjects.messages import Event, Message
 from tests.conftest import NODE, PLACE
 
@@ -19,18 +21,16 @@ pytestmark = pytest.mark.nats
 NATS = nats_configuration().parent
 
 
-def test_the_server_accepts_every_profile(tmp_path: Path) -> None:
-    for profile in NATS.glob("*.conf"):
-        if profile.name == "mappings.conf":
-            continue
-        done = subprocess.run(
-            [nats_server_path(), "-t", "-c", str(profile)],
-            env=nats_environment(NODE, 4222, tmp_path),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("profile", ["lilevy", "hybrid"])
+def test_a_node_without_a_centre_starts_on_the_shipped_file(tmp_path: Path, profile: str) -> None:
+    done = subprocess.run(
+        [nats_server_path(), "-t", "-c", str(nats_configuration(profile))],
+        env=nats_environment(NODE, 4222, tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_python_in_the_folder_that_shares_its_name_with_nats_py() -> None:
@@ -51,8 +51,31 @@ def test_every_work_subject_has_its_short_name() -> None:
     assert mapped == {row.subject: names.work_subject(row.subject, "routine") for row in registry.WORK}
 
 
-def test_every_acknowledged_write_is_on_the_card() -> None:
-    assert re.search(r"^\s*sync_interval: always$", nats_configuration().read_text(), re.MULTILINE)
+@pytest.mark.parametrize("profile", ["lilevy", "hybrid", "bigevy", "bigevy-cluster"])
+def test_every_profile_has_what_the_design_asks_for(profile: str) -> None:
+    text = shipped(f"{profile}.conf")
+    jetstream = text[text.index("jetstream {") :]
+    assert "\n  sync_interval: always\n" in jetstream[: jetstream.index("\n}")]
+    assert '\nping_interval: "20s"\n' in text
+    assert "js_ack_fc_v2" not in text
+
+
+def test_what_is_local_never_crosses_the_link() -> None:
+    lists = re.findall(r"^(deny_[a-z]+): (\[.*\])$", (NATS / "deny.conf").read_text(), re.MULTILINE)
+    assert {name: tuple(json.loads(subjects)) for name, subjects in lists} == {
+        "deny_imports": link.local_subjects(),
+        "deny_exports": link.local_subjects(),
+    }
+    assert {f"{base}.>" for base in ("sms", "route", "rag", "compress", "alert", "mesh", "svc")} <= set(
+        link.local_subjects()
+    )
+
+
+def test_an_edge_may_use_nothing_of_another_edge_or_of_the_centre() -> None:
+    allowed = link.edge_permissions("e1")
+    for subject in (*allowed.publish, *allowed.subscribe):
+        assert "e1" in subject or subject == "$JSC.R.*"
+    assert not [subject for subject in allowed.publish if "STREAM.CREATE" in subject or "DELETE" in subject]
 
 
 async def test_a_bare_subject_is_stored_as_routine(bus: NatsBus) -> None:
