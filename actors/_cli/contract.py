@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
@@ -87,15 +88,18 @@ def _print(node: str) -> None:
             for row in WORK
         ],
     )
-    console.print(f"Durable of a lane: {node}_<actor>_<lane>. Bound and slots count messages of one lane.\n")
+    console.print(
+        f"Durable of a lane: {node}_<actor>_<lane>. Bound and slots count one lane (of one node).\n"
+    )
     _table(
         console,
-        "Streams",
-        ("stream", "holds", "retention", "dedup", "kept", "when full", "fsync"),
+        "Streams: « < UP_… » is taken over from there by sourcing; the centre has IN_ and DOWN_ for each node",
+        ("stream", "on", "holds", "retention", "dedup", "kept", "when full", "fsync"),
         [
             (
                 row.name.format(node=node),
-                row.subjects[0] if len(row.subjects) == 1 else _lanes_held(row),
+                _PLACES[row.at],
+                _held(row),
                 row.retention,
                 f"{row.dedup_window_s / 60:g} min",
                 f"{row.max_age_s / 86400:g} d" if row.max_age_s else "until done",
@@ -122,9 +126,18 @@ def _print(node: str) -> None:
     )
 
 
-def _lanes_held(row: Stream) -> str:
-    lanes = dict.fromkeys(subject.rpartition(".")[2] for subject in row.subjects)
-    return "work of " + ", ".join(lanes)
+_PLACES: Final = {"node": "node", "both": "both", "uplink": "node", "centre": "centre"}
+
+
+def _held(row: Stream) -> str:
+    if not row.subjects:
+        held = ""
+    elif len(row.subjects) == 1:
+        held = row.subjects[0]
+    else:
+        held = "work of " + ", ".join(dict.fromkeys(subject.rpartition(".")[2] for subject in row.subjects))
+    taken = row.source.stream.format(node="") + "…" if row.source else ""
+    return " < ".join(part for part in (held, taken) if part)
 
 
 def _table(console: Console, title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
