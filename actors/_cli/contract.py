@@ -93,7 +93,7 @@ def _print(node: str) -> None:
     )
     _table(
         console,
-        "Streams: « < UP_… » is taken over from there by sourcing; the centre has IN_ and DOWN_ for each node",
+        "Streams: «< UP_…» is taken over from there by sourcing; a centre has IN_ and DOWN_ for each node",
         ("stream", "on", "holds", "retention", "dedup", "kept", "when full", "fsync"),
         [
             (
