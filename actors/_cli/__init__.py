@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "triage": ("answer", "Show how a text is judged: priority, needs, topic."),
     "compress": ("answer", "Fit a text into SMS segments."),
     "subjects": ("contract", "Print the wire contract; check or mend a server against it."),
+    "link": ("link", "Show the link to the centre, and what waits on either side."),
     "doctor": ("doctor", "Check this machine and say how to mend what is wrong."),
     "sim": ("sim", "Run a simulated modem, or a bad network."),
     "bench": ("bench", "Measure this machine and print a table."),

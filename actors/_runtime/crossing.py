@@ -1,0 +1,337 @@
+"""What crosses between a node and its centre, for people: `evy link` shows it at either end.
+
+The way up is ``UP_<node>`` → ``IN_<node>``, the way down ``DOWN_<node>`` → ``FLASH_<node>`` and
+``WORK_<node>``; each arrow is a stream that takes messages over from another. Such a source makes no error
+when it stops, so it is judged by when it last heard from the other stream, which says so every second.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import msgspec
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+
+from actors._runtime.bus import NatsBus, bus_errors
+from actors._runtime.link import PROBE_WITHIN_S, NatsLink
+from actors._runtime.provision import Place, edges
+from subjects import names
+from subjects.errors import EvyError, MessageError
+from subjects.messages import Event, decode
+from subjects.names import HUB, LANES, Lane
+from subjects.registry import STREAMS, WORK
+
+HEARS_WITHIN_S: Final = 15.0
+"""A healthy source hears every second, over the thinnest line within a few; the server looks after a silent
+one every ten seconds."""
+
+Verdict = Literal["ok", "down", "stalled", "full"]
+"""ok: it hears the other stream. down: it cannot, the link is down. stalled: the link is up, and yet it does
+not hear. full: it may not hold more of some lane."""
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What a stream holds at this moment."""
+
+    stream: str
+    lanes: dict[Lane, int]
+    oldest_s: float | None = None
+    """Age of the oldest message by the clock of the server that holds it; None when there is none."""
+
+    @property
+    def total(self) -> int:
+        """Messages of all lanes."""
+        return sum(self.lanes.values())
+
+
+class Taking(msgspec.Struct, frozen=True):
+    """A stream that takes messages over, as its own server sees it."""
+
+    stream: str
+    source: str
+    verdict: Verdict
+    lag: int
+    """Messages of the source that it knows of and does not have."""
+    heard_s: float | None
+    """Seconds since it last heard from the source; None: not since its server started."""
+    error: str = ""
+    """What its server says is wrong."""
+
+
+class Crossing(msgspec.Struct, frozen=True):
+    """The link of one node as far as this end can see it; what it cannot see is None."""
+
+    node: str
+    up: bool
+    reason: str
+    rtt_ms: float | None = None
+    since: float | None = None
+    """Unix time of the last event that said so."""
+    leaving: Held | None = None
+    """At the node, for the centre."""
+    arrived: Held | None = None
+    """At the centre, from the node."""
+    returning: Held | None = None
+    """At the centre, for the node."""
+    taking: tuple[Taking, ...] = ()
+    workers: int | None = None
+    """Requests for work, or work under way, at the centre: 0 means that nobody answers this node."""
+
+    @property
+    def troubles(self) -> list[tuple[str, str]]:
+        """What is wrong, each with its mend."""
+        found = [] if self.up else [(f"{self.node}: {self.reason}", _DOWN)]
+        for taking in self.taking:
+            if taking.verdict in _MENDS:
+                what, mend = _MENDS[taking.verdict]
+                words = {"stream": taking.stream, "source": taking.source, "heard": _heard(taking)}
+                problem = what.format(**words) + (f" ({taking.error})" if taking.error else "")
+                found.append((problem, mend.format(**words)))
+        if self.workers == 0 and self.arrived and self.arrived.total:
+            found.append(
+                (
+                    f"{self.arrived.total} queries of {self.node} wait at the centre, nobody works on them",
+                    "start it: `evy up`, or `evy run infer_large`; its log says what it misses",
+                )
+            )
+        return found
+
+
+_DOWN: Final = (
+    "nothing is lost: this node answers with what it has, and what waits goes when the link is back; "
+    "both servers' logs (nats-server.log in the data directory) say what the connection met"
+)
+_MENDS: Final[Mapping[Verdict, tuple[str, str]]] = {
+    "stalled": (
+        "stalled: {stream} {heard} from {source} while the link is up",
+        (
+            "`evy link` at the other end shows whether {source} is there; then restart the server that holds "
+            "{stream}: it goes on where it stopped, nothing lost or doubled"
+        ),
+    ),
+    "full": (
+        "full: {stream} may hold no more of a lane, so {source} waits",
+        "nothing is lost; see that what takes from {stream} runs: `evy up`, and its log",
+    ),
+}
+
+
+def _heard(taking: Taking) -> str:
+    if taking.heard_s is None:
+        return "has never heard"
+    return f"has not heard for {taking.heard_s:.0f} s"
+
+
+async def look(bus: NatsBus, place: Place) -> list[Crossing]:
+    """The crossings of this server: a lilevy's own, those of all nodes of a centre, both of a hybrid.
+
+    Empty when there is no link to look at. Raises :class:`BusError` when its own server does not answer.
+    """
+    if place.profile == "lilevy":
+        return [await _at_node(bus, place)] if place.linked else []
+    with bus_errors("list the nodes of this centre"):
+        enrolled = await edges(bus.client)
+    found = await asyncio.gather(*(_at_centre(bus, place, edge) for edge in enrolled))
+    if place.profile == "hybrid":
+        own = await _at_node(bus, place)
+        return [_joined(own, there) if there.node == place.node else there for there in found]
+    return list(found)
+
+
+def _joined(node: Crossing, centre: Crossing) -> Crossing:
+    return msgspec.structs.replace(
+        node, arrived=centre.arrived, workers=centre.workers, taking=(*centre.taking, *node.taking)
+    )
+
+
+async def _at_node(bus: NatsBus, place: Place) -> Crossing:
+    node = place.node
+    api = "$JS.API" if place.profile == "hybrid" else f"$JS.{HUB}.API"
+    state, since, leaving, returning = await asyncio.gather(
+        NatsLink(bus, place).look(),
+        _since(bus),
+        _stream(bus.client, f"UP_{node}"),
+        _there(bus.client, api, f"DOWN_{node}"),
+    )
+    takers = [row.name.format(node=node) for row in STREAMS if row.source and row.at == "node"]
+    streams = await asyncio.gather(*(_stream(bus.client, taker) for taker in takers))
+    up = bool(state.up)
+    kind, at = since
+    return Crossing(
+        node,
+        up,
+        state.reason,
+        state.rtt_ms,
+        at if kind == ("link_up" if up else "link_down") else None,
+        leaving=leaving.held,
+        returning=returning.held if returning else None,
+        taking=tuple(taken for stream in streams for taken in stream.taking(up=up)),
+    )
+
+
+async def _at_centre(bus: NatsBus, place: Place, edge: str) -> Crossing:
+    api = "$JS.API" if place.profile == "hybrid" and edge == place.node else f"$JS.{edge}.API"
+    (up, reason, rtt_ms, leaving), arrived, returning, workers = await asyncio.gather(
+        _ask_node(bus.client, api, edge),
+        _stream(bus.client, f"IN_{edge}"),
+        _stream(bus.client, f"DOWN_{edge}"),
+        _workers(bus, edge),
+    )
+    return Crossing(
+        edge,
+        up,
+        reason,
+        rtt_ms,
+        leaving=leaving.held if leaving else None,
+        arrived=arrived.held,
+        returning=returning.held,
+        taking=tuple(arrived.taking(up=up)),
+        workers=workers,
+    )
+
+
+async def _since(bus: NatsBus) -> tuple[str, float | None]:
+    """Kind and Unix time of the last event of the actor `link`."""
+    last: Event | None = None
+    for kind in ("link_up", "link_down"):
+        with contextlib.suppress(nats.errors.Error, nats.js.errors.Error, MessageError, TimeoutError):
+            raw = await bus.js.get_last_msg(f"EVT_{bus.node}", names.event_subject(kind))
+            event = decode(raw.data or b"", Event)
+            last = event if last is None or event.at >= last.at else last
+    return (last.kind, last.at) if last else ("", None)
+
+
+async def _workers(bus: NatsBus, edge: str) -> int:
+    """Pull requests that wait and messages under way at the centre's durables for one node."""
+    count = 0
+    for row in WORK:
+        for lane in LANES if row.at == "centre" else ():
+            with (
+                bus_errors(f"look at {row.durable(edge, lane)}"),
+                contextlib.suppress(nats.js.errors.NotFoundError),
+            ):
+                info = await bus.js.consumer_info(row.stream(edge, lane), row.durable(edge, lane))
+                count += (info.num_waiting or 0) + (info.num_ack_pending or 0)
+    return count
+
+
+class _Transform(msgspec.Struct):
+    dest: str
+
+
+class _Source(msgspec.Struct):
+    name: str
+    subject_transforms: list[_Transform] = []
+    lag: int = 0
+    active: int = -1
+    error: dict[str, Any] = {}
+
+
+class _State(msgspec.Struct):
+    messages: int = 0
+    first_ts: datetime | None = None
+    subjects: dict[str, int] = {}
+
+
+class _Info(msgspec.Struct):
+    """What the server tells of a stream: nats-py leaves out the time of the oldest message."""
+
+    config: dict[str, Any] = {}
+    state: _State = msgspec.field(default_factory=_State)
+    sources: list[_Source] = []
+    ts: datetime | None = None
+    error: dict[str, Any] = {}
+
+    @property
+    def held(self) -> Held:
+        lanes: dict[Lane, int] = dict.fromkeys(LANES, 0)
+        for subject, count in self.state.subjects.items():
+            lane = subject.rpartition(".")[2]
+            if lane in lanes:
+                lanes[lane] += count
+        age_s = None
+        if self.state.messages and self.ts and self.state.first_ts:
+            age_s = max(0.0, (self.ts - self.state.first_ts).total_seconds())
+        return Held(self.config["name"], lanes, age_s)
+
+    def taking(self, *, up: bool) -> list[Taking]:
+        bound = self.config.get("max_msgs_per_subject", -1)
+        found = []
+        for source in self.sources:
+            heads = tuple(transform.dest.partition("{{")[0] for transform in source.subject_transforms)
+            full = any(
+                0 < bound <= count and subject.startswith(heads)
+                for subject, count in self.state.subjects.items()
+            )
+            heard_s = source.active / 1e9 if source.active >= 0 else None
+            silent = heard_s is None or heard_s > HEARS_WITHIN_S or bool(source.error)
+            verdict: Verdict = "ok"
+            if full:
+                verdict = "full"
+            elif silent:
+                verdict = "stalled" if up else "down"
+            error = str(source.error.get("description", "")) if source.error else ""
+            found.append(Taking(self.config["name"], source.name, verdict, source.lag, heard_s, error))
+        return found
+
+
+class _NotThereError(EvyError):
+    """The server that was asked has no such stream, or may not tell."""
+
+
+def _info(data: bytes) -> _Info:
+    info = msgspec.json.decode(data, type=_Info)
+    if info.error:
+        raise _NotThereError(str(info.error.get("description", "error")))
+    return info
+
+
+_WITH_SUBJECTS: Final = b'{"subjects_filter":">"}'
+
+
+async def _stream(client: Client, name: str) -> _Info:
+    """A stream of this server. Raises :class:`BusError`, also when it is missing."""
+    with bus_errors(f"look at {name}"):
+        try:
+            reply = await client.request(f"$JS.API.STREAM.INFO.{name}", _WITH_SUBJECTS, timeout=5)
+            return _info(reply.data)
+        except _NotThereError as error:
+            raise nats.errors.Error(f"{error}; start the node once, `evy up` makes it") from error
+
+
+async def _there(client: Client, api: str, name: str) -> _Info | None:
+    """A stream at the centre; None when it cannot be seen now."""
+    with contextlib.suppress(nats.errors.Error, TimeoutError, _NotThereError):
+        reply = await client.request(f"{api}.STREAM.INFO.{name}", _WITH_SUBJECTS, timeout=PROBE_WITHIN_S)
+        return _info(reply.data)
+    return None
+
+
+async def _ask_node(client: Client, api: str, edge: str) -> tuple[bool, str, float | None, _Info | None]:
+    """Whether a node answers its centre, why not, how fast, and what waits there.
+
+    The reply comes on ``$JSC.R.*``, which an edge may publish to; a client's own inbox it may not.
+    """
+    inbox = f"$JSC.R.{secrets.token_hex(11)}"
+    began = time.monotonic()
+    subscription = await client.subscribe(inbox, max_msgs=1)
+    try:
+        await client.publish(f"{api}.STREAM.INFO.UP_{edge}", _WITH_SUBJECTS, reply=inbox)
+        message = await subscription.next_msg(PROBE_WITHIN_S)
+        rtt_ms = (time.monotonic() - began) * 1e3
+        if (message.headers or {}).get("Status") == "503":
+            return False, "not connected", None, None
+        return True, "it answers", rtt_ms, _info(message.data)
+    except _NotThereError as error:
+        return False, f"its server has no UP_{edge} ({error}): start it once with `evy up`", rtt_ms, None
+    except (nats.errors.Error, TimeoutError) as error:
+        return False, f"connected, but it does not answer ({type(error).__name__})", None, None
+    finally:
+        with contextlib.suppress(nats.errors.Error):
+            await subscription.unsubscribe()
