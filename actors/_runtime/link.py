@@ -25,6 +25,9 @@ PROBE_WITHIN_S: Final = 3.0
 """Longer than a round trip of 600 ms on a line of 50 kbit/s that is busy."""
 CROWDED: Final = 50
 """With so many queries waiting, an answer will not come in time: the link counts as down."""
+LATE_FOR_S: Final = 60.0
+"""After an answer that did not come in time the link counts as down for so long: the line may be fine and
+the model behind it not."""
 
 
 class LinkState(msgspec.Struct, frozen=True):
@@ -52,6 +55,9 @@ class Link(Protocol):
     async def watch(self, changed: Callable[[LinkState], None]) -> None:
         """Looks again and again, for ever; calls ``changed`` whenever ``up`` changed."""
 
+    def missed(self) -> None:
+        """An answer of the centre did not come in time."""
+
     async def expire(self, passed: Callable[[Query], bool]) -> list[Query]:
         """Takes out and returns the waiting queries whose time has ``passed``, oldest first."""
 
@@ -64,6 +70,9 @@ class NoLink:
     async def watch(self, changed: Callable[[LinkState], None]) -> None:  # noqa: ARG002  # nothing changes
         """Never looks."""
         await asyncio.Event().wait()
+
+    def missed(self) -> None:
+        """Nothing was expected."""
 
     async def expire(self, passed: Callable[[Query], bool]) -> list[Query]:  # noqa: ARG002  # nothing waits
         """Nothing waits."""
@@ -79,7 +88,15 @@ class NatsLink:
         self._up = f"UP_{place.node}"
         api = "$JS.API" if place.profile == "hybrid" else f"$JS.{HUB}.API"
         self._probe = f"{api}.STREAM.INFO.DOWN_{place.node}"
+        self._late_until_s = 0.0
         self.state = LinkState()
+
+    def missed(self) -> None:
+        """Counts as down for :data:`LATE_FOR_S`, from now on."""
+        self._late_until_s = self._now() + LATE_FOR_S
+        self.state = msgspec.structs.replace(
+            self.state, up=False, reason="the centre did not answer in time", since_s=self._now()
+        )
 
     async def watch(self, changed: Callable[[LinkState], None]) -> None:
         """Looks every :data:`PROBE_EVERY_S`."""
@@ -95,6 +112,8 @@ class NatsLink:
         (up, reason, rtt_ms, coming), waiting = await asyncio.gather(self._look_there(), self._look_here())
         if up and waiting >= CROWDED:
             up, reason = False, f"{waiting} queries wait already"
+        if up and self._now() < self._late_until_s:
+            up, reason = False, "the centre did not answer in time"
         since_s = self.state.since_s if up == self.state.up else self._now()
         self.state = LinkState(up, reason, rtt_ms, since_s, waiting, coming)
         return self.state

@@ -156,6 +156,7 @@ class Rag:
             raise RetryLaterError("the centre still has time", delay_s=left_s)
         if await centre.answered(query.id):
             return ()
+        centre.link.missed()
         decision = self._decide(query, None)
         self._report(query, "centre_late", next=decision.next, reason=decision.reason)
         return (self._ladder(query, decision),)

@@ -1,6 +1,7 @@
 """Node and centre on one server: the way of a query there, of its answer back, and what waits in between."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -9,7 +10,7 @@ from actors._runtime import clock
 from actors._runtime.actor import Actor, Output
 from actors._runtime.bus import NatsBus
 from actors._runtime.identity import Identity
-from actors._runtime.link import NatsLink
+from actors._runtime.link import LATE_FOR_S, NatsLink
 from actors._runtime.provision import Place, provision
 from actors._runtime.worker import run_actors
 from actors.link import passed
@@ -100,6 +101,12 @@ async def test_the_link_tells_what_waits_and_ends_what_waited_too_long(bus: Nats
     state = await link.look()
     assert state.up
     assert state.rtt_ms is not None
+    later_s = 0.0
+    link = NatsLink(bus, PLACE, now=lambda: time.monotonic() + later_s)
+    link.missed()
+    assert (await link.look()).up is False
+    later_s = LATE_FOR_S + 1
+    assert (await link.look()).up
     await bus.js.delete_stream(f"IN_{NODE}")  # nobody takes the queries any more
     for number in (1, 2):
         await bus.publish(asking(query(number)), "rag")

@@ -37,6 +37,9 @@ class Line:
         changed(LinkState(up=False, reason="no connection to the centre"))
         await asyncio.Event().wait()
 
+    def missed(self) -> None:
+        raise AssertionError("this actor waits for no answer")
+
     async def expire(self, passed: Callable[[Query], bool]) -> list[Query]:
         gone = [query for query in self.waiting if passed(query)]
         self.waiting = [query for query in self.waiting if not passed(query)]

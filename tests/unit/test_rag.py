@@ -437,6 +437,9 @@ class SetLink:
     async def watch(self, _changed: Callable[[LinkState], None]) -> None:
         await asyncio.Event().wait()
 
+    def missed(self) -> None:
+        self.state = LinkState(up=False)
+
     async def expire(self, _passed: Callable[[Query], bool]) -> list[Query]:
         return []
 
