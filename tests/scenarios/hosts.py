@@ -102,6 +102,7 @@ class Host:
         self.namespace = namespace
         self.address = address
         self._switch = switch
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def command(self, command: Sequence[str]) -> list[str]:
         """A command that runs here; `ip netns exec` becomes it, so that signals reach the program itself."""
@@ -124,7 +125,17 @@ class Host:
         self, command: Sequence[str], *, environment: Mapping[str, str] | None = None, **options: Any
     ) -> "subprocess.Popen[bytes]":
         """Starts a process; what still runs at the end of :class:`Hosts` is killed."""
-        return subprocess.Popen(self.command(command), env={**os.environ, **(environment or {})}, **options)
+        process = subprocess.Popen(
+            self.command(command), env={**os.environ, **(environment or {})}, **options
+        )
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        """Kills what was started here, also what has not got as far as the namespace yet."""
+        for process in self._started:
+            process.kill()
+            process.wait()
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
@@ -303,6 +314,8 @@ class Hosts:
 
     def close(self) -> None:
         """Kills what runs in the namespaces and removes them; what is gone already is no error."""
+        for host in self:
+            host.close()
         for namespace in [*(host.namespace for host in self), self._switch]:
             if (_NAMESPACES / namespace).exists():
                 _remove(namespace)

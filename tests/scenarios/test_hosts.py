@@ -33,10 +33,12 @@ while True:
 def echo(host: Host, address: str | None = None) -> Iterator[None]:
     command = [sys.executable, "-c", ECHO, address or host.address, str(PORT)]
     with host.popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"listening\n"
-        yield
-        process.kill()
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"listening\n"
+            yield
+        finally:
+            process.kill()
 
 
 @contextlib.contextmanager
@@ -124,7 +126,7 @@ def test_ends_leave_no_namespace_and_no_process() -> None:
     with contextlib.suppress(ZeroDivisionError), Hosts(["edge1"]) as hosts:
         process = hosts["edge1"].popen([sys.executable, "-c", "import time; time.sleep(600)"])
         raise ZeroDivisionError
-    assert process.wait(10) == -9
+    assert process.returncode == -9
     assert not [path for path in Path("/run/netns").iterdir() if f"evy-{os.getpid()}-" in path.name]
 
 
@@ -134,7 +136,7 @@ def test_what_a_killed_run_left_is_purged() -> None:
     program = (
         "from tests.scenarios.hosts import Hosts\n"
         "with Hosts(['edge1']) as hosts:\n"
-        "    hosts['edge1'].popen(['sleep', '600'])\n"
+        "    hosts['edge1'].popen(['sh', '-c', 'echo; sleep 600'], stdout=-1).stdout.readline()\n"
         "    print(hosts['edge1'].namespace, flush=True)\n"
         "    input()\n"
     )
