@@ -4,6 +4,7 @@
 what tcpdump and Wireshark read (pcap-savefile(5)).
 """
 
+import ctypes
 import socket
 import struct
 import threading
@@ -22,6 +23,7 @@ LOOK_AGAIN_S: Final = 0.1
 
 _ETH_P_ALL, _ETH_P_IP, _IPPROTO_TCP = 0x0003, 0x0800, 6
 _SOL_PACKET, _PACKET_STATISTICS, _SO_RCVBUFFORCE = 263, 6, 33
+_SO_ATTACH_FILTER, _BPF_RET = 26, 0x06
 _HEADER: Final = struct.Struct("<IHHiIII")
 _RECORD: Final = struct.Struct("<IIII")
 _MAGIC, _ETHERNET = 0xA1B2C3D4, 1
@@ -63,6 +65,10 @@ class Capture:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # A filter that keeps nothing (socket(7)): what lies in the buffer is read, what comes now is not.
+        instruction = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RET, 0, 0, 0))
+        program = struct.pack("HP", 1, ctypes.addressof(instruction))
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
         self._done.set()
         self._thread.join()
         received, lost = struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))

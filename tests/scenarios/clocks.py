@@ -4,7 +4,7 @@ Time namespaces do not cover CLOCK_REALTIME, and libfaketime cannot reach a stat
 program asks for the time is the vDSO, code that the kernel maps into each process and lets a debugger write
 to (vdso(7)); so :func:`set_clock` leads its functions to code that adds an offset. It works on a running
 process: that is a clock jump. ``python -m tests.scenarios.clocks 3600 PROGRAM …`` starts one with it, in
-the same process. Only x86_64.
+the same process. A program that this one executes has a vDSO of its own, and the right time. x86_64 only.
 
 The monotonic and boot clocks are not touched, as in a real jump. Not moved either: what the kernel itself
 stamps, such as a file's times, and timers that are set on the wall clock.
@@ -73,7 +73,8 @@ def _stubs(offset_at: int, start: int) -> tuple[bytes, list[int]]:
         b"\xc3",
     )
     emit(
-        b"\x57\x31\xff\xb8\xc9\x00\x00\x00\x0f\x05\x5f",  # push rdi; rdi = 0; mov eax, 201 (time); syscall; pop rdi
+        b"\x57\x31\xff",  # push rdi; xor edi, edi
+        b"\xb8\xc9\x00\x00\x00\x0f\x05\x5f",  # mov eax, 201 (time); syscall; pop rdi
         None,
         b"\x4c\x01\xd8",  # add rax, r11
         b"\x48\x85\xff\x74\x03",  # test rdi, rdi; jz ret
@@ -84,11 +85,9 @@ def _stubs(offset_at: int, start: int) -> tuple[bytes, list[int]]:
 
 
 def _symbols(image: bytes) -> dict[str, int]:
-    """Offsets of the vDSO's functions in its image (ELF64: section headers, SHT_DYNSYM and its strings)."""
-    table, size, count = (
-        struct.unpack_from("<Q10xHH", image, 0x28)[0],
-        *struct.unpack_from("<HH", image, 0x3A),
-    )
+    """Offsets of the vDSO's functions in its image (elf(5): section headers, SHT_DYNSYM, its strings)."""
+    (table,) = struct.unpack_from("<Q", image, 0x28)
+    size, count = struct.unpack_from("<HH", image, 0x3A)
     sections = [struct.unpack_from("<IIQQQQIIQQ", image, table + n * size) for n in range(count)]
     found = {}
     for section in sections:
