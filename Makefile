@@ -7,10 +7,10 @@ RUN := .venv/bin/
 RUST := rust_ext
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench chaos clean pytest cargo-test
+.PHONY: help setup setup-ops demo test lint bench chaos clean pytest cargo-test
 
 help:  ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 $(UV):
 	@command -v python3 >/dev/null || { echo "no python3: apt-get install python3 python3-venv"; exit 1; }
@@ -20,6 +20,26 @@ $(UV):
 
 setup: $(UV)  ## Install everything into .venv; `.venv/bin/evy` is the command
 	@$(UV) sync --locked $(if $(CI),--quiet,)
+
+# Programs of others. Nothing of EVY needs them; a test or bench that uses one says so and is skipped without it.
+OPS_PACKAGES := iproute2 mosquitto rabbitmq-server strace tcpdump
+
+setup-ops: .ops/bin/nats  ## Optional: the nats command line, Debian packages for some tests and benches
+	@for package in $(OPS_PACKAGES); do \
+	  dpkg-query -W -f '$${db:Status-Abbrev}' $$package 2>/dev/null | grep -q '^ii' || missing="$$missing $$package"; \
+	done; \
+	if [ -z "$$missing" ]; then echo "Debian packages: all here"; else \
+	  echo "Debian packages for namespaces, packet captures and brokers to compare with:$$missing"; \
+	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing \
+	    && echo "If this machine runs services: sudo systemctl disable --now mosquitto rabbitmq-server"; \
+	fi
+
+.ops/bin/nats: deploy/ops/go.mod deploy/ops/go.sum
+	@command -v go >/dev/null || { echo "no Go: apt-get install golang-go, or https://go.dev/dl; 1.21 or newer"; exit 1; }
+	@echo "building the nats command line into .ops/bin, pinned by deploy/ops/go.sum; 3 minutes on 2 cores"
+	@cd deploy/ops && GOBIN=$(CURDIR)/.ops/bin go install -mod=readonly -trimpath tool
+	@touch $@ && $@ --version
 
 demo: setup  ## Watch EVY answer twelve texts through a simulated modem
 	@$(RUN)evy demo
@@ -49,5 +69,5 @@ chaos: setup  ## kill -9 at random while 500 texts run (COUNT=500 SEED=1); about
 	EVY_CHAOS_TEXTS=$(or $(COUNT),500) EVY_CHAOS_SEED=$(or $(SEED),1) $(RUN)python -m pytest -q -s tests/scenarios --timeout 3000
 
 clean:  ## Remove what the other commands made
-	rm -rf .venv .uv $(RUST)/target $(RUST)/python/evy_core/*.so build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .uv .ops $(RUST)/target $(RUST)/python/evy_core/*.so build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

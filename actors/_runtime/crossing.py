@@ -111,8 +111,9 @@ _MENDS: Final[Mapping[Verdict, tuple[str, str]]] = {
     "stalled": (
         "stalled: {stream} {heard} from {source} while the link is up",
         (
-            "`evy link` at the other end shows whether {source} is there; then restart the server that holds "
-            "{stream}: it goes on where it stopped, nothing lost or doubled"
+            "after a start or a first link it takes up to a minute. If it stays: `evy link` at the other end "
+            "shows whether {source} is there; then restart the server that holds {stream}: it goes on where "
+            "it stopped, nothing lost or doubled"
         ),
     ),
     "full": (
@@ -124,7 +125,7 @@ _MENDS: Final[Mapping[Verdict, tuple[str, str]]] = {
 
 def _heard(taking: Taking) -> str:
     if taking.heard_s is None:
-        return "has never heard"
+        return "has not heard since its start"
     return f"has not heard for {taking.heard_s:.0f} s"
 
 

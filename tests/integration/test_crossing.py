@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -111,7 +112,7 @@ async def test_a_hybrid_sees_both_ways_and_what_waits(bus: NatsBus, config: Path
     code, text, _ = await evy_link(config)
     assert code == 1
     assert f"arrived    3 in IN_{NODE}: flash 1, priority 0, routine 2, the oldest for" in text
-    assert f"IN_{NODE} takes from UP_{NODE}: heard 0 s ago, 0 behind" in text
+    assert re.search(rf"IN_{NODE} takes from UP_{NODE}: heard \d s ago, 0 behind", text)
     assert "-> start it" in text
 
 
@@ -125,7 +126,8 @@ async def test_a_source_that_never_hears_is_called_stalled(bus: NatsBus, config:
     verdicts = {taking["stream"]: taking["verdict"] for taking in report["links"][0]["taking"]}
     assert verdicts[f"WORK_{NODE}"] == "stalled"
     assert any(
-        f"stalled: WORK_{NODE} has never heard from DOWN_{NODE}" in what for what, _ in report["troubles"]
+        f"stalled: WORK_{NODE} has not heard since its start from DOWN_{NODE}" in what
+        for what, _ in report["troubles"]
     )
 
 
