@@ -29,6 +29,7 @@ MARK: Final = b"evyclock"
 
 _PTRACE_CONT, _PTRACE_DETACH, _PTRACE_SEIZE = 7, 17, 0x4206
 _O_TRACEEXEC: Final = 1 << 4
+_EXEC_STOP: Final = signal.SIGTRAP | 4 << 8
 _WALL: Final = 0x40000000
 
 
@@ -187,7 +188,8 @@ def start_with(ahead_s: int, command: Sequence[str]) -> None:
         try:  # the grandchild: nobody's, so that the program has no child it does not know
             _ptrace(libc, _PTRACE_SEIZE, program, _O_TRACEEXEC)
             ready[0] = 1
-            os.waitpid(program, _WALL)  # the exec
+            while (status := os.waitpid(program, _WALL)[1]) >> 8 != _EXEC_STOP:
+                _ptrace(libc, _PTRACE_CONT, program, os.WSTOPSIG(status))  # a signal, such as its SIGCHLD
             set_clock(program, ahead_s)
             _ptrace(libc, _PTRACE_DETACH, program)
         finally:
