@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 
 from actors._runtime.authority import Authority
@@ -104,7 +105,7 @@ async def running(linked: Linked) -> AsyncIterator[tuple[NatsBus, dict[str, Nats
     """Starts every server, makes every stream, and gives a bus at the centre and one at each edge."""
     buses: list[NatsBus] = []
     try:
-        for machine in linked.machines:
+        for machine in linked.hubs.values():
             machine.start()
         hub = await linked.connect_hub()
         buses.append(hub)
@@ -116,10 +117,12 @@ async def running(linked: Linked) -> AsyncIterator[tuple[NatsBus, dict[str, Nats
                 except (JetStreamError, BusError):  # a cluster that has no leader yet
                     await asyncio.sleep(0.2)
         edges = {}
-        for edge in linked.edges:
-            await provision_edge(hub.js, linked.place, edge)
+        for edge, machine in linked.edges.items():
+            machine.start()
             edges[edge] = await linked.connect_edge(edge)
             buses.append(edges[edge])
+            await reaches_centre(edges[edge], edge)
+            await provision_edge(hub.js, linked.place, edge)
             await provision(edges[edge].js, Place(edge, centre=True))
         yield hub, edges
     finally:
@@ -127,6 +130,16 @@ async def running(linked: Linked) -> AsyncIterator[tuple[NatsBus, dict[str, Nats
             await bus.close()
         for machine in linked.machines:
             machine.stop()
+
+
+async def reaches_centre(bus: NatsBus, edge: str) -> None:
+    """Waits until the link of an edge is up. A source that is made before waits 30 s for its first answer."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(NatsError):
+                await bus.client.request(f"$JS.{HUB}.API.STREAM.INFO.DOWN_{edge}", timeout=1)
+                return
+            await asyncio.sleep(0.05)
 
 
 async def holds(bus: NatsBus, stream: str, count: int, *, within_s: float = 30.0) -> None:
