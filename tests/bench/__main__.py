@@ -16,7 +16,8 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 
-from tests.bench import answers, core, disk, flow, memory, rate, writes
+from tests.bench import answers, core, disk, flow, link, memory, rate, writes
+from tests.bench.bridges import peers
 from tests.bench.rows import Row, Setting, SkippedError
 from tests.bench.table import show
 
@@ -35,6 +36,11 @@ AREAS: Final[dict[str, Callable[[Setting], list[Row]]]] = {
     "memory": memory.measure,
     "writes": writes.measure,
     "slow": writes.slow_card,
+    "tcp": link.tcp,
+    "link": link.measure,
+    "catch-up": link.catch_up,
+    "wire": link.wire,
+    "bridges": peers.measure,
 }
 
 
@@ -79,7 +85,7 @@ def main(arguments: Sequence[str]) -> None:
     logging.basicConfig(level=os.environ.get("EVY_LOG", "ERROR").upper(), stream=sys.stderr)
     logging.getLogger("evy.bus").setLevel(logging.ERROR)  # servers come and go here on purpose
     options.dir.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=options.dir))
+    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=options.dir.resolve()))
     setting = Setting(directory, options.repeats or (1 if options.quick else 5), options.quick)
     progress = Console(stderr=True, highlight=False)
     rows: list[Row] = []

@@ -6,6 +6,8 @@ centre acknowledges each. The messages are questions as EVY sends them up.
 """
 
 import asyncio
+import functools
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +17,7 @@ import msgspec
 import psutil
 
 from actors._runtime import clock
-from actors.knowledge import Texts
+from actors.knowledge import Article, Texts
 from subjects.messages import Passage, Query, encode
 from tests.bench import flow
 from tests.bench.bridges.relay import Octets, Relay
@@ -26,20 +28,33 @@ IN_FLIGHT: Final = 64
 WINDOW: Final = 1000
 """Messages that a bridge or a consumer may hold unacknowledged, where that can be set: RabbitMQ's default."""
 WARM_UP: Final = 20
-ID_ENDS: Final = len('{"v":1,"id":"') + 32
+_ID: Final = slice(start := len('{"v":1,"id":"'), start + 32)
+
+
+@functools.cache
+def _material() -> tuple[list[str], list[Article]]:
+    return list(flow.questions()), [a for a in Texts.load().articles() if a.lang == "en"]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def id_of(query: bytes) -> str:
+    """Id of an encoded question, without decoding it."""
+    return query[_ID].decode()
 
 
 def queries(count: int, first: int = 0) -> Iterator[bytes]:
     """Encoded questions in several languages, each with three passages of the node's knowledge."""
-    asked = list(flow.questions())
-    articles = [a for a in Texts.load().articles() if a.lang == "en"]
+    asked, articles = _material()
     deadline = clock.deadline_in(3600)
     for index in range(first, first + count):
         around = [articles[(index * 3 + place) % len(articles)] for place in range(3)]
         query = Query(
-            id=f"{index:032x}",
+            id=_digest(f"query {index}")[:32],
             node=EDGE,
-            sender_ref=f"{index * 7919:020x}",
+            sender_ref=_digest(f"sender {index}")[:20],
             text=asked[index % len(asked)],
             lang="en",
             lane="routine",
@@ -58,21 +73,20 @@ class Arrivals:
     """What the consumer at the centre has got: called by it for each message, in the event loop."""
 
     def __init__(self) -> None:
-        self.ids: set[bytes] = set()
+        self.ids: set[str] = set()
         self.doubled = 0
         self.first_at = 0.0
         self.last_at = 0.0
         self._wanted = 0
         self._there = asyncio.Event()
 
-    def note(self, payload: bytes) -> None:
-        """One message has come."""
+    def note(self, query_id: str) -> None:
+        """The question of this id, or its answer, has come."""
         self.last_at = time.perf_counter()
         self.first_at = self.first_at or self.last_at
-        mark = bytes(payload[:ID_ENDS])
-        if mark in self.ids:
+        if query_id in self.ids:
             self.doubled += 1
-        self.ids.add(mark)
+        self.ids.add(query_id)
         if len(self.ids) >= self._wanted:
             self._there.set()
 
@@ -128,6 +142,7 @@ class Crossed(msgspec.Struct, frozen=True):
     used_mb: tuple[float, float]
     lost: int
     doubled: int
+    payload_octets: int
 
 
 async def in_flight(publish: Callable[[bytes], Awaitable[None]], payloads: Iterable[bytes]) -> float:
@@ -173,7 +188,7 @@ async def cross(bridge: Bridge, single: int, backlog: int) -> Crossed:
     before = bridge.relay.count()
     bridge.relay.up()
     up_at = time.perf_counter()
-    await bridge.arrivals.all(300)
+    await bridge.arrivals.all(600)
     first, last = bridge.arrivals.first_at, bridge.arrivals.last_at
     bulk = bridge.relay.count().since(before)
     return Crossed(
@@ -188,6 +203,7 @@ async def cross(bridge: Bridge, single: int, backlog: int) -> Crossed:
         used_mb=(resident_mb(bridge.edge), resident_mb(bridge.centre)),
         lost=bridge.arrivals.missing,
         doubled=bridge.arrivals.doubled,
+        payload_octets=round(sum(map(len, waiting)) / backlog),
     )
 
 

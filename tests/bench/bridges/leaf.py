@@ -28,7 +28,7 @@ from nats.js.api import (
 from actors._runtime.supervisor import nats_server_path
 from subjects import names
 from tests.bench.bridges import servers
-from tests.bench.bridges.crossing import EDGE, WINDOW, Arrivals, Bridge
+from tests.bench.bridges.crossing import EDGE, WINDOW, Arrivals, Bridge, id_of
 from tests.bench.bridges.relay import Relay
 from tests.conftest import free_port
 
@@ -68,7 +68,11 @@ class Pair:
     """Edge and centre, a client connected to each, and the link between them."""
 
     def __init__(
-        self, edge: Client, centre: Client, processes: tuple[psutil.Process, psutil.Process], relay: Relay | None
+        self,
+        edge: Client,
+        centre: Client,
+        processes: tuple[psutil.Process, psutil.Process],
+        relay: Relay | None,
     ) -> None:
         self.edge = edge
         self.centre = centre
@@ -80,7 +84,11 @@ class Pair:
     async def provision(self) -> None:
         """The streams and durables of DESIGN §2 for one edge, without bounds per subject."""
         await self._joined()
-        work = {"retention": RetentionPolicy.WORK_QUEUE, "discard": DiscardPolicy.NEW, "duplicate_window": 7200.0}
+        work = {
+            "retention": RetentionPolicy.WORK_QUEUE,
+            "discard": DiscardPolicy.NEW,
+            "duplicate_window": 7200.0,
+        }
         await self.edge_js.add_stream(
             StreamConfig(name=f"UP_{EDGE}", subjects=[names.work_subject(names.INFER_LARGE, LANE)], **work)
         )
@@ -139,10 +147,9 @@ class Pair:
 
     def publisher(self) -> Callable[[bytes], Awaitable[None]]:
         """Publishes questions at the edge."""
-        number = itertools.count()
 
         async def publish(payload: bytes) -> None:
-            headers = {"Nats-Msg-Id": f"{EDGE}.0000.{next(number):032x}.rag.infer.large.0"}
+            headers = {"Nats-Msg-Id": f"{EDGE}.0000.{id_of(payload)}.rag.infer.large.0"}
             await self.edge_js.publish(
                 names.work_subject(names.INFER_LARGE, LANE), payload, timeout=30, headers=headers
             )
@@ -192,7 +199,7 @@ async def pair(directory: Path, compression: str, *, relayed: bool) -> AsyncIter
         processes = []
         for name, text, client_port in ((HUB, _HUB, hub_port), (EDGE, _EDGE, port)):
             place = directory / name
-            place.mkdir(parents=True)  # noqa: ASYNC240  # once, before anything is measured
+            place.mkdir(parents=True)  # once, before anything is measured
             (place / "nats.conf").write_text(
                 text.format(
                     name=name,
@@ -224,7 +231,7 @@ async def bridge(directory: Path, compression: str = "s2_auto") -> AsyncIterator
         arrivals = Arrivals()
 
         async def take(msg: Msg) -> None:
-            arrivals.note(msg.data)
+            arrivals.note(id_of(msg.data))
 
         await both.provision()
         await both.consume_up(take)

@@ -15,11 +15,11 @@ from tests.bench.rows import SkippedError
 
 
 def installed(program: str, *places: str) -> str:
-    """Path of a program, also where Debian keeps what is not for everybody's PATH.
+    """Path of a program: in ``places`` first, and where Debian keeps what is not on everybody's PATH.
 
     Raises :class:`SkippedError` when it is absent.
     """
-    found = shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", *places]))
+    found = shutil.which(program, path=os.pathsep.join([*places, os.environ.get("PATH", ""), "/usr/sbin"]))
     if not found:
         raise SkippedError(f"{program} is not installed: make setup-ops")
     return found
@@ -62,5 +62,7 @@ async def listening(port: int, process: psutil.Process, directory: Path) -> None
                 writer.close()
                 return
             if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
-                raise RuntimeError(f"{process} ended: {(directory / 'log').read_text(errors='replace')[-1000:]}")
+                raise RuntimeError(
+                    f"{process} ended: {(directory / 'log').read_text(errors='replace')[-1000:]}"
+                )
             await asyncio.sleep(0.05)

@@ -1,0 +1,343 @@
+"""The leaf link of EVY by itself: edge → centre → edge, uplink, catch-up, octets on the wire, memory.
+
+No model and no actor: at the centre a consumer answers each question with an answer of typical size to
+``down.<node>.compress.<lane>``. Every hop is a JetStream stream that syncs each message.
+"""
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from nats.aio.msg import Msg
+
+from subjects import names
+from subjects.messages import Answer, Query, decode, encode
+from tests.bench.bridges import leaf
+from tests.bench.bridges.crossing import (
+    EDGE,
+    IN_FLIGHT,
+    WARM_UP,
+    Arrivals,
+    id_of,
+    in_flight,
+    queries,
+    resident_mb,
+)
+from tests.bench.bridges.relay import Octets, Relay
+from tests.bench.node import on_uvloop
+from tests.bench.rows import Figure, Goal, Row, Setting, spread
+from tests.conftest import free_port
+
+WORDS: Final = (
+    "Boil the water hard for one minute, or for three minutes above 2000 m. If you cannot boil it, let it "
+    "settle, pour it through a clean cloth, then add 2 drops of plain unscented bleach per litre, stir and "
+    "wait 30 minutes. It should smell faintly of bleach."
+)
+"""What a big model may answer; fits two segments."""
+LONG_LINK: Final = "s2_best"
+"""What ``s2_auto`` chooses above 100 ms of round trip; on a loopback it would not compress at all."""
+
+
+def answer_to(payload: bytes) -> tuple[str, bytes]:
+    """Query id and an answer with the passages it rests on, as the centre sends it down."""
+    query = decode(payload, Query)
+    answer = Answer(
+        query_id=query.id,
+        node=query.node,
+        sender_ref=query.sender_ref,
+        text=WORDS,
+        lang=query.lang,
+        lane=query.lane,
+        step="model",
+        question=query.text,
+        passages=query.passages,
+        received_at=query.received_at,
+    )
+    return query.id, encode(answer)
+
+
+class Echo:
+    """A pair of servers whose centre answers; the edge notes the answers."""
+
+    def __init__(self, pair: leaf.Pair) -> None:
+        self.pair = pair
+        self.answers = Arrivals()
+        self.publish: Callable[[bytes], Awaitable[None]] = pair.publisher()
+
+    async def start(self) -> None:
+        """Provisions, and begins to answer."""
+        await self.pair.provision()
+        await self.pair.consume_up(self._answer)
+        await self.pair.consume_down(self._note)
+
+    async def _answer(self, msg: Msg) -> None:
+        query_id, answer = answer_to(msg.data)
+        await self.pair.centre_js.publish(
+            names.work_subject(names.down(EDGE, names.COMPRESS), leaf.LANE),
+            answer,
+            timeout=30,
+            headers={"Nats-Msg-Id": f"{EDGE}.0000.{query_id}.infer_large.compress.0"},
+        )
+
+    async def _note(self, msg: Msg) -> None:
+        self.answers.note(decode(msg.data, Answer).query_id)
+
+    async def round_trips(self, count: int, first: int) -> list[float]:
+        """Milliseconds from publish to the answer's arrival at the edge, one in flight."""
+        times = []
+        for payload in queries(count, first):
+            self.answers.expect(1)
+            started = time.perf_counter()
+            await self.publish(payload)
+            await self.answers.all(30)
+            if self.answers.missing:
+                raise RuntimeError(f"no answer to question {first + len(times)} within 30 s")
+            times.append((self.answers.last_at - started) * 1000)
+        return times
+
+
+class Trips(msgspec.Struct, frozen=True):
+    """One run over a direct link."""
+
+    round_trip_ms: list[float]
+    uplink_rate: float
+    idle_mb: tuple[float, float]
+    used_mb: tuple[float, float]
+
+
+async def _trips(directory: Path, single: int, many: int) -> Trips:
+    async with leaf.pair(directory, "s2_auto", relayed=False) as pair:
+        echo = Echo(pair)
+        await echo.start()
+        edge, centre = pair.processes
+        idle = resident_mb(edge), resident_mb(centre)
+        await echo.round_trips(WARM_UP, 0)
+        times = await echo.round_trips(single, WARM_UP)
+    async with leaf.pair(directory / "uplink", "s2_auto", relayed=False) as pair:
+        arrivals = Arrivals()
+
+        async def take(msg: Msg) -> None:
+            arrivals.note(id_of(msg.data))
+
+        await pair.provision()
+        await pair.consume_up(take)
+        arrivals.expect(many)
+        started = time.perf_counter()
+        await in_flight(pair.publisher(), queries(many))
+        await arrivals.all(600)
+        seconds = arrivals.last_at - started
+        edge, centre = pair.processes
+        used = resident_mb(edge), resident_mb(centre)
+    return Trips(times, (many - arrivals.missing) / seconds, idle, used)
+
+
+def measure(setting: Setting) -> list[Row]:
+    """Round trips, uplink and memory over a direct link."""
+    single, many = setting.count(500, 20), setting.count(10_000, 100)
+    runs = [on_uvloop(_trips(setting.directory / f"link-{n}", single, many)) for n in range(setting.repeats)]
+    return [
+        Row(
+            "link",
+            "edge → centre → edge without model, one in flight",
+            spread([run.round_trip_ms for run in runs], "ms"),
+            (Goal("p50", 4.6), Goal("p99", 6.6)),
+            ("four streams, each message synced in each of them; no relay",),
+        ),
+        Row(
+            "uplink",
+            "edge → centre, as many as go",
+            (Figure("rate", "messages/s", tuple(run.uplink_rate for run in runs)),),
+            notes=(
+                f"{many} questions from the first publish to the last at the consumer; {IN_FLIGHT} publishes wait "
+                "for their acknowledgement at a time",
+            ),
+        ),
+        Row(
+            "link-memory",
+            "memory of nats-server at edge and centre",
+            tuple(
+                Figure(name, "MB", tuple(value))
+                for name, value in (
+                    ("edge-idle", [run.idle_mb[0] for run in runs]),
+                    ("centre-idle", [run.idle_mb[1] for run in runs]),
+                    ("edge", [run.used_mb[0] for run in runs]),
+                    ("centre", [run.used_mb[1] for run in runs]),
+                )
+            ),
+            notes=(f"resident; idle after provisioning, then after {many} questions went up",),
+        ),
+    ]
+
+
+class CaughtUp(msgspec.Struct, frozen=True):
+    """One run of a backlog over a link that came back."""
+
+    stored_rate: float
+    resumed_s: float
+    rate: float
+    lost: int
+    doubled: int
+    memory_mb: tuple[float, float]
+
+
+async def _catch_up(directory: Path, backlog: int) -> CaughtUp:
+    async with leaf.bridge(directory) as bridge:
+        bridge.relay.down()
+        stored = await in_flight(bridge.publish, queries(backlog))
+        bridge.arrivals.expect(backlog)
+        bridge.relay.up()
+        up_at = time.perf_counter()
+        await bridge.arrivals.all(600)
+        arrivals = bridge.arrivals
+        return CaughtUp(
+            stored_rate=backlog / stored,
+            resumed_s=arrivals.first_at - up_at,
+            rate=(backlog - arrivals.missing) / (arrivals.last_at - arrivals.first_at),
+            lost=arrivals.missing,
+            doubled=arrivals.doubled,
+            memory_mb=(resident_mb(bridge.edge), resident_mb(bridge.centre)),
+        )
+
+
+def catch_up(setting: Setting) -> list[Row]:
+    """A backlog that the edge stored while the link was down."""
+    backlog = setting.count(50_000, 200)
+    turns = min(setting.repeats, 3)
+    runs = [on_uvloop(_catch_up(setting.directory / f"catch-up-{n}", backlog)) for n in range(turns)]
+    return [
+        Row(
+            "catch-up",
+            f"catch-up after a backlog of {backlog} questions",
+            (
+                Figure("rate", "messages/s", tuple(run.rate for run in runs)),
+                Figure("resumed", "s", tuple(run.resumed_s for run in runs)),
+                Figure("stored", "messages/s", tuple(run.stored_rate for run in runs)),
+                Figure("edge", "MB", tuple(run.memory_mb[0] for run in runs)),
+                Figure("centre", "MB", tuple(run.memory_mb[1] for run in runs)),
+                Figure("lost", "messages", tuple(run.lost for run in runs)),
+                Figure("doubled", "messages", tuple(run.doubled for run in runs)),
+            ),
+            (Goal("lost", 0), Goal("doubled", 0)),
+            (
+                "one lane, without the registry's bounds per subject; from the first at the centre to the last, "
+                "each acknowledged there; resumed is the time until the first",
+            ),
+        )
+    ]
+
+
+class Wire(msgspec.Struct, frozen=True):
+    """TCP payload of questions with their answers, and of a link on which nothing happens."""
+
+    per_query: Octets
+    idle_per_minute: float
+    question: float
+    answer: float
+
+
+async def _wire(directory: Path, compression: str, count: int, idle_s: float) -> Wire:
+    async with leaf.pair(directory, compression, relayed=True) as pair:
+        assert pair.relay is not None
+        echo = Echo(pair)
+        await echo.start()
+        await echo.round_trips(WARM_UP, 0)
+        before = pair.relay.count()
+        await echo.round_trips(count, WARM_UP)
+        used = pair.relay.count().since(before)
+        await asyncio.sleep(min(idle_s, 6))  # the sources' last acknowledgements go within about 5 s
+        before = pair.relay.count()
+        await asyncio.sleep(idle_s)
+        quiet = pair.relay.count().since(before)
+    asked = list(queries(count, WARM_UP))
+    return Wire(
+        per_query=Octets(round(used.up / count), round(used.down / count)),
+        idle_per_minute=(quiet.up + quiet.down) * 60 / idle_s,
+        question=sum(map(len, asked)) / count,
+        answer=sum(len(answer_to(payload)[1]) for payload in asked) / count,
+    )
+
+
+def wire(setting: Setting) -> list[Row]:
+    """Octets that one question and its answer take, without compression and with a long link's."""
+    count, idle_s = setting.count(200, 10), setting.count(30, 1)
+    turns = min(setting.repeats, 3)
+    rows = []
+    for name, compression in (("wire", "off"), ("wire-s2", LONG_LINK)):
+        runs = [
+            on_uvloop(_wire(setting.directory / f"{name}-{n}", compression, count, idle_s))
+            for n in range(turns)
+        ]
+        rows.append(
+            Row(
+                name,
+                f"octets on the link per question with its answer, compression {compression}",
+                (
+                    Figure("up", "octets", tuple(run.per_query.up for run in runs)),
+                    Figure("down", "octets", tuple(run.per_query.down for run in runs)),
+                    Figure("idle", "octets/min", tuple(run.idle_per_minute for run in runs)),
+                ),
+                notes=(
+                    f"TCP payload; encoded question {runs[0].question:.0f}, answer {runs[0].answer:.0f} octets, "
+                    "three passages in each",
+                ),
+            )
+        )
+    return rows
+
+
+def _echo(listener: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            end, _ = listener.accept()
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with end:
+                while octets := end.recv(65536):
+                    end.sendall(octets)
+
+
+def _tcp(port: int, payloads: list[bytes]) -> list[float]:
+    times = []
+    with socket.create_connection(("127.0.0.1", port)) as end:
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for payload in payloads:
+            started = time.perf_counter()
+            end.sendall(payload)
+            left = len(payload)
+            while left:
+                left -= len(end.recv(65536))
+            times.append((time.perf_counter() - started) * 1000)
+    return times
+
+
+def tcp(setting: Setting) -> list[Row]:
+    """A question there and back over loopback TCP: what the wire takes, and what the relay adds."""
+    payloads = list(queries(setting.count(500, 20)))
+    direct, relayed = [], []
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        threading.Thread(target=_echo, args=(listener,), daemon=True).start()
+        with contextlib.closing(Relay(free_port(), port)) as relay:
+            relay.up()
+            for _ in range(setting.repeats):
+                direct.append(_tcp(port, payloads))
+                relayed.append(_tcp(relay.port, payloads))
+        listener.shutdown(socket.SHUT_RDWR)
+    octets = round(sum(map(len, payloads)) / len(payloads))
+    return [
+        Row(
+            name,
+            what,
+            spread(runs, "ms"),
+            notes=(f"{octets} octets there and back, between two threads of Python",),
+        )
+        for name, what, runs in (
+            ("tcp", "loopback TCP round trip (context)", direct),
+            ("tcp-relay", "the same through the relay of the bridges (context)", relayed),
+        )
+    ]
