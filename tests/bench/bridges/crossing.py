@@ -178,19 +178,19 @@ async def cross(bridge: Bridge, single: int, backlog: int) -> Crossed:
     """One run: ``single`` messages one by one, then ``backlog`` of them after the link was down."""
     idle = resident_mb(bridge.edge), resident_mb(bridge.centre)
     await one_by_one(bridge, list(queries(WARM_UP)))
-    before = bridge.relay.count()
+    before = await bridge.relay.count()
     times = await one_by_one(bridge, list(queries(single, WARM_UP)))
-    alone = bridge.relay.count().since(before)
-    bridge.relay.down()
+    alone = (await bridge.relay.count()).since(before)
+    await bridge.relay.down()
     waiting = list(queries(backlog, WARM_UP + single))
     stored = await in_flight(bridge.publish, waiting)
     bridge.arrivals.expect(backlog)
-    before = bridge.relay.count()
-    bridge.relay.up()
+    before = await bridge.relay.count()
+    await bridge.relay.up()
     up_at = time.perf_counter()
     await bridge.arrivals.all(600)
     first, last = bridge.arrivals.first_at, bridge.arrivals.last_at
-    bulk = bridge.relay.count().since(before)
+    bulk = (await bridge.relay.count()).since(before)
     return Crossed(
         latency_ms=times,
         single=_per(alone, single),

@@ -14,25 +14,16 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
-from nats.js.api import (
-    AckPolicy,
-    ConsumerConfig,
-    DiscardPolicy,
-    ExternalStream,
-    RetentionPolicy,
-    StreamConfig,
-    StreamSource,
-    SubjectTransform,
-)
 
+from actors._runtime.provision import Place, consumer_config
 from actors._runtime.supervisor import nats_server_path
-from subjects import names
+from subjects import names, registry
+from subjects.names import HUB
 from tests.bench.bridges import servers
 from tests.bench.bridges.crossing import EDGE, WINDOW, Arrivals, Bridge, id_of
-from tests.bench.bridges.relay import Relay
+from tests.bench.bridges.relay import Relay, relayed
 from tests.conftest import free_port
 
-HUB: Final = "hub"
 LANE: Final = "routine"
 STAYS_LOCAL: Final = ("sms", "route", "rag", "infer", "compress", "mesh", "alert", "evt", "dlq", "svc")
 
@@ -82,49 +73,17 @@ class Pair:
         self.relay = relay
 
     async def provision(self) -> None:
-        """The streams and durables of DESIGN §2 for one edge, without bounds per subject."""
+        """The registry's streams and durables of one edge, without bounds: 50,000 messages may wait."""
         await self._joined()
-        work = {
-            "retention": RetentionPolicy.WORK_QUEUE,
-            "discard": DiscardPolicy.NEW,
-            "duplicate_window": 7200.0,
-        }
-        await self.edge_js.add_stream(
-            StreamConfig(name=f"UP_{EDGE}", subjects=[names.work_subject(names.INFER_LARGE, LANE)], **work)
-        )
-        await self.centre_js.add_stream(
-            StreamConfig(name=f"DOWN_{EDGE}", subjects=[f"{names.down(EDGE, names.COMPRESS)}.{LANE}"], **work)
-        )
-        await self.centre_js.add_stream(
-            StreamConfig(
-                name=f"IN_{EDGE}",
-                sources=[_source(f"UP_{EDGE}", EDGE, "up", names.INFER_LARGE, f"{names.INFER_LARGE}.{EDGE}")],
-                **work,
-            )
-        )
-        await self.edge_js.add_stream(
-            StreamConfig(
-                name=f"WORK_{EDGE}",
-                subjects=[f"{names.COMPRESS}.{LANE}"],
-                sources=[
-                    _source(f"DOWN_{EDGE}", HUB, "down", names.down(EDGE, names.COMPRESS), names.COMPRESS)
-                ],
-                **work,
-            )
-        )
-        for js, stream, actor in (
-            (self.centre_js, f"IN_{EDGE}", "infer_large"),
-            (self.edge_js, f"WORK_{EDGE}", "compress"),
+        up, down = registry.work(names.INFER_LARGE), registry.work(names.COMPRESS)
+        for js, streams, row in (
+            (self.edge_js, Place(EDGE, centre=True).streams(), down),
+            (self.centre_js, Place(HUB, "bigevy").streams_of(EDGE), up),
         ):
-            await js.add_consumer(
-                stream,
-                ConsumerConfig(
-                    durable_name=f"{EDGE}_{actor}_{LANE}",
-                    ack_policy=AckPolicy.EXPLICIT,
-                    ack_wait=60,
-                    max_ack_pending=WINDOW,
-                ),
-            )
+            for stream in streams:
+                await js.add_stream(stream.evolve(max_msgs_per_subject=-1, discard_new_per_subject=False))
+            durable = consumer_config(row, EDGE, LANE)
+            await js.add_consumer(row.stream(EDGE, LANE), durable.evolve(max_ack_pending=WINDOW))
 
     async def _joined(self) -> None:
         """Waits until each side's JetStream answers through the link."""
@@ -157,14 +116,6 @@ class Pair:
         return publish
 
 
-def _source(stream: str, domain: str, way: str, here: str, there: str) -> StreamSource:
-    return StreamSource(
-        name=stream,
-        external=ExternalStream(api=f"$JS.{domain}.API", deliver=f"dlv.{way}.{EDGE}"),
-        subject_transforms=[SubjectTransform(src=f"{here}.*", dest=f"{there}.{{{{wildcard(1)}}}}")],
-    )
-
-
 async def _consume(
     client: Client, stream: str, durable: str, handle: Callable[[Msg], Awaitable[None]]
 ) -> None:
@@ -190,12 +141,12 @@ async def _consume(
 
 
 @contextlib.asynccontextmanager
-async def pair(directory: Path, compression: str, *, relayed: bool) -> AsyncIterator[Pair]:
+async def pair(directory: Path, compression: str, *, through_relay: bool) -> AsyncIterator[Pair]:
     """Fresh servers joined by a leaf link, through a relay or directly; ``compression`` of the link."""
     port, hub_port, leaf = free_port(), free_port(), free_port()
     program = nats_server_path()
     async with contextlib.AsyncExitStack() as stack:
-        relay = stack.enter_context(contextlib.closing(Relay(free_port(), leaf))) if relayed else None
+        relay = await stack.enter_async_context(relayed(leaf, directory)) if through_relay else None
         processes = []
         for name, text, client_port in ((HUB, _HUB, hub_port), (EDGE, _EDGE, port)):
             place = directory / name
@@ -214,8 +165,6 @@ async def pair(directory: Path, compression: str, *, relayed: bool) -> AsyncIter
             )
             processes.append(stack.enter_context(servers.running([program, "-c", "nats.conf"], place)))
             await servers.listening(client_port, processes[-1], place)
-        if relay:
-            relay.up()
         clients = []
         for client_port in (port, hub_port):
             client = await nats.connect(f"nats://127.0.0.1:{client_port}", pending_size=8 * 1024 * 1024)
@@ -227,7 +176,7 @@ async def pair(directory: Path, compression: str, *, relayed: bool) -> AsyncIter
 @contextlib.asynccontextmanager
 async def bridge(directory: Path, compression: str = "s2_auto") -> AsyncIterator[Bridge]:
     """The bridge in the form in which it is compared."""
-    async with pair(directory, compression, relayed=True) as both:
+    async with pair(directory, compression, through_relay=True) as both:
         arrivals = Arrivals()
 
         async def take(msg: Msg) -> None:

@@ -15,7 +15,7 @@ import aiomqtt
 
 from tests.bench.bridges import servers
 from tests.bench.bridges.crossing import EDGE, WINDOW, Arrivals, Bridge, id_of
-from tests.bench.bridges.relay import Relay
+from tests.bench.bridges.relay import relayed
 from tests.conftest import free_port
 
 TOPIC: Final = "infer/large"
@@ -49,7 +49,7 @@ _EVERY_HALF_HOUR: Final = "autosave_interval 1800"
 
 @contextlib.asynccontextmanager
 async def bridge(directory: Path, *, strict: bool = True) -> AsyncIterator[Bridge]:
-    """Fresh brokers. ``strict``: QoS 2 and a save after each change; otherwise QoS 1 and the default autosave.
+    """Fresh brokers. ``strict``: QoS 2 and a save after each change; otherwise QoS 1 and default autosave.
 
     Raises SkippedError when Mosquitto is absent.
     """
@@ -57,8 +57,7 @@ async def bridge(directory: Path, *, strict: bool = True) -> AsyncIterator[Bridg
     qos = 2 if strict else 1
     port, centre_port = free_port(), free_port()
     async with contextlib.AsyncExitStack() as stack:
-        relay = stack.enter_context(contextlib.closing(Relay(free_port(), centre_port)))
-        relay.up()
+        relay = await stack.enter_async_context(relayed(centre_port, directory))
         processes = []
         joined = _BRIDGE.format(edge=EDGE, link=relay.port, topic=TOPIC, qos=qos)
         for name, listen, more in (("centre", centre_port, ""), ("edge", port, joined)):
@@ -92,6 +91,8 @@ async def bridge(directory: Path, *, strict: bool = True) -> AsyncIterator[Bridg
         publisher = await stack.enter_async_context(
             aiomqtt.Client("127.0.0.1", port, identifier="rag", max_inflight_messages=WINDOW, timeout=60)
         )
+
+        publisher.pending_calls_threshold = WINDOW  # above it, the library complains
 
         async def publish(payload: bytes) -> None:
             await publisher.publish(f"{TOPIC}/routine", payload, qos)

@@ -18,7 +18,7 @@ from pamqp.commands import Basic
 
 from tests.bench.bridges import servers
 from tests.bench.bridges.crossing import WINDOW, Arrivals, Bridge, id_of
-from tests.bench.bridges.relay import Relay
+from tests.bench.bridges.relay import relayed
 from tests.conftest import free_port
 
 QUEUE: Final = "infer.large"
@@ -84,20 +84,17 @@ def _environment(name: str, place: Path, mapper: int) -> Mapping[str, str]:
     }
 
 
-@contextlib.asynccontextmanager
-async def _broker(
+def _broker(
     name: str, directory: Path, port: int, mapper: int, shovel_to: int | None = None
-) -> AsyncIterator[psutil.Process]:
+) -> contextlib.AbstractContextManager[psutil.Process]:
     place = directory / name
-    place.mkdir(parents=True)  # once, before anything is measured
+    place.mkdir(parents=True)
     (place / "rabbitmq.conf").write_text(_CONFIGURATION.format(port=port, place=place), encoding="utf-8")
     (place / "enabled_plugins").write_text("[rabbitmq_shovel].\n", encoding="utf-8")
     definitions = _definitions(shovel_to, port)
     (place / "definitions.json").write_text(json.dumps(definitions), encoding="utf-8")
     program = servers.installed("rabbitmq-server", PROGRAMS)
-    with servers.running([program], place, _environment(name, place, mapper)) as process:
-        await servers.listening(port, process, place)
-        yield process
+    return servers.running([program], place, _environment(name, place, mapper))
 
 
 async def _channel(port: int, stack: contextlib.AsyncExitStack) -> AbstractChannel:
@@ -115,10 +112,11 @@ async def bridge(directory: Path) -> AsyncIterator[Bridge]:
         command = [servers.installed("epmd"), "-port", str(mapper_port), "-address", "127.0.0.1"]
         mapper = stack.enter_context(servers.running(command, directory / "epmd"))
         await servers.listening(mapper_port, mapper, directory / "epmd")
-        relay = stack.enter_context(contextlib.closing(Relay(free_port(), centre_port)))
-        relay.up()
-        centre = await stack.enter_async_context(_broker("centre", directory, centre_port, mapper_port))
-        edge = await stack.enter_async_context(_broker("edge", directory, port, mapper_port, relay.port))
+        relay = await stack.enter_async_context(relayed(centre_port, directory))
+        centre = stack.enter_context(_broker("centre", directory, centre_port, mapper_port))
+        edge = stack.enter_context(_broker("edge", directory, port, mapper_port, relay.port))
+        await servers.listening(centre_port, centre, directory / "centre")
+        await servers.listening(port, edge, directory / "edge")
         arrivals = Arrivals()
         consumer = await _channel(centre_port, stack)
         await consumer.basic_qos(prefetch_count=WINDOW)

@@ -54,7 +54,7 @@ def running(
 
 
 async def listening(port: int, process: psutil.Process, directory: Path) -> None:
-    """Waits until the server listens on ``port``. Raises RuntimeError with the end of its log when it died."""
+    """Waits until the server listens. Raises RuntimeError with the end of its log when it died."""
     async with asyncio.timeout(60):
         while True:
             with contextlib.suppress(OSError):
