@@ -31,8 +31,7 @@ setup-ops: .ops/bin/nats  ## Optional: the nats command line, Debian packages fo
 	if [ -z "$$missing" ]; then echo "Debian packages: all here"; else \
 	  echo "Debian packages for namespaces, packet captures and brokers to compare with:$$missing"; \
 	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
-	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing \
-	    && echo "If this machine runs services: sudo systemctl disable --now mosquitto rabbitmq-server"; \
+	  $$sudo sh deploy/ops/packages.sh $$missing; \
 	fi
 
 .ops/bin/nats: deploy/ops/go.mod deploy/ops/go.sum

@@ -15,7 +15,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from subjects import names
-from subjects.messages import Answer, Query, decode, encode
+from subjects.messages import Answer, Query, answer_to, decode, encode
 from tests.bench.bridges import leaf, servers
 from tests.bench.bridges.crossing import (
     EDGE,
@@ -43,22 +43,10 @@ LONG_LINK: Final = "s2_best"
 """What ``s2_auto`` chooses above 100 ms of round trip; on a loopback it would not compress at all."""
 
 
-def answer_to(payload: bytes) -> tuple[str, bytes]:
+def answer(payload: bytes) -> tuple[str, bytes]:
     """Query id and an answer with the passages it rests on, as the centre sends it down."""
     query = decode(payload, Query)
-    answer = Answer(
-        query_id=query.id,
-        node=query.node,
-        sender_ref=query.sender_ref,
-        text=WORDS,
-        lang=query.lang,
-        lane=query.lane,
-        step="model",
-        question=query.text,
-        passages=query.passages,
-        received_at=query.received_at,
-    )
-    return query.id, encode(answer)
+    return query.id, encode(answer_to(query, "model", WORDS, query.passages, by_centre=True))
 
 
 class Echo:
@@ -76,10 +64,10 @@ class Echo:
         await self.pair.consume_down(self._note)
 
     async def _answer(self, msg: Msg) -> None:
-        query_id, answer = answer_to(msg.data)
-        await self.pair.centre_js.publish(
+        query_id, octets = answer(msg.data)
+        await self.pair.centre.js.publish(
             names.work_subject(names.down(EDGE, names.COMPRESS), leaf.LANE),
-            answer,
+            octets,
             timeout=30,
             headers={"Nats-Msg-Id": f"{EDGE}.0000.{query_id}.infer_large.compress.0"},
         )
@@ -111,14 +99,14 @@ class Trips(msgspec.Struct, frozen=True):
 
 
 async def _trips(directory: Path, single: int, many: int) -> Trips:
-    async with leaf.pair(directory, "s2_auto", through_relay=False) as pair:
+    async with leaf.pair(directory) as pair:
         echo = Echo(pair)
         await echo.start()
         edge, centre = pair.processes
         idle = resident_mb(edge), resident_mb(centre)
         await echo.round_trips(WARM_UP, 0)
         times = await echo.round_trips(single, WARM_UP)
-    async with leaf.pair(directory / "uplink", "s2_auto", through_relay=False) as pair:
+    async with leaf.pair(directory / "uplink") as pair:
         arrivals = Arrivals()
 
         async def take(msg: Msg) -> None:
@@ -231,8 +219,8 @@ class Wire(msgspec.Struct, frozen=True):
 
     per_query: Octets
     idle_per_minute: float
-    question: float
-    answer: float
+    asked: float
+    answered: float
 
 
 async def _wire(directory: Path, compression: str, count: int, idle_s: float) -> Wire:
@@ -252,8 +240,8 @@ async def _wire(directory: Path, compression: str, count: int, idle_s: float) ->
     return Wire(
         per_query=Octets(round(used.up / count), round(used.down / count)),
         idle_per_minute=(quiet.up + quiet.down) * 60 / idle_s,
-        question=sum(map(len, asked)) / count,
-        answer=sum(len(answer_to(payload)[1]) for payload in asked) / count,
+        asked=sum(map(len, asked)) / count,
+        answered=sum(len(answer(payload)[1]) for payload in asked) / count,
     )
 
 
@@ -276,7 +264,7 @@ def wire(setting: Setting) -> list[Row]:
                     Figure("down", "octets", tuple(run.per_query.down for run in runs)),
                     Figure("idle", "octets/min", tuple(run.idle_per_minute for run in runs)),
                 ),
-                notes=(f"TCP payload; {runs[0].question:.0f} asked, {runs[0].answer:.0f} answered",),
+                notes=(f"TCP payload; {runs[0].asked:.0f} asked, {runs[0].answered:.0f} answered",),
             )
         )
     return rows

@@ -1,12 +1,17 @@
 """The benchmark runs, measures real parts and says what it found; how fast anything is, is not tested."""
 
+import asyncio
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from subjects.messages import Query, decode
+from tests.bench.__main__ import AREAS
+from tests.bench.bridges.crossing import Arrivals, id_of, queries
 from tests.bench.rows import Figure, Goal, Row, percentile, spread
 from tests.bench.writes import kind_of, synchronous
 
@@ -46,13 +51,13 @@ def test_synchronous_writes_are_told_apart_from_others(tmp_path: Path) -> None:
     assert kinds == ["durables' state", "key-value", "work messages"]
 
 
-@pytest.mark.nats
-@pytest.mark.modem
-@pytest.mark.model
-def test_a_quick_run_measures_every_row_and_loses_no_text(tmp_path: Path) -> None:
-    report = tmp_path / "bench.json"
+def bench(directory: Path, *areas: str) -> dict[str, dict[str, Any]]:
+    """Rows by name of a quick run of some areas; everything but the report is gone afterwards."""
+    report = directory / "bench.json"
+    only = [argument for area in areas for argument in ("--only", area)]
+    to = ("--dir", str(directory), "--json", str(report))
     done = subprocess.run(
-        [sys.executable, "-m", "actors", "bench", "--quick", "--dir", str(tmp_path), "--json", str(report)],
+        [sys.executable, "-m", "actors", "bench", "--quick", *only, *to],
         capture_output=True,
         text=True,
         check=False,
@@ -64,13 +69,63 @@ def test_a_quick_run_measures_every_row_and_loses_no_text(tmp_path: Path) -> Non
     for row in rows.values():
         assert row["skipped"] or min(min(figure["repeats"]) for figure in row["figures"]) >= 0, row
         assert row["what"].split()[0] in done.stdout
+    assert list(directory.iterdir()) == [report]
+    return rows
+
+
+def repeats(row: dict[str, Any]) -> dict[str, list[float]]:
+    return {figure["name"]: figure["repeats"] for figure in row["figures"]}
+
+
+LINK = ("tcp", "link", "catch-up", "wire", "bridges")
+
+
+@pytest.mark.nats
+@pytest.mark.modem
+@pytest.mark.model
+def test_a_quick_run_measures_every_row_and_loses_no_text(tmp_path: Path) -> None:
+    rows = bench(tmp_path, *(area for area in AREAS if area not in LINK))
     skipped = {name for name, row in rows.items() if row["skipped"]}
     # strace may be missing here; a slow card takes minutes.
     assert skipped <= {"writes", "slow"}
     measured = {"triage", "route", "compress", "segment", "disk", "gateway", "emergency", "chain", "memory"}
     assert measured | {"chain-runtime", "model-load", "answer-verbatim", "answer-model"} <= rows.keys()
     for name in ("sustained-questions", "sustained-emergencies"):
-        figures = {figure["name"]: figure["repeats"] for figure in rows[name]["figures"]}
+        figures = repeats(rows[name])
         assert figures["lost"] == figures["doubled"] == [0]
         assert min(figures["rate"]) > 0
-    assert list(tmp_path.iterdir()) == [report]
+
+
+@pytest.mark.nats
+def test_a_quick_run_measures_the_link_and_every_bridge_that_is_installed(tmp_path: Path) -> None:
+    rows = bench(tmp_path, *LINK)
+    skipped = {name for name, row in rows.items() if row["skipped"]}
+    assert skipped <= {"bridge-mosquitto", "bridge-rabbitmq"}
+    assert all("make setup-ops" in rows[name]["skipped"] for name in skipped)
+    for name in {"catch-up", "bridge-leaf", "bridge-rabbitmq", "bridge-mosquitto"} - skipped:
+        assert repeats(rows[name])["lost"] == [0], name
+    for name in ("catch-up", "bridge-leaf"):
+        assert repeats(rows[name])["doubled"] == [0], name
+    payload_octets = 1500
+    assert min(repeats(rows["wire"])["up"]) > payload_octets  # it does go through the counting relay
+    assert repeats(rows["wire-s2"])["up"] < repeats(rows["wire"])["up"]
+    assert {"tcp", "tcp-relay", "link", "uplink", "link-memory"} <= rows.keys()
+
+
+def test_arrivals_tell_what_is_missing_and_what_came_twice() -> None:
+    async def run() -> tuple[int, int]:
+        arrivals = Arrivals()
+        arrivals.expect(3)
+        for query_id in ("a", "b", "b"):
+            arrivals.note(query_id)
+        await arrivals.all(0)
+        return arrivals.missing, arrivals.doubled
+
+    assert asyncio.run(run()) == (1, 1)
+
+
+def test_questions_of_the_link_are_all_different_and_of_typical_size() -> None:
+    payloads = list(queries(200))
+    assert len({id_of(payload) for payload in payloads}) == 200
+    assert all(decode(payload, Query).id == id_of(payload) for payload in payloads)
+    assert 1000 < max(map(len, payloads)) < 2500

@@ -65,7 +65,15 @@ async def relayed(target: int, directory: Path) -> AsyncIterator[Relay]:
         command = [sys.executable, "-m", "simulators.link", *ends]
         with servers.running(command, directory / "link"):
             async with asyncio.timeout(30):
-                while not control.exists():
+                while not await _listens(control):
                     await asyncio.sleep(0.02)
             async with LinkControl(control) as orders:
                 yield Relay(port, orders)
+
+
+async def _listens(control: Path) -> bool:
+    try:
+        async with LinkControl(control):
+            return True
+    except (FileNotFoundError, ConnectionRefusedError):  # not bound yet; bound, and not listening yet
+        return False
