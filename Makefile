@@ -64,8 +64,9 @@ lint: setup  ## ruff, mypy, import contracts, rustfmt, clippy, stubtest
 bench: setup  ## Measure this machine: a table, and JSON in bench-latest.json
 	$(RUN)evy bench
 
-chaos: setup  ## kill -9 at random while 500 texts run (COUNT=500 SEED=1); about 10 minutes
-	EVY_CHAOS_TEXTS=$(or $(COUNT),500) EVY_CHAOS_SEED=$(or $(SEED),1) $(RUN)python -m pytest -q -s tests/scenarios --timeout 3000
+chaos: setup  ## Break everything: 500 texts under kill -9, 12,000 messages over a link that fails (SEED=1)
+	EVY_CHAOS_TEXTS=$(or $(COUNT),500) EVY_CHAOS_MESSAGES=$(or $(MESSAGES),12000) EVY_CHAOS_SEED=$(or $(SEED),1) \
+		$(RUN)python -m pytest -q -s tests/scenarios --timeout 3000
 
 clean:  ## Remove what the other commands made
 	rm -rf .venv .uv .ops $(RUST)/target $(RUST)/python/evy_core/*.so build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
