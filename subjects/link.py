@@ -22,7 +22,7 @@ class Permissions(msgspec.Struct, frozen=True):
 def edge_permissions(node: str) -> Permissions:
     """The least that lets an edge and its centre take over each other's streams, and nothing else.
 
-    Who takes over asks: it creates a consumer, looks at the stream, acknowledges, answers flow control. The
+    Who takes over asks: it resets its durable, looks at the stream, acknowledges, answers flow control. The
     other side delivers under the source's prefix. ``$JSC.R.*`` are answers between servers, ``_INBOX.<node>``
     those to the edge's own clients.
     """
@@ -42,8 +42,7 @@ def _sources(*, at_centre: bool) -> Iterator[Source]:
 def _asked(source: Source) -> tuple[str, ...]:
     api, stream = f"$JS.{source.domain}.API", source.stream
     return (
-        f"{api}.CONSUMER.CREATE.{stream}",  # without a suffix when a source has several transforms
-        f"{api}.CONSUMER.CREATE.{stream}.>",
+        f"{api}.CONSUMER.RESET.{stream}.*",
         f"{api}.STREAM.INFO.{stream}",
         f"$JS.ACK.{stream}.>",
         f"$JS.FC.{stream}.>",

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Collection, Iterable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from nats.aio.client import Client
@@ -16,6 +16,7 @@ from nats.js.api import (
     RetentionPolicy,
     StorageType,
     StreamConfig,
+    StreamConsumerSource,
     StreamSource,
     SubjectTransform,
 )
@@ -92,10 +93,11 @@ class Place(msgspec.Struct, frozen=True):
             num_replicas=self.replicas,
             # The server has no asynchronous replicated streams; a replica's write is no slower for us.
             persist_mode=PersistMode.ASYNC if row.persist == "async" and self.replicas == 1 else None,
-            sources=[self._source(row.source, node)] if row.source and self.linked else None,
+            sources=[self._source(row.source, node, row.name)] if row.source and self.linked else None,
         )
 
-    def _source(self, row: Source, node: str) -> StreamSource:
+    def _source(self, row: Source, node: str, name: str) -> StreamSource:
+        taker = name.format(node=node)
         here = self.profile == "hybrid" and node == self.node
         domain = row.domain.format(node=node)
         return StreamSource(
@@ -105,7 +107,34 @@ class Place(msgspec.Struct, frozen=True):
                 SubjectTransform(src=src.format(node=node), dest=dest.format(node=node))
                 for src, dest in row.transforms
             ],
+            consumer=None if here else StreamConsumerSource(taker, _deliver_to(row, node, taker)),
         )
+
+    def takers(self, node: str, *, at: Literal["node", "centre"]) -> list[tuple[str, ConsumerConfig]]:
+        """Durables, each with its stream, by which the other end of the link takes messages of ``node`` from
+        streams of this one.
+
+        Without them the server makes ephemeral ones itself, and after an outage it asks for them again only
+        after half a minute at best and two at worst (``srcConsumerWaitTime``, ``retryMaximum`` in its
+        stream.go). A durable says that it is there once a second, and is heard as soon as the link is back.
+        """
+        if self.profile == "hybrid" or not self.linked:
+            return []
+        found = []
+        for row in STREAMS:
+            if row.source is None or row.at == at:
+                continue
+            taker = row.name.format(node=node)
+            config = ConsumerConfig(
+                durable_name=taker,
+                deliver_subject=_deliver_to(row.source, node, taker),
+                filter_subjects=[src.format(node=node) for src, _ in row.source.transforms],
+                ack_policy=AckPolicy.FLOW_CONTROL,
+                flow_control=True,
+                idle_heartbeat=1.0,
+            )
+            found.append((row.source.stream.format(node=node), config))
+        return found
 
     def rows(self, actors: Collection[str] | None = None) -> list[Work]:
         """Rows of the work table, of some actors or of all, that this server has durables for. A centre
@@ -114,6 +143,10 @@ class Place(msgspec.Struct, frozen=True):
             return []
         rows = [row for row in WORK if row.at == "node" or self.profile == "hybrid"]
         return [row for row in rows if actors is None or row.actor in actors]
+
+
+def _deliver_to(row: Source, node: str, taker: str) -> str:
+    return f"{row.deliver}.{{taker}}".format(node=node, taker=taker)
 
 
 def bucket_config(row: Bucket, node: str) -> StreamConfig:
@@ -153,6 +186,7 @@ def _sources(sources: Iterable[StreamSource] | None) -> list[tuple[Any, ...]]:
         (
             source.name,
             source.external and (source.external.api, source.external.deliver),
+            source.consumer and (source.consumer.name, source.consumer.deliver_subject),
             sorted((transform.src, transform.dest) for transform in source.subject_transforms or ()),
         )
         for source in sources or ()
@@ -181,6 +215,8 @@ async def provision(
     if place.profile != "bigevy":
         configs += [bucket_config(row, place.node) for row in BUCKETS]
     drift = await _streams(js, configs, apply=apply)
+    if place.profile == "lilevy":
+        drift += await _consumers(js, place.takers(place.node, at="node"), apply=apply)
     return drift + await _durables(js, place.node, place.rows(actors), apply=apply)
 
 
@@ -192,6 +228,7 @@ async def provision_edge(js: JetStreamContext, place: Place, edge: str, *, apply
     if place.profile != "bigevy" or edge == HUB:
         raise ConfigError(f"{edge!r} cannot be enrolled at a {place.profile}")
     drift = await _streams(js, place.streams_of(edge), apply=apply)
+    drift += await _consumers(js, place.takers(edge, at="centre"), apply=apply)
     rows = [row for row in WORK if row.at == "centre"]
     return drift + await _durables(js, edge, rows, apply=apply)
 
@@ -235,18 +272,27 @@ async def _streams(js: JetStreamContext, configs: Iterable[StreamConfig], *, app
 
 
 async def _durables(js: JetStreamContext, node: str, rows: Iterable[Work], *, apply: bool) -> list[str]:
+    wanted = [
+        (row.stream(node, lane), consumer_config(row, node, lane))
+        for row in rows
+        for lane, _ in row.subjects()
+    ]
+    return await _consumers(js, wanted, apply=apply)
+
+
+async def _consumers(
+    js: JetStreamContext, configs: Iterable[tuple[str, ConsumerConfig]], *, apply: bool
+) -> list[str]:
     drift: list[str] = []
-    for row in rows:
-        for lane, _ in row.subjects():
-            stream = row.stream(node, lane)
-            consumer = consumer_config(row, node, lane)
-            try:
-                there = (await js.consumer_info(stream, row.durable(node, lane))).config
-            except NotFoundError:
-                await js.add_consumer(stream, consumer)
-                continue
-            differs = list(_differences(consumer, there, f"durable {row.durable(node, lane)}"))
-            if differs and apply:
-                await js.add_consumer(stream, consumer)
-            drift += differs
+    for stream, wanted in configs:
+        name = wanted.durable_name or ""
+        try:
+            there = (await js.consumer_info(stream, name)).config
+        except NotFoundError:
+            await js.add_consumer(stream, wanted)
+            continue
+        differs = list(_differences(wanted, there, f"durable {name}"))
+        if differs and apply:
+            await js.add_consumer(stream, wanted)
+        drift += differs
     return drift

@@ -1,11 +1,13 @@
 """The link between edges and a centre, on the shipped files as `evy nats` fills them."""
 
+from contextlib import suppress
 from pathlib import Path
 
+import nats.errors
 import pytest
 
 from actors._runtime.link import NatsLink
-from actors._runtime.provision import Place
+from actors._runtime.provision import Place, provision, provision_edge
 from subjects import names
 from tests.linked import Linked, holds, running
 
@@ -33,3 +35,24 @@ async def test_messages_cross_in_both_directions_and_leave_nothing_behind(
             assert down.data == b"for " + edge.encode()
             state = await NatsLink(bus, Place(edge, centre=True)).look()
             assert (state.up, state.waiting, state.coming) == (True, 0, 0)
+
+
+async def test_each_end_takes_by_a_durable_that_only_the_other_end_can_make(tmp_path: Path) -> None:
+    """Ephemeral consumers, which the server makes where none is named, take a minute to come back."""
+    linked = Linked(tmp_path, edges=("e1",))
+    async with running(linked) as (hub, edges):
+        edge = edges["e1"]
+        for taker, at, there in (("IN_e1", hub, edge), ("WORK_e1", edge, hub), ("FLASH_e1", edge, hub)):
+            [source] = (await at.js.stream_info(taker)).config.sources or []
+            assert source.consumer
+            durable = (await there.js.consumer_info(source.name, source.consumer.name)).config
+            assert durable.durable_name == taker
+            assert durable.deliver_subject == source.consumer.deliver_subject
+        assert await provision(edge.js, Place("e1", centre=True)) == []
+        assert await provision_edge(hub.js, linked.place, "e1") == []
+
+        spy = b'{"stream_name":"DOWN_e1","config":{"name":"spy","ack_policy":"explicit"}}'
+        for subject in ("CONSUMER.CREATE.DOWN_e1", "CONSUMER.CREATE.DOWN_e1.spy"):
+            with suppress(nats.errors.NoRespondersError, nats.errors.TimeoutError):
+                await edge.client.request(f"$JS.hub.API.{subject}", spy, timeout=2)
+        assert {there.name for there in await hub.js.consumers_info("DOWN_e1")} == {"FLASH_e1", "WORK_e1"}
