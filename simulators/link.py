@@ -13,7 +13,7 @@ An edge dials the proxy as it would dial the centre; ``up`` is the way from who 
 - *refuse*: who dials is refused.
 
 Everything that is chance comes from the seed. Memory is bounded: a connection holds at most
-:data:`HELD_OCTETS` each way beyond the sockets' own buffers, then the sender has to wait.
+:data:`simulators.flow.HELD_OCTETS` each way beyond the sockets' own buffers, then the sender has to wait.
 """
 
 import asyncio
@@ -24,16 +24,15 @@ import signal
 import socket
 import struct
 import sys
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final, Literal, Self, TypeVar
+from typing import BinaryIO, Final, Literal, Self
 
 import click
 import uvloop
 
+from simulators.flow import CHUNK_OCTETS, Direction, Pump, ResetError
 from simulators.link_control import (
-    Counted,
     Cut,
     Drop,
     End,
@@ -52,196 +51,10 @@ from simulators.orders import Client, serve_orders
 
 log = logging.getLogger("evy.link")
 
-CHUNK_OCTETS: Final = 64 * 1024
-HELD_OCTETS: Final = 4 * 1024 * 1024
-"""On their way in one direction of one connection. With ``delay_s`` it bounds the rate: 13 MB/s at 300 ms."""
 SOCKET_OCTETS: Final = 64 * 1024
 """Receive buffer of our sockets. The kernel's own default lets a sender push megabytes into a 50 kbit/s link
 and call them sent; the queue of a real modem is smaller."""
-QUANTUM_S: Final = 0.02
-"""A rate is kept by pieces of this length, and this much may pass at once after a pause."""
 LOOK_AGAIN_S: Final = 0.05
-
-_END: Final = b""
-"""In a line of pieces: the sender closed."""
-
-
-class _ResetError(Exception):
-    """The sender's connection was reset, or ours shall be."""
-
-
-class _TruncatedError(_ResetError):
-    """The receiver shall get what is on the way, then an end; a reset would overtake it in its kernel."""
-
-
-AnyT = TypeVar("AnyT")
-
-
-class Direction:
-    """One way of the link, shared by all connections."""
-
-    def __init__(self, way: Way, seed: int) -> None:
-        self.way = way
-        self.delay_s = 0.0
-        self.jitter_s = 0.0
-        self.rate: float | None = None
-        self.dropping = False
-        self.truncate_after: int | None = None
-        self.passing = asyncio.Event()
-        """Clear while stalled."""
-        self.passing.set()
-        self.count = Counted()
-        # One generator per purpose, so that jitter does not change where something is truncated.
-        self._jitter = random.Random(f"{seed} {way} jitter")  # noqa: S311  reproducible, guards nothing
-        self._truncate = random.Random(f"{seed} {way} truncate")  # noqa: S311  likewise
-        self._free_at = 0.0
-
-    @property
-    def quantum(self) -> int:
-        """Octets of one piece."""
-        return CHUNK_OCTETS if self.rate is None else min(CHUNK_OCTETS, max(64, int(self.rate * QUANTUM_S)))
-
-    def delay(self) -> float:
-        """Seconds for the next piece."""
-        return self.delay_s + (self._jitter.uniform(0, self.jitter_s) if self.jitter_s else 0.0)
-
-    async def serialise(self, octets: int) -> None:
-        """Waits for this piece's turn on the line."""
-        if self.rate is None:
-            return
-        now = asyncio.get_running_loop().time()
-        self._free_at = max(self._free_at, now - QUANTUM_S) + octets / self.rate
-        if (wait_s := self._free_at - now) > 0:
-            await asyncio.sleep(wait_s)
-
-    def truncated(self, chunk: bytes) -> bytes | None:
-        """What still passes of a chunk that is to be truncated; None when all of it does."""
-        if self.truncate_after is None:
-            return None
-        if len(chunk) - self.truncate_after < 2:  # no place that is inside of it
-            self.truncate_after = max(0, self.truncate_after - len(chunk))
-            return None
-        keep = self._truncate.randrange(self.truncate_after + 1, len(chunk))
-        self.truncate_after = None
-        return chunk[:keep]
-
-
-class _Pump:
-    """One direction of one connection: takes from a reader, gives to a writer, later."""
-
-    def __init__(
-        self,
-        connection: "_Connection",
-        direction: Direction,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
-        self.connection = connection
-        self.direction = direction
-        self.reader = reader
-        self.writer = writer
-        self.pieces: deque[tuple[float, bytes | memoryview | _ResetError]] = deque()
-        self.held = 0
-        self._changed = asyncio.Event()
-        self._room = asyncio.Event()
-        self._last_due = 0.0
-
-    def _put(self, piece: bytes | memoryview | _ResetError) -> None:
-        self._last_due = max(self._last_due, asyncio.get_running_loop().time() + self.direction.delay())
-        self.pieces.append((self._last_due, piece))
-        self._changed.set()
-
-    def _hold(self, octets: int) -> None:
-        self.held += octets
-        self.direction.count.held += octets
-        if octets < 0:
-            self._room.set()
-
-    async def take(self) -> None:
-        """Reads until the sender closes or is reset."""
-        direction = self.direction
-        while True:
-            await direction.passing.wait()  # a stalled link is not read: the sender's buffers fill
-            ending: bytes | _ResetError = _END
-            try:
-                chunk = await self.reader.read(CHUNK_OCTETS)
-            except OSError as error:
-                chunk, ending = b"", _ResetError(str(error))
-            await direction.passing.wait()
-            direction.count.taken += len(chunk)
-            if direction.dropping:
-                self._lose(len(chunk))
-                if not chunk:
-                    return
-                continue
-            self.connection.capture(direction.way, chunk)
-            kept = direction.truncated(chunk) if chunk else None
-            await self._send(chunk if kept is None else kept)
-            if kept is not None:
-                direction.count.lost += len(chunk) - len(kept)
-                self._put(_TruncatedError("truncated"))
-                return
-            if not chunk:
-                self._put(ending)
-                return
-
-    async def _send(self, chunk: bytes) -> None:
-        self._hold(len(chunk))
-        while self.held > HELD_OCTETS:
-            self._room.clear()
-            await self._room.wait()
-        view = memoryview(chunk)
-        while view:
-            quantum = self.direction.quantum
-            piece, view = view[:quantum], view[quantum:]
-            await self.direction.serialise(len(piece))
-            self._put(piece)
-
-    async def give(self) -> None:
-        """Writes each piece when its time has come; raises :class:`_ResetError` for a reset."""
-        direction, loop = self.direction, asyncio.get_running_loop()
-        while True:
-            while not self.pieces:
-                self._changed.clear()
-                await self._changed.wait()
-            due, piece = self.pieces[0]
-            if (wait_s := due - loop.time()) > 0:
-                await asyncio.sleep(wait_s)
-            await direction.passing.wait()
-            self.pieces.popleft()
-            if isinstance(piece, _ResetError):
-                if isinstance(piece, _TruncatedError):
-                    self.writer.close()
-                raise piece
-            self._hold(-len(piece))
-            if direction.dropping:
-                self._lose(len(piece))
-            elif not piece:
-                with contextlib.suppress(OSError):
-                    self.writer.write_eof()
-                return
-            else:
-                await self._write(piece)
-
-    async def _write(self, piece: bytes | memoryview) -> None:
-        if self.writer.is_closing():  # the receiver is gone
-            self.direction.count.lost += len(piece)
-            await self.connection.link.come_back(self.direction)
-            raise _ResetError("the receiver is gone")
-        self.direction.count.passed += len(piece)
-        with contextlib.suppress(OSError):
-            self.writer.write(piece)
-            await self.writer.drain()
-
-    def _lose(self, octets: int) -> None:
-        self.direction.count.lost += octets
-        self.connection.broken = True
-
-    def forget(self) -> None:
-        """Counts what never arrived."""
-        self.direction.count.held -= self.held
-        self.direction.count.lost += self.held
-        self.pieces.clear()
 
 
 class _Connection:
@@ -251,7 +64,7 @@ class _Connection:
         self.link = link
         self.number = number
         self.writers = [writer]
-        self.pumps: list[_Pump] = []
+        self.pumps: list[Pump] = []
         self.broken = False
         """It lost octets, or its start: reset when the link heals."""
         self.end: End = "reset"
@@ -266,6 +79,15 @@ class _Connection:
             self._files[way] = path.open("wb", buffering=0)
         self._files[way].write(chunk)
 
+    async def come_back(self, direction: Direction) -> None:
+        """Waits as long as a reset needs by the other way; while that drops, it never comes."""
+        link = self.link
+        back = link.down if direction is link.up else link.up
+        await asyncio.sleep(back.delay())
+        await back.passing.wait()
+        while back.dropping:  # noqa: ASYNC110  only ends with the link's healing
+            await asyncio.sleep(LOOK_AGAIN_S)
+
     async def run(self, reader: asyncio.StreamReader) -> None:
         """Dials, passes octets both ways until both sides closed, and ends both."""
         link = self.link
@@ -278,15 +100,15 @@ class _Connection:
             there, writer = await _dial(link.to)
             self.writers.append(writer)
             self.pumps = [
-                _Pump(self, link.up, reader, writer),
-                _Pump(self, link.down, there, self.writers[0]),
+                Pump(self, link.up, reader, writer),
+                Pump(self, link.down, there, self.writers[0]),
             ]
             async with asyncio.TaskGroup() as group:
                 for pump in self.pumps:
                     group.create_task(pump.take())
                     group.create_task(pump.give())
             self.end = "close"
-        except* (_ResetError, OSError) as errors:
+        except* (ResetError, OSError) as errors:
             log.debug("connection %d: %s", self.number, errors.exceptions[0])
 
     def close(self) -> None:
@@ -390,14 +212,6 @@ class Link:
     def silent(self) -> bool:
         """Whether a connection cannot be made: its first exchange needs both ways."""
         return self.dropping or not (self.up.passing.is_set() and self.down.passing.is_set())
-
-    async def come_back(self, direction: Direction) -> None:
-        """Waits as long as a reset needs by the other way; while that drops, it never comes."""
-        back = self.down if direction is self.up else self.up
-        await asyncio.sleep(back.delay())
-        await back.passing.wait()
-        while back.dropping:  # noqa: ASYNC110  only ends with the link's healing
-            await asyncio.sleep(LOOK_AGAIN_S)
 
     def directions(self, way: Way | Literal["both"]) -> tuple[Direction, ...]:
         """One way or both."""

@@ -18,7 +18,8 @@ import pytest
 from click.testing import CliRunner
 
 from actors._cli.sim import sim
-from simulators.link import HELD_OCTETS, Link, outages, take_orders
+from simulators.flow import HELD_OCTETS
+from simulators.link import Link, outages, take_orders
 from simulators.link_control import (
     Cut,
     Drop,
