@@ -7,22 +7,19 @@ when it stops, so it is judged by when it last heard from the other stream, whic
 
 import asyncio
 import contextlib
-import secrets
-import time
-from collections.abc import Mapping
-from datetime import datetime
-from typing import Any, Final, Literal
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal
 
 import msgspec
 import nats.errors
 import nats.js.errors
-from nats.aio.client import Client
 
 from actors._runtime.bus import NatsBus, bus_errors
-from actors._runtime.link import PROBE_WITHIN_S, NatsLink
+from actors._runtime.link import NatsLink
 from actors._runtime.provision import Place, edges
+from actors._runtime.sources import ANSWERS_WITHIN_S, NotThereError, StreamInfo, ask
 from subjects import names
-from subjects.errors import EvyError, MessageError
+from subjects.errors import MessageError
 from subjects.messages import Event, decode
 from subjects.names import HUB, LANES, Lane
 from subjects.registry import STREAMS, WORK
@@ -157,11 +154,11 @@ async def _at_node(bus: NatsBus, place: Place) -> Crossing:
     state, since, leaving, returning = await asyncio.gather(
         NatsLink(bus, place).look(),
         _since(bus),
-        _stream(bus.client, f"UP_{node}"),
-        _there(bus.client, api, f"DOWN_{node}"),
+        _here(bus, f"UP_{node}"),
+        _there(bus, api, f"DOWN_{node}"),
     )
     takers = [row.name.format(node=node) for row in STREAMS if row.source and row.at == "node"]
-    streams = await asyncio.gather(*(_stream(bus.client, taker) for taker in takers))
+    streams = await asyncio.gather(*(_here(bus, taker) for taker in takers))
     up = bool(state.up)
     kind, at = since
     return Crossing(
@@ -170,18 +167,18 @@ async def _at_node(bus: NatsBus, place: Place) -> Crossing:
         state.reason,
         state.rtt_ms,
         at if kind == ("link_up" if up else "link_down") else None,
-        leaving=leaving.held,
-        returning=returning.held if returning else None,
-        taking=tuple(taken for stream in streams for taken in stream.taking(up=up)),
+        leaving=_held(leaving),
+        returning=_held(returning) if returning else None,
+        taking=tuple(taking for stream in streams for taking in _taking(stream, up=up)),
     )
 
 
 async def _at_centre(bus: NatsBus, place: Place, edge: str) -> Crossing:
     api = "$JS.API" if place.profile == "hybrid" and edge == place.node else f"$JS.{edge}.API"
     (up, reason, rtt_ms, leaving), arrived, returning, workers = await asyncio.gather(
-        _ask_node(bus.client, api, edge),
-        _stream(bus.client, f"IN_{edge}"),
-        _stream(bus.client, f"DOWN_{edge}"),
+        _ask_node(bus, api, edge),
+        _here(bus, f"IN_{edge}"),
+        _here(bus, f"DOWN_{edge}"),
         _workers(bus, edge),
     )
     return Crossing(
@@ -189,10 +186,10 @@ async def _at_centre(bus: NatsBus, place: Place, edge: str) -> Crossing:
         up,
         reason,
         rtt_ms,
-        leaving=leaving.held if leaving else None,
-        arrived=arrived.held,
-        returning=returning.held,
-        taking=tuple(arrived.taking(up=up)),
+        leaving=_held(leaving) if leaving else None,
+        arrived=_held(arrived),
+        returning=_held(returning),
+        taking=tuple(_taking(arrived, up=up)),
         workers=workers,
     )
 
@@ -222,117 +219,62 @@ async def _workers(bus: NatsBus, edge: str) -> int:
     return count
 
 
-class _Transform(msgspec.Struct):
-    dest: str
+def _held(info: StreamInfo) -> Held:
+    lanes: dict[Lane, int] = dict.fromkeys(LANES, 0)
+    for subject, count in info.state.subjects.items():
+        lane = subject.rpartition(".")[2]
+        if lane in lanes:
+            lanes[lane] += count
+    age_s = None
+    if info.state.messages and info.ts and info.state.first_ts:
+        age_s = max(0.0, (info.ts - info.state.first_ts).total_seconds())
+    return Held(info.config["name"], lanes, age_s)
 
 
-class _Source(msgspec.Struct):
-    name: str
-    subject_transforms: list[_Transform] = []
-    lag: int = 0
-    active: int = -1
-    error: dict[str, Any] = {}
+def _taking(info: StreamInfo, *, up: bool) -> Iterator[Taking]:
+    bound = info.config.get("max_msgs_per_subject", -1)
+    for source in info.sources:
+        heads = tuple(transform.dest.partition("{{")[0] for transform in source.subject_transforms)
+        full = any(
+            0 < bound <= count and subject.startswith(heads) for subject, count in info.state.subjects.items()
+        )
+        heard_s = source.heard_s
+        silent = heard_s is None or heard_s > HEARS_WITHIN_S or bool(source.error)
+        verdict: Verdict = "ok"
+        if full:
+            verdict = "full"
+        elif silent:
+            verdict = "stalled" if up else "down"
+        error = str(source.error.get("description", ""))
+        yield Taking(info.config["name"], source.name, verdict, source.lag, heard_s, error)
 
 
-class _State(msgspec.Struct):
-    messages: int = 0
-    first_ts: datetime | None = None
-    subjects: dict[str, int] = {}
-
-
-class _Info(msgspec.Struct):
-    """What the server tells of a stream: nats-py leaves out the time of the oldest message."""
-
-    config: dict[str, Any] = {}
-    state: _State = msgspec.field(default_factory=_State)
-    sources: list[_Source] = []
-    ts: datetime | None = None
-    error: dict[str, Any] = {}
-
-    @property
-    def held(self) -> Held:
-        lanes: dict[Lane, int] = dict.fromkeys(LANES, 0)
-        for subject, count in self.state.subjects.items():
-            lane = subject.rpartition(".")[2]
-            if lane in lanes:
-                lanes[lane] += count
-        age_s = None
-        if self.state.messages and self.ts and self.state.first_ts:
-            age_s = max(0.0, (self.ts - self.state.first_ts).total_seconds())
-        return Held(self.config["name"], lanes, age_s)
-
-    def taking(self, *, up: bool) -> list[Taking]:
-        bound = self.config.get("max_msgs_per_subject", -1)
-        found = []
-        for source in self.sources:
-            heads = tuple(transform.dest.partition("{{")[0] for transform in source.subject_transforms)
-            full = any(
-                0 < bound <= count and subject.startswith(heads)
-                for subject, count in self.state.subjects.items()
-            )
-            heard_s = source.active / 1e9 if source.active >= 0 else None
-            silent = heard_s is None or heard_s > HEARS_WITHIN_S or bool(source.error)
-            verdict: Verdict = "ok"
-            if full:
-                verdict = "full"
-            elif silent:
-                verdict = "stalled" if up else "down"
-            error = str(source.error.get("description", "")) if source.error else ""
-            found.append(Taking(self.config["name"], source.name, verdict, source.lag, heard_s, error))
-        return found
-
-
-class _NotThereError(EvyError):
-    """The server that was asked has no such stream, or may not tell."""
-
-
-def _info(data: bytes) -> _Info:
-    info = msgspec.json.decode(data, type=_Info)
-    if info.error:
-        raise _NotThereError(str(info.error.get("description", "error")))
-    return info
-
-
-_WITH_SUBJECTS: Final = b'{"subjects_filter":">"}'
-
-
-async def _stream(client: Client, name: str) -> _Info:
+async def _here(bus: NatsBus, name: str) -> StreamInfo:
     """A stream of this server. Raises :class:`BusError`, also when it is missing."""
     with bus_errors(f"look at {name}"):
         try:
-            reply = await client.request(f"$JS.API.STREAM.INFO.{name}", _WITH_SUBJECTS, timeout=5)
-            return _info(reply.data)
-        except _NotThereError as error:
+            info, _ = await ask(bus.client, "$JS.API", name, 5.0)
+        except NotThereError as error:
             raise nats.errors.Error(f"{error}; start the node once, `evy up` makes it") from error
+        return info
 
 
-async def _there(client: Client, api: str, name: str) -> _Info | None:
+async def _there(bus: NatsBus, api: str, name: str) -> StreamInfo | None:
     """A stream at the centre; None when it cannot be seen now."""
-    with contextlib.suppress(nats.errors.Error, TimeoutError, _NotThereError):
-        reply = await client.request(f"{api}.STREAM.INFO.{name}", _WITH_SUBJECTS, timeout=PROBE_WITHIN_S)
-        return _info(reply.data)
+    with contextlib.suppress(nats.errors.Error, TimeoutError, NotThereError):
+        info, _ = await ask(bus.client, api, name, ANSWERS_WITHIN_S)
+        return info
     return None
 
 
-async def _ask_node(client: Client, api: str, edge: str) -> tuple[bool, str, float | None, _Info | None]:
-    """Whether a node answers its centre, why not, how fast, and what waits there.
-
-    The reply comes on ``$JSC.R.*``, which an edge may publish to; a client's own inbox it may not.
-    """
-    inbox = f"$JSC.R.{secrets.token_hex(11)}"
-    began = time.monotonic()
-    subscription = await client.subscribe(inbox, max_msgs=1)
+async def _ask_node(bus: NatsBus, api: str, edge: str) -> tuple[bool, str, float | None, StreamInfo | None]:
+    """Whether a node answers its centre, why not, how fast, and what waits there."""
     try:
-        await client.publish(f"{api}.STREAM.INFO.UP_{edge}", _WITH_SUBJECTS, reply=inbox)
-        message = await subscription.next_msg(PROBE_WITHIN_S)
-        rtt_ms = (time.monotonic() - began) * 1e3
-        if (message.headers or {}).get("Status") == "503":
-            return False, "not connected", None, None
-        return True, "it answers", rtt_ms, _info(message.data)
-    except _NotThereError as error:
-        return False, f"its server has no UP_{edge} ({error}): start it once with `evy up`", rtt_ms, None
+        info, rtt_ms = await ask(bus.client, api, f"UP_{edge}", ANSWERS_WITHIN_S)
+    except NotThereError as error:
+        return False, f"its server has no UP_{edge} ({error}): start it once, `evy up`", error.rtt_ms, None
+    except nats.errors.NoRespondersError:
+        return False, "not connected", None, None
     except (nats.errors.Error, TimeoutError) as error:
         return False, f"connected, but it does not answer ({type(error).__name__})", None, None
-    finally:
-        with contextlib.suppress(nats.errors.Error):
-            await subscription.unsubscribe()
+    return True, "it answers", rtt_ms, info
