@@ -64,9 +64,9 @@ lint: setup  ## ruff, mypy, import contracts, rustfmt, clippy, stubtest
 bench: setup  ## Measure this machine: a table, and JSON in bench-latest.json
 	$(RUN)evy bench
 
-chaos: setup  ## Break everything: 500 texts under kill -9, 12,000 messages over a link that fails (SEED=1)
+chaos: setup  ## Break everything: 500 texts under kill -9, 12,000 messages over a link that fails, 40 power cuts (SEED=1)
 	EVY_CHAOS_TEXTS=$(or $(COUNT),500) EVY_CHAOS_MESSAGES=$(or $(MESSAGES),12000) EVY_CHAOS_SEED=$(or $(SEED),1) \
-		$(RUN)python -m pytest -q -s tests/scenarios --timeout 3000
+		EVY_CHAOS_CUTS=$(or $(CUTS),40) $(RUN)python -m pytest -q -s tests/scenarios --timeout 3000
 
 clean:  ## Remove what the other commands made
 	rm -rf .venv .uv .ops $(RUST)/target $(RUST)/python/evy_core/*.so build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -34,10 +34,20 @@ def free_port() -> int:
 class Server:
     """A nats-server process on the shipped edge configuration, that tests may kill and start again."""
 
-    def __init__(self, store: Path, under: Sequence[str] = ()) -> None:
-        """``under`` is a command, such as strace, that runs the server it is given."""
+    def __init__(
+        self,
+        store: Path,
+        under: Sequence[str] = (),
+        *,
+        configuration: Path | None = None,
+        logs: Path | None = None,
+    ) -> None:
+        """``under`` is a command, such as strace, that runs the server it is given; ``logs`` a directory,
+        beside the store when not given."""
         self.store = store
         self.under = under
+        self.configuration = configuration or nats_configuration()
+        self.logs = logs or store.parent
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
@@ -45,9 +55,9 @@ class Server:
 
     def start(self) -> None:
         environment = {**os.environ, **nats_environment(NODE, self.port, self.store)}
-        log = (self.store.parent / f"nats-{self.port}.log").open("ab")
+        log = (self.logs / f"nats-{self.port}.log").open("ab")
         self.process = subprocess.Popen(
-            [*self.under, nats_server_path(), "-c", str(nats_configuration())],
+            [*self.under, nats_server_path(), "-c", str(self.configuration)],
             env=environment,
             stderr=log,
             stdout=log,

@@ -2,6 +2,7 @@
 
 import click
 
+import simulators.disk.__main__
 import simulators.link
 import simulators.modem
 import simulators.orders
@@ -15,3 +16,4 @@ def sim() -> None:
 sim.add_command(simulators.modem.main, "modem")
 sim.add_command(simulators.link.main, "link")
 sim.add_command(simulators.orders.main, "order")
+sim.add_command(simulators.disk.__main__.main, "disk")
