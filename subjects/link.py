@@ -4,12 +4,12 @@ Everything that is not listed stays local. Both are computed from the registry, 
 cannot be forgotten on one side.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from subjects import names, registry
-from subjects.registry import STREAMS, Source
+from subjects.registry import STREAMS, Stream
 
 
 class Permissions(msgspec.Struct, frozen=True):
@@ -22,40 +22,34 @@ class Permissions(msgspec.Struct, frozen=True):
 def edge_permissions(node: str) -> Permissions:
     """The least that lets an edge and its centre take over each other's streams, and nothing else.
 
-    Who takes over asks: it resets its durable, looks at the stream, acknowledges, answers flow control. The
-    other side delivers under the source's prefix. ``$JSC.R.*`` are answers between servers, ``_INBOX.<node>``
-    those to the edge's own clients.
+    Who takes over sets back the durable that the other side keeps for it, and answers its flow control; the
+    other side delivers. ``$JSC.R.*`` are answers between servers. An edge may also look at what waits for it
+    at the centre (``_INBOX.<node>`` gets the answer); the centre looks at nothing of the edge's.
     """
-    down, up = list(_sources(at_centre=False)), list(_sources(at_centre=True))
+    down = [row for row in STREAMS if row.source and row.at != "centre"]
+    up = [row for row in STREAMS if row.source and row.at == "centre"]
+    looks = {f"$JS.{row.source.domain}.API.STREAM.INFO.{row.source.stream}" for row in down if row.source}
     return Permissions(
-        publish=_unique(node, [*map(_asked, down), *map(_delivered, up), ("$JSC.R.*",)]),
-        subscribe=_unique(node, [*map(_asked, up), *map(_delivered, down), ("$JSC.R.*", "_INBOX.{node}.>")]),
+        publish=_unique(node, [*_takes(down), *_gives(up), "$JSC.R.*", *sorted(looks)]),
+        subscribe=_unique(node, [*_takes(up), *_gives(down), "$JSC.R.*", "_INBOX.{node}.>"]),
     )
 
 
-def _sources(*, at_centre: bool) -> Iterator[Source]:
-    for row in STREAMS:
-        if row.source and (row.at == "centre") == at_centre:
-            yield row.source
+def _takes(rows: Iterable[Stream]) -> Iterator[str]:
+    for row in rows:
+        if row.source:
+            yield f"$JS.{row.source.domain}.API.CONSUMER.RESET.{row.source.stream}.{row.name}"
+            yield f"$JS.FC.{row.source.stream}.{row.name}.>"
 
 
-def _asked(source: Source) -> tuple[str, ...]:
-    api, stream = f"$JS.{source.domain}.API", source.stream
-    return (
-        f"{api}.CONSUMER.RESET.{stream}.*",
-        f"{api}.STREAM.INFO.{stream}",
-        f"$JS.ACK.{stream}.>",
-        f"$JS.FC.{stream}.>",
-        f"$JS.FC.{source.domain}.*.{stream}.>",
-    )
+def _gives(rows: Iterable[Stream]) -> Iterator[str]:
+    for row in rows:
+        if row.source:
+            yield f"{row.source.deliver}.{row.name}"
 
 
-def _delivered(source: Source) -> tuple[str, ...]:
-    return (f"{source.deliver}.>",)
-
-
-def _unique(node: str, lists: list[tuple[str, ...]]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(subject.format(node=node) for subjects in lists for subject in subjects))
+def _unique(node: str, subjects: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(subject.format(node=node) for subject in subjects))
 
 
 def local_subjects() -> tuple[str, ...]:
