@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from simulators.disk.orders import AnyOrder, State
+from simulators.disk.orders import AnyOrder, Look, State
 
 START_S: Final = 20.0
 _PR_SET_PDEATHSIG: Final = 1
@@ -46,6 +46,14 @@ class MountedDisk:
         return state
 
 
+def _listens(disk: MountedDisk) -> bool:
+    try:
+        disk.do(Look())
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    return True
+
+
 def _end_with_parent() -> None:
     # SIGTERM, so that it unmounts.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -61,7 +69,7 @@ def mounted(directory: Path, *options: str) -> Iterator[MountedDisk]:
     process = subprocess.Popen(command, start_new_session=True, preexec_fn=_end_with_parent)  # noqa: PLW1509  one thread
     try:
         until = time.monotonic() + START_S
-        while not disk.control.exists():
+        while not _listens(disk):
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"the simulated card did not start (exit code {process.poll()})")
             time.sleep(0.01)
