@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "subjects": ("contract", "Print the wire contract; check or mend a server against it."),
     "link": ("link", "Show the link to the centre, and what waits on either side."),
     "llm": ("llm", "Serve a model at the centre without a GPU; check its server."),
+    "nats": ("keys", "Keys and server configurations of edge and centre: init, enrol, join, revoke."),
     "doctor": ("doctor", "Check this machine and say how to mend what is wrong."),
     "sim": ("sim", "Run a simulated modem, or a bad network."),
     "bench": ("bench", "Measure this machine and print a table."),

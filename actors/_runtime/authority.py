@@ -36,13 +36,21 @@ class Edge(msgspec.Struct, frozen=True):
     issued_at: int
 
 
+class Revoked(msgspec.Struct, frozen=True):
+    """A key that no longer opens anything."""
+
+    node: str
+    until: int
+    """Tokens issued up to this Unix time are void."""
+
+
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the authority remembers; no secret in it."""
 
     servers: tuple[HubServer, ...]
     edges: dict[str, Edge] = {}
-    revoked: dict[str, int] = {}
-    """User keys with the time up to which their tokens are void."""
+    revoked: dict[str, Revoked] = {}
+    """By public key."""
     issued_at: int = 0
     """Time of the last token: they must not go back when the clock does, or servers ignore the newer one."""
 
@@ -104,9 +112,8 @@ class Authority:
         self._write_account()
 
     def _write_account(self) -> None:
-        account = claims.account_claims(
-            ACCOUNT, self.account.public, jetstream=True, revoked=self.state.revoked
-        )
+        void = {key: revoked.until for key, revoked in self.state.revoked.items()}
+        account = claims.account_claims(ACCOUNT, self.account.public, jetstream=True, revoked=void)
         write_secret(self.directory / "account.jwt", self.operator.sign(account, self._now()), replace=True)
 
     @property
@@ -164,14 +171,24 @@ class Authority:
         urls = tuple(f"tls://{s.hosts[0]}:{s.leaf_port}" for s in self.state.servers)
         return Bundle(1, "lilevy", node, self.ca, edge=EdgeLink(urls, claims.credentials(token, key.seed)))
 
-    def revoke(self, node: str) -> str:
-        """Voids an edge's credential and gives the account's new JWT, which the servers must be told."""
+    def revoke(self, node: str) -> bool:
+        """Voids an edge's credential; False when that was done before. The servers must be told.
+
+        Raises :class:`ConfigError` for a node that never was enrolled.
+        """
         edge = self.state.edges.get(node)
         if edge is None:
+            if node in {revoked.node for revoked in self.state.revoked.values()}:
+                return False
             known = ", ".join(sorted(self.state.edges)) or "none"
             raise ConfigError(f"{node} is not enrolled; enrolled: {known}")
-        revoked = {**self.state.revoked, edge.key: max(int(time.time()), edge.issued_at)}
+        void = Revoked(node, max(int(time.time()), edge.issued_at))
         edges = {name: other for name, other in self.state.edges.items() if name != node}
+        revoked = {**self.state.revoked, edge.key: void}
         self._save(msgspec.structs.replace(self.state, edges=edges, revoked=revoked))
         self._write_account()
-        return self.account_token
+        return True
+
+    def move(self, servers: Sequence[HubServer]) -> None:
+        """Gives the servers other addresses; all keys stay. Edges know the addresses of their day."""
+        self._save(msgspec.structs.replace(self.state, servers=tuple(servers)))

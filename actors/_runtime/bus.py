@@ -31,6 +31,8 @@ from subjects.errors import EvyError, MessageError
 from subjects.messages import DeadLetter, Event, decode, encode
 
 log = logging.getLogger("evy.bus")
+# nats-py turns a plain stream into a TLS one, whose reader then warns at every end of a connection.
+logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in str(record.msg))
 
 TRACEPARENT: Final = "traceparent"
 """W3C Trace Context header, https://www.w3.org/TR/trace-context/#traceparent-header."""

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import textwrap
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
@@ -170,6 +171,9 @@ def join(
     if before and before.store_key_mark and before.store == made.store:
         made = msgspec.structs.replace(made, store_key_mark=before.store_key_mark)
         made.store_key()
+    if before and before.bundle != bundle:  # its keys may be the only copy
+        kept = directory / f"bundle.json.until-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}"
+        write_secret(kept, (directory / "bundle.json").read_text(), replace=False)
     _write_changed(directory / "bundle.json", msgspec.json.format(msgspec.json.encode(made)).decode() + "\n")
     return fill(directory)
 
