@@ -22,8 +22,6 @@ Place = Literal["node", "centre"]
 LOOKS_AGAIN: Final = re.compile(
     r"(evy link|nats( --context \w+)? (stream (subjects|info|get)|consumer|server|sub) )"
 )
-    r"(evy link|nats( --context \w+)? (stream (subjects|info|get)|consumer|server|sub) )"
-)
 """Commands that only look may have to look again: what they shall show is on its way."""
 
 
