@@ -35,7 +35,7 @@ class Example(NamedTuple):
 
 
 def examples(page: str) -> Iterator[Example]:
-    """Commands of all fenced blocks. Raises ValueError for a block that names no place, since nothing runs it."""
+    """Commands of all fenced blocks. Raises ValueError for a block that names no place: nothing runs it."""
     place: Place | None = None
     command, shows, began = "", [], 0
     for number, line in enumerate(page.splitlines(), 1):
