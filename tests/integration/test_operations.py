@@ -1,6 +1,7 @@
 """docs/operations.md: every example on a real node and a real centre, in the order of the page."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -91,9 +92,12 @@ class Machines:
                 "profile": "lilevy" if place == "node" else "bigevy",
                 "data_dir": str(self._data(place)),
                 "nats_url": f"{scheme}://127.0.0.1:{port}",
+                "nats_port": port,
             }
-            lines = [f'{key} = "{value}"' for key, value in table.items()]
+            lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
             (directory / f"{place}.toml").write_text("\n".join(["[node]", *lines]))
+        (directory / "backup").mkdir()
+        (self._data("centre") / "keys").symlink_to(linked.directory / "keys")
 
     def _data(self, place: Place) -> Path:
         return self._linked.directory / (NODE if place == "node" else "hub1")
@@ -105,7 +109,6 @@ class Machines:
         """A text of the page with the paths and the port of this test."""
         replaced = {
             "/var/lib/evy": str(self._data(place)),
-            "/root/evy-keys": str(self._linked.directory / "keys"),
             "127.0.0.1:4222": f"127.0.0.1:{self._port(place)}",
             "/tmp/backup": str(self._directory / "backup"),  # noqa: S108  # the page's
         }
