@@ -11,6 +11,7 @@ from actors.knowledge.loader import (
     Source,
     Template,
     Texts,
+    redactor,
     route_rules,
     triage_files,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "Source",
     "Template",
     "Texts",
+    "redactor",
     "route_rules",
     "triage_files",
 ]

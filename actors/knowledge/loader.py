@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 import msgspec
+from evy_core import CoreError, Redactor
 
 from subjects.errors import ConfigError
 
@@ -78,6 +79,22 @@ def triage_files(directory: Path = SHIPPED) -> list[tuple[str, str]]:
     if not found:
         raise ConfigError(f"{directory}/triage: no files; without them no emergency is recognised")
     return [(path.name, path.read_text(encoding="utf-8")) for path in found]
+
+
+def redactor(directory: Path = SHIPPED) -> Redactor:
+    """Redaction with the rules and names of a directory.
+
+    The words of triage and of the articles are what an answer needs, so all of them count as ordinary words and
+    are taken for a name only after a clear cue. Raises :class:`ConfigError` that names the file.
+    """
+    files = sorted((directory / "pii").glob("*.toml"))
+    words = [*sorted((directory / "triage").glob("*.toml")), *sorted((directory / "articles").glob("*.toml"))]
+    words.append(directory / "compress" / "substances.txt")
+    try:
+        rules = [(path.name, path.read_text(encoding="utf-8")) for path in files]
+        return Redactor(rules, [path.read_text(encoding="utf-8") for path in words])
+    except (OSError, UnicodeDecodeError, CoreError) as error:
+        raise ConfigError(f"redaction rules in {directory}/pii: {error}") from error
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

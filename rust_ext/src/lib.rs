@@ -1,9 +1,11 @@
-//! The pure core of EVY: SMS text and PDU codec, triage, routing and compression.
+//! The pure core of EVY: SMS text and PDU codec, triage, routing, compression and
+//! redaction.
 //!
 //! Nothing here does I/O, reads a clock or draws a random number; what a decision needs is an argument.
 //! Python sees this crate through [`python`] only.
 
 pub mod compress;
+pub mod pii;
 pub mod route;
 pub mod sms;
 pub mod triage;

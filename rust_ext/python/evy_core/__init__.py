@@ -1,4 +1,4 @@
-"""The pure core of EVY, in Rust: SMS codec, triage, routing, compression.
+"""The pure core of EVY, in Rust: SMS codec, triage, routing, compression, redaction.
 
 Functions take and return lists and release the GIL; what they decide depends on their arguments only.
 """
@@ -11,6 +11,8 @@ from evy_core._evy_core import (
     Deliver,
     Fitted,
     PduError,
+    Redacted,
+    Redactor,
     Router,
     Segmentation,
     Situation,
@@ -34,6 +36,8 @@ __all__ = [
     "Deliver",
     "Fitted",
     "PduError",
+    "Redacted",
+    "Redactor",
     "Router",
     "Segmentation",
     "Situation",

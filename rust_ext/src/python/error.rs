@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 
 use crate::compress::fit::FitError;
 use crate::compress::rules::RulesError;
+use crate::pii::PiiError;
 use crate::route::RouteError;
 use crate::sms::pdu;
 use crate::triage;
@@ -32,6 +33,12 @@ pyo3::create_exception!(
 
 impl From<triage::DataError> for PyErr {
     fn from(error: triage::DataError) -> Self {
+        DataError::new_err(error.to_string())
+    }
+}
+
+impl From<PiiError> for PyErr {
+    fn from(error: PiiError) -> Self {
         DataError::new_err(error.to_string())
     }
 }

@@ -3,6 +3,7 @@
 mod compress;
 mod error;
 mod pdu;
+mod pii;
 mod route;
 mod sms;
 mod triage;
@@ -17,5 +18,6 @@ fn _evy_core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     pdu::register(m)?;
     triage::register(m)?;
     route::register(m)?;
-    compress::register(m)
+    compress::register(m)?;
+    pii::register(m)
 }

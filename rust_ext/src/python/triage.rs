@@ -108,7 +108,7 @@ impl Triager {
 
 /// The texts as Rust strings. A lone surrogate, which a torn UCS-2 message can hold, reads as U+FFFD: one
 /// character for one, so that offsets stay true and no text is ever refused.
-fn owned(texts: &[Bound<'_, PyString>]) -> PyResult<Vec<String>> {
+pub(super) fn owned(texts: &[Bound<'_, PyString>]) -> PyResult<Vec<String>> {
     let torn = |text: &Bound<'_, PyString>| {
         let octets: Vec<u8> = text
             .call_method1("encode", ("utf-32-le", "surrogatepass"))?

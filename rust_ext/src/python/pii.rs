@@ -1,0 +1,73 @@
+//! Python face of `crate::pii`.
+#![allow(clippy::needless_pass_by_value)] // PyO3 hands owned lists over
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::triage::owned;
+use crate::pii;
+
+/// See the stub.
+#[pyclass(frozen, eq, module = "evy_core")]
+#[derive(PartialEq)]
+pub struct Redacted(pii::Redacted);
+
+#[pymethods]
+impl Redacted {
+    #[getter]
+    fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    #[getter]
+    fn found(&self) -> Vec<(&'static str, usize, usize)> {
+        self.0
+            .found
+            .iter()
+            .map(|found| (found.kind.name(), found.start, found.end))
+            .collect()
+    }
+
+    #[getter]
+    fn doubtful(&self) -> bool {
+        self.0.doubtful
+    }
+
+    /// Never the text itself: a log line must not undo the redaction.
+    fn __repr__(&self) -> String {
+        format!(
+            "Redacted({} found, doubtful={})",
+            self.0.found.len(),
+            if self.0.doubtful { "True" } else { "False" }
+        )
+    }
+}
+
+/// See the stub.
+#[pyclass(frozen, module = "evy_core")]
+pub struct Redactor(pii::Redactor);
+
+#[pymethods]
+impl Redactor {
+    #[new]
+    #[pyo3(signature = (files, ordinary = Vec::new()))]
+    fn new(py: Python<'_>, files: Vec<(String, String)>, ordinary: Vec<String>) -> PyResult<Self> {
+        Ok(Self(py.detach(|| pii::Redactor::new(&files, &ordinary))?))
+    }
+
+    fn redact(&self, py: Python<'_>, texts: Vec<Bound<'_, PyString>>) -> PyResult<Vec<Redacted>> {
+        let texts = owned(&texts)?;
+        Ok(py.detach(|| {
+            texts
+                .iter()
+                .map(|text| Redacted(self.0.redact(text)))
+                .collect()
+        }))
+    }
+}
+
+/// Adds this domain's functions and classes to the module.
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<Redacted>()?;
+    m.add_class::<Redactor>()
+}
