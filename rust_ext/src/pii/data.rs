@@ -65,6 +65,10 @@ pub const DEGREES: Class = 1 << 19;
 pub const MINUTES: Class = 1 << 20;
 /// A word after `@` that is no handle.
 pub const NO_HANDLE: Class = 1 << 21;
+/// Stands before a thing, not before a name.
+pub const ARTICLE: Class = 1 << 22;
+/// Fewest letters of a word that may be a misspelling.
+const LEAST_LETTERS: usize = 5;
 /// A phrase begins with it.
 const PHRASE: Class = 1 << 31;
 
@@ -121,6 +125,7 @@ struct Names {
     sure: String,
     also_words: String,
     particles: String,
+    articles: String,
     fillers: String,
     follows: String,
     cues: Vec<String>,
@@ -237,10 +242,11 @@ impl Lexicon {
     }
 
     fn add(&mut self, file: &str, from: &File) -> Result<(), PiiError> {
-        let words: [(&str, &String, Class); 21] = [
+        let words: [(&str, &String, Class); 22] = [
             ("names.sure", &from.names.sure, NAME),
             ("names.also_words", &from.names.also_words, ALSO_NAME),
             ("names.particles", &from.names.particles, PARTICLE),
+            ("names.articles", &from.names.articles, ARTICLE | ORDINARY),
             ("names.fillers", &from.names.fillers, FILLER),
             ("names.follows", &from.names.follows, FOLLOWS),
             ("words.ordinary", &from.words.ordinary, ORDINARY),
@@ -351,6 +357,46 @@ impl Lexicon {
     /// Classes of a folded word.
     pub fn class(&self, word: &str) -> Class {
         self.classes.get(word).copied().unwrap_or(0)
+    }
+
+    /// Whether one wrong, missing, added or exchanged letter makes it an ordinary word: «unconcious», «stres».
+    ///
+    /// Only words of [`LEAST_LETTERS`] ASCII letters or more; shorter ones are near to everything.
+    pub fn is_misspelt(&self, word: &str) -> bool {
+        let letters = word.as_bytes();
+        if letters.len() < LEAST_LETTERS || !word.is_ascii() {
+            return false;
+        }
+        let is_ordinary = |bytes: &[u8]| {
+            std::str::from_utf8(bytes).is_ok_and(|word| self.class(word) & ORDINARY != 0)
+        };
+        let mut trial = Vec::with_capacity(letters.len() + 1);
+        for at in 0..=letters.len() {
+            let (head, tail) = letters.split_at(at);
+            let mut with = |parts: [&[u8]; 3]| {
+                trial.clear();
+                for part in parts {
+                    trial.extend_from_slice(part);
+                }
+                is_ordinary(&trial)
+            };
+            if let [first, rest @ ..] = tail {
+                let exchanged = rest
+                    .first()
+                    .is_some_and(|second| with([head, &[*second, *first], &rest[1..]]));
+                if exchanged || with([head, rest, &[]]) {
+                    return true;
+                }
+            }
+            for letter in b'a'..=b'z' {
+                if with([head, &[letter], tail])
+                    || !tail.is_empty() && with([head, &[letter], &tail[1..]])
+                {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// Digits that a numeral stands for.

@@ -32,7 +32,7 @@ fn past_fillers(work: &Work, mut i: usize) -> usize {
         let filler = match work.what(i) {
             What::Mark(':' | '=' | '-' | '#' | '.' | ',' | '°' | '(' | '\'' | '"' | '/') => true,
             // «ab 12», but not «AB12».
-            What::Word => work.has(i, FILLER) && !work.piece_goes_on(i),
+            What::Word => work.has(i, FILLER) && !work.piece_goes_on(i) && !work.is_series(i),
             _ => false,
         };
         if !filler {
@@ -75,7 +75,8 @@ fn cued(work: &mut Work, cue_end: usize, secret: bool) {
             let series = letters
                 && work.word(at).len() <= 4
                 && digits == 0
-                && !work.has(at, ORDINARY | STOP)
+                && (!work.has(at, ORDINARY | STOP)
+                    || matches!(work.case(at), Case::Capital | Case::Upper))
                 && work.case(at) != Case::None;
             if !series {
                 break;
@@ -94,9 +95,8 @@ fn cued(work: &mut Work, cue_end: usize, secret: bool) {
     }
     let least = if secret { SECRET_DIGITS } else { CUED_DIGITS };
     if secret
-        && digits == 0
         && work.is_word(start)
-        && !work.has(start, ORDINARY | STOP)
+        && (!work.has(start, ORDINARY | STOP) || work.piece_goes_on(start))
         && start > cue_end
         && work.gap(start) != Gap::Line
     {
@@ -113,7 +113,15 @@ fn cued(work: &mut Work, cue_end: usize, secret: bool) {
         work.take(start, to, Kind::Id);
         return;
     }
-    if digits < least || end <= start {
+    // «KBX 123A»
+    let mixed = digits >= SECRET_DIGITS
+        && !work.is_digits_only(start, end)
+        && work.reading.tokens[start..end]
+            .iter()
+            .map(|t| t.folded.len())
+            .sum::<usize>()
+            >= 5;
+    if digits < least && !mixed || end <= start {
         return;
     }
     let quantity =
@@ -293,6 +301,11 @@ fn checks(iban: &str) -> bool {
 }
 
 impl Work<'_> {
+    /// A single capital: «A 123 456».
+    fn is_series(&self, i: usize) -> bool {
+        self.word(i).len() == 1 && self.case(i) == Case::Capital
+    }
+
     /// Letters or digits are glued behind it.
     pub fn piece_goes_on(&self, i: usize) -> bool {
         self.glued(i + 1) && matches!(self.what(i + 1), What::Word | What::Digits)

@@ -116,7 +116,9 @@ fn scheme(work: &mut Work, i: usize) -> bool {
         return false;
     }
     let slashes = work.is_mark(i + 2, '/') && work.is_mark(i + 3, '/');
-    let number = matches!(work.what(i + 2), What::Digits | What::Mark('+' | '-'));
+    let number = work.digits(i + 2).len() > 4
+        || kind == Kind::Coordinates && !work.digits(i + 2).is_empty()
+        || matches!(work.what(i + 2), What::Mark('+' | '-'));
     match kind {
         Kind::Phone | Kind::Coordinates if !number => false,
         Kind::Url if !slashes => false,
@@ -243,7 +245,7 @@ fn dictated(work: &mut Work, at: usize) -> bool {
     if !matches!(work.what(end), What::Word | What::Digits) {
         return false;
     }
-    let mut ended = None;
+    let (mut ended, mut dots) = (None, 0);
     for _ in 0..DICTATED {
         if !matches!(work.what(end), What::Word | What::Digits) || work.gap(end) == Gap::Line {
             break;
@@ -252,19 +254,21 @@ fn dictated(work: &mut Work, at: usize) -> bool {
         while work.glued(end) && matches!(work.what(end), What::Word | What::Digits) {
             end += 1;
         }
-        if ended.is_some() || work.has(end - 1, TLD | WORDY_TLD) {
-            ended = work.has(end - 1, TLD | WORDY_TLD).then_some(end).or(ended);
+        if dots > 0 && work.has(end - 1, TLD | WORDY_TLD) {
+            ended = Some(end);
         }
         let mut dot = end;
         dot += usize::from(matches!(work.what(dot), What::Mark('(' | '[' | '{')));
-        if work.has(dot, DOT) || (work.is_mark(dot, '.') && work.glued(dot)) {
+        if work.has(dot, DOT) || (work.is_mark(dot, '.') && work.glued(dot) && work.glued(dot + 1))
+        {
             end = dot + 1 + usize::from(shut(work, dot));
+            dots += 1;
         } else {
             break;
         }
     }
-    // A host has a dot, so the top-level domain is not the word right after «at».
-    let Some(end) = ended.filter(|&end| end > at + 2) else {
+    // «photos at bit.ly/x» is a link.
+    let Some(end) = ended.filter(|&end| !(work.is_mark(end, '/') && work.glued(end))) else {
         return false;
     };
     let mut start = at - usize::from(open(work, at));

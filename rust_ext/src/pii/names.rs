@@ -6,11 +6,11 @@
 //! is taken. The name of a street, hospital or saint stays: it says where, not who.
 
 use super::data::{
-    ALSO_NAME, Class, Cue, FILLER, FOLLOWS, MONTH, NAME, NUMERAL, ORDINARY, PARTICLE, PLACE,
-    PLACE_AFTER, PLACE_BEFORE, STOP, UNIT,
+    ALSO_NAME, ARTICLE, Class, Cue, FILLER, FOLLOWS, MONTH, NAME, NUMERAL, ORDINARY, PARTICLE,
+    PLACE, PLACE_AFTER, PLACE_BEFORE, STOP, UNIT,
 };
 use super::read::{Case, Gap, What};
-use super::{Kind, Work};
+use super::{Hit, Kind, Work};
 
 /// Words of one name.
 const MAX_WORDS: usize = 6;
@@ -20,11 +20,11 @@ const FILLERS: usize = 4;
 pub fn find(work: &mut Work) {
     for hit in work.hits.clone() {
         match hit.cue {
-            Cue::Name => announced(work, hit.end, Trust::Full),
+            Cue::Name => announced(work, hit, Trust::Full),
             Cue::NameLabel => labelled(work, hit.end),
-            Cue::MaybeName => announced(work, hit.end, Trust::Look),
-            Cue::Title => announced(work, hit.end, Trust::Title),
-            Cue::Role => announced(work, hit.end, Trust::Role),
+            Cue::MaybeName => announced(work, hit, Trust::Look),
+            Cue::Title => announced(work, hit, Trust::Title),
+            Cue::Role => announced(work, hit, Trust::Role),
             Cue::SignOff => signed(work, hit.end),
             Cue::After => before(work, hit.start),
             _ => {}
@@ -103,6 +103,11 @@ impl Work<'_> {
         self.is_word(i) && self.name_class(i) & KNOWN == 0 && self.word(i).chars().nth(1).is_some()
     }
 
+    /// Unknown, and no misspelling of an ordinary word.
+    fn is_strange(&self, i: usize) -> bool {
+        self.is_unknown(i) && !self.lexicon.is_misspelt(self.word(i))
+    }
+
     fn same_line(&self, i: usize) -> bool {
         self.gap(i) != Gap::Line
     }
@@ -148,13 +153,15 @@ fn past_fillers(work: &Work, mut i: usize) -> (usize, bool) {
     (i, marked)
 }
 
-fn announced(work: &mut Work, cue_end: usize, trust: Trust) {
+fn announced(work: &mut Work, hit: Hit, trust: Trust) {
+    let (cue_start, cue_end) = (hit.start, hit.end);
     let (i, marked) = match trust {
-        Trust::Full | Trust::Title => past_fillers(work, cue_end),
+        Trust::Full => past_fillers(work, cue_end),
+        Trust::Title if work.is_mark(cue_end, '.') => (cue_end + 1, false),
         Trust::Role if work.is_mark(cue_end, ',') || work.has(cue_end, FILLER) => {
             (cue_end + 1, false)
         }
-        Trust::Role | Trust::Look => (cue_end, false),
+        _ => (cue_end, false),
     };
     if !work.is_word(i) || !work.same_line(i) && !marked {
         return;
@@ -163,7 +170,12 @@ fn announced(work: &mut Work, cue_end: usize, trust: Trust) {
     let ends = |at: usize| !work.is_word(at) || !work.same_line(at);
     let class = work.name_class(i);
     let fits = match trust {
-        Trust::Full => class & STOP == 0,
+        // «a place called …» is none.
+        Trust::Full => {
+            let place = cue_start > 0 && work.has(cue_start - 1, PLACE_BEFORE | PLACE_AFTER);
+            let fits = class & STOP == 0 || work.is_listed(i) && work.is_capital(i);
+            fits && !place && work.word(i).chars().nth(1).is_some()
+        }
         Trust::Title => {
             work.is_unknown(i)
                 || work.is_listed(i)
@@ -175,14 +187,21 @@ fn announced(work: &mut Work, cue_end: usize, trust: Trust) {
             let verb = follows(i + 1);
             work.is_sure(i)
                 || class & (NAME | ALSO_NAME) != 0
-                    && (work.is_capital(i) || verb || class & NAME != 0 && class & STOP == 0)
-                || work.is_unknown(i) && (work.is_capital(i) || verb)
+                    && (work.is_capital(i)
+                        || verb
+                        || work.is_sure(i + 1) && work.same_line(i + 1)
+                        || class & NAME != 0 && class & STOP == 0)
+                || work.is_unknown(i) && work.is_capital(i)
+                || verb && work.is_strange(i)
         }
         Trust::Look => {
             work.is_sure(i)
-                || work.is_listed(i) && work.is_capital(i) && class & (STOP | MONTH) == 0
+                || work.is_listed(i)
+                    && work.case(i) == Case::Capital
+                    && work.cased
+                    && class & (STOP | MONTH) == 0
                 || work.is_unknown(i) && work.is_capital(i)
-                || (work.is_unknown(i) || work.is_listed(i) && class & STOP == 0)
+                || (work.is_listed(i) && class & STOP == 0 || follows(i + 1) && work.is_strange(i))
                     && follows(i + 1)
                     && !ends(i + 1)
         }
@@ -193,13 +212,12 @@ fn announced(work: &mut Work, cue_end: usize, trust: Trust) {
     }
 }
 
-/// «Name: Kofi Mensah» in a form; without a mark only what looks like a name.
+/// «Name: Kofi Mensah» in a form.
 fn labelled(work: &mut Work, cue_end: usize) {
     let (i, marked) = past_fillers(work, cue_end);
-    let fits = work.is_word(i) && (work.same_line(i) || marked);
-    if fits && marked && work.name_class(i) & STOP == 0
-        || fits && (work.is_sure(i) || work.is_unknown(i) && work.is_capital(i))
-    {
+    // «non-stop» is a word.
+    let hyphen = work.is_mark(cue_end, '-') && work.glued(cue_end) && work.glued(cue_end + 1);
+    if work.is_word(i) && marked && !hyphen && work.name_class(i) & STOP == 0 {
         let end = extend(work, i, Trust::Full);
         work.take(i, end, Kind::Name);
     }
@@ -211,7 +229,7 @@ fn signed(work: &mut Work, cue_end: usize) {
     while matches!(work.what(i), What::Mark(',' | '-' | '.' | '!')) && i < cue_end + 3 {
         i += 1;
     }
-    let fits = work.is_unknown(i) || work.is_listed(i) && work.name_class(i) & STOP == 0;
+    let fits = work.is_strange(i) || work.is_listed(i) && work.name_class(i) & STOP == 0;
     if !fits {
         return;
     }
@@ -253,20 +271,23 @@ fn listed(work: &mut Work, i: usize) -> usize {
     if class & (NAME | ALSO_NAME) == 0 {
         return i + 1;
     }
-    let word_first = !work.is_sure(i);
-    if word_first {
-        // «Rose Desir», «Will Johnson», and «tell Mark» inside a sentence.
+    if !work.is_sure(i) {
+        // «Rose Desir», «Will Johnson», and «tell Mark» inside a sentence, but not «the Red Cross».
         let next = usize::from(work.is_mark(i + 1, '-') && work.glued(i + 1)) + i + 1;
         let beside = work.same_line(next)
             && work.is_sure(next)
             && work.is_capital(next) == work.is_capital(i);
-        let begins = i == 0
-            || !work.same_line(i)
-            || matches!(
-                work.what(i - 1),
-                What::Mark('.' | '!' | '?' | ':' | '-' | '"')
-            );
-        let inside = work.is_capital(i) && !begins && class & (PLACE | MONTH | STOP) == 0;
+        let begins = i == 0 || !work.same_line(i) || matches!(work.what(i - 1), What::Mark(_));
+        let title = |at: usize| {
+            work.is_capital(at) && work.is_word(at) && !work.is_sure(at) && work.word(at).len() > 1
+        };
+        let inside = work.case(i) == Case::Capital
+            && work.cased
+            && !begins
+            && class & (PLACE | MONTH | STOP) == 0
+            && !work.has(i - 1, ARTICLE)
+            && !title(i - 1)
+            && !(work.same_line(i + 1) && title(i + 1));
         let capital = work.is_capital(i) && class & (MONTH | STOP) == 0;
         if !(inside || beside && (capital || class & (ORDINARY | PLACE | MONTH | STOP) == 0)) {
             return i + 1;
@@ -325,7 +346,7 @@ fn extend(work: &Work, i: usize, trust: Trust) -> usize {
         let fits = initial
             || work.is_sure(at)
             || class & NAME != 0 && class & (ORDINARY | STOP | PLACE) == 0
-            || class & (NAME | ALSO_NAME) != 0 && class & (MONTH | STOP) == 0 && capital
+            || class & (NAME | ALSO_NAME) != 0 && class & MONTH == 0 && capital
             || class & ALSO_NAME != 0
                 && class & (MONTH | STOP) == 0
                 && (trust == Trust::Full || work.is_sure(at + 1) && work.same_line(at + 1))
