@@ -23,15 +23,16 @@ def edge_permissions(node: str) -> Permissions:
     """The least that lets an edge and its centre take over each other's streams, and nothing else.
 
     Who takes over sets back the durable that the other side keeps for it, and answers its flow control; the
-    other side delivers. ``$JSC.R.*`` are answers between servers. An edge may also look at what waits for it
-    at the centre (``_INBOX.<node>`` gets the answer); the centre looks at nothing of the edge's.
+    other side delivers. ``$JSC.R`` are answers between servers (feature ``js_api_reply_v2``). An edge may also
+    look at what waits for it at the centre (``_INBOX.<node>`` gets the answer); the centre looks at nothing of
+    the edge's.
     """
     down = [row for row in STREAMS if row.source and row.at != "centre"]
     up = [row for row in STREAMS if row.source and row.at == "centre"]
     looks = {f"$JS.{row.source.domain}.API.STREAM.INFO.{row.source.stream}" for row in down if row.source}
     return Permissions(
-        publish=_unique(node, [*_takes(down), *_gives(up), "$JSC.R.*", *sorted(looks)]),
-        subscribe=_unique(node, [*_takes(up), *_gives(down), "$JSC.R.*", "_INBOX.{node}.>"]),
+        publish=_unique(node, [*_takes(down), *_gives(up), *sorted(looks)]),
+        subscribe=_unique(node, [*_takes(up), *_gives(down), "_INBOX.{node}.>"]),
     )
 
 
@@ -46,6 +47,7 @@ def _gives(rows: Iterable[Stream]) -> Iterator[str]:
     for row in rows:
         if row.source:
             yield f"{row.source.deliver}.{row.name}"
+            yield f"$JSC.R.{row.source.domain}.*.{row.source.stream}.{row.name}.*"
 
 
 def _unique(node: str, subjects: Iterable[str]) -> tuple[str, ...]:
