@@ -25,10 +25,10 @@ from actors._runtime.actor import Actor, Emit, Output
 from actors._runtime.context import Context
 from actors._runtime.link import Link
 from actors._runtime.provision import Place
-from actors.knowledge import Texts, route_rules
+from actors.knowledge import Texts, redactor, route_rules
 from actors.rag.index import KnowledgeIndex
 from subjects import names
-from subjects.errors import RefusedError, RetryLaterError
+from subjects.errors import RetryLaterError
 from subjects.messages import Event, Query, answer_to
 
 __all__ = ["Centre", "Decide", "Decision", "KnowledgeIndex", "actor", "build", "by_rules"]
@@ -238,9 +238,11 @@ async def _centre(context: Context) -> Centre | None:
     if not Place.of(node).linked:
         return None
     answers = await context.bucket("answered")
+    redaction = redactor()
 
     def redact(text: str) -> str:
-        raise RefusedError(f"no PII pass yet: {len(text)} characters stay here")
+        [redacted] = redaction.redact([text])
+        return redacted.text
 
     async def answered(query_id: str) -> bool:
         return await answers.get(query_id) is not None
