@@ -1,8 +1,9 @@
 """A centre and its edges on one machine, made by what `evy nats init`, `enrol` and `join` use."""
 
 import asyncio
+import os
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -27,11 +28,13 @@ class Machine:
         self.port = port
         self.url = f"nats://127.0.0.1:{port}"
         self.log = configuration.parent.parent / "nats-server.log"
+        self.environment: Mapping[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [nats_server_path(), "-c", str(self.configuration), "-l", str(self.log)]
-        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        environment = {**os.environ, **self.environment}
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
 
     def kill(self) -> None:
         if self.process:

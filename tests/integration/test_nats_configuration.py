@@ -38,7 +38,7 @@ def test_no_python_in_the_folder_that_shares_its_name_with_nats_py() -> None:
 
 
 def test_the_server_is_new_enough() -> None:
-    """2.14 sources work queues; 2.15 says in servers' answers which durable they are about: nats/limits.conf."""
+    """2.14 sources work queues; 2.15 has the answers that nats/limits.conf asks for."""
     done = subprocess.run([nats_server_path(), "--version"], capture_output=True, text=True, check=True)
     version = re.search(r"v(\d+)\.(\d+)", done.stdout)
     assert version
