@@ -39,6 +39,8 @@ AREAS: Final[dict[str, Callable[[Setting], list[Row]]]] = {
     "tcp": link.tcp,
     "link": link.measure,
     "catch-up": link.catch_up,
+    "resume": link.resume,
+    "link-slow": link.slow,
     "wire": link.wire,
     "bridges": peers.measure,
 }

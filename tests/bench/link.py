@@ -7,13 +7,14 @@ No model and no actor: at the centre a consumer answers each question with an an
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from nats.aio.msg import Msg
 
+from simulators.link_control import Shape
 from subjects import names
 from subjects.messages import Answer, Query, answer_to, decode, encode
 from tests.bench.bridges import leaf, servers
@@ -41,6 +42,8 @@ WORDS: Final = (
 """What a big model may answer; fits two segments."""
 LONG_LINK: Final = "s2_best"
 """What ``s2_auto`` chooses above 100 ms of round trip; on a loopback it would not compress at all."""
+
+SLOW: Final = Shape(delay_s=0.3, rate=50_000 / 8)
 
 
 def answer(payload: bytes) -> tuple[str, bytes]:
@@ -210,6 +213,80 @@ def catch_up(setting: Setting) -> list[Row]:
             ),
             (Goal("lost", 0), Goal("doubled", 0)),
             ("one lane, without the registry's bounds; rate from the first at the centre to the last",),
+        )
+    ]
+
+
+async def _resume(directory: Path, cuts_s: Sequence[float]) -> list[float]:
+    """Seconds from the link's return until the question that waited is at the centre, for each cut."""
+    async with leaf.bridge(directory) as bridge:
+        await one_by_one(bridge, list(queries(WARM_UP)))
+        times = []
+        for number, cut_s in enumerate(cuts_s):
+            await bridge.relay.down()
+            bridge.arrivals.expect(1)
+            for payload in queries(1, WARM_UP + number):
+                await bridge.publish(payload)
+            await asyncio.sleep(cut_s)
+            await bridge.relay.up()
+            up_at = time.perf_counter()
+            await bridge.arrivals.all(300)
+            if bridge.arrivals.missing:
+                raise RuntimeError(f"nothing crosses 300 s after a cut of {cut_s} s")
+            times.append(bridge.arrivals.last_at - up_at)
+            await asyncio.sleep(min(cut_s, 5))  # cuts that follow each other closely are flapping
+        return times
+
+
+def resume(setting: Setting) -> list[Row]:
+    """How soon work crosses again."""
+    cuts_s = (0.5,) if setting.quick else (1, 15, 60, 150)
+    turns = min(setting.repeats, 3)
+    runs = [on_uvloop(_resume(setting.directory / f"resume-{turn}", cuts_s)) for turn in range(turns)]
+    return [
+        Row(
+            "resume",
+            "first question at the centre after the link's return",
+            tuple(
+                Figure(f"cut {cut_s} s", "s", tuple(run[place] for run in runs))
+                for place, cut_s in enumerate(cuts_s)
+            ),
+            notes=(
+                (
+                    "a source that asked for its stream while the link was down (first 10 s after the cut) waits "
+                    "30 s for that answer before it asks again; otherwise the next dial, within 2 s, wakes it"
+                ),
+            ),
+        )
+    ]
+
+
+async def _slow(directory: Path, count: int) -> tuple[list[float], Octets]:
+    async with leaf.pair(directory, through_relay=True, shape=SLOW) as pair:
+        assert pair.relay is not None
+        echo = Echo(pair)
+        await echo.start()
+        await echo.round_trips(1, 0)
+        before = await pair.relay.count()
+        times = await echo.round_trips(count, 1)
+        used = (await pair.relay.count()).since(before)
+    return times, Octets(round(used.up / count), round(used.down / count))
+
+
+def slow(setting: Setting) -> list[Row]:
+    """The round trip over a satellite's or an old modem's link."""
+    count, turns = setting.count(30, 1), min(setting.repeats, 3)
+    runs = [on_uvloop(_slow(setting.directory / f"slow-{turn}", count)) for turn in range(turns)]
+    return [
+        Row(
+            "link-slow",
+            "edge → centre → edge at 50 kbit/s and 600 ms",
+            (
+                *spread([[time_ms / 1000 for time_ms in times] for times, _ in runs], "s"),
+                Figure("up", "octets", tuple(octets.up for _, octets in runs)),
+                Figure("down", "octets", tuple(octets.down for _, octets in runs)),
+            ),
+            notes=("one in flight, without model; compression as shipped (s2_auto); heartbeats included",),
         )
     ]
 

@@ -77,7 +77,7 @@ def repeats(row: dict[str, Any]) -> dict[str, list[float]]:
     return {figure["name"]: figure["repeats"] for figure in row["figures"]}
 
 
-LINK = ("tcp", "link", "catch-up", "wire", "bridges")
+LINK = ("tcp", "link", "catch-up", "resume", "link-slow", "wire", "bridges")
 
 
 @pytest.mark.nats
@@ -109,7 +109,8 @@ def test_a_quick_run_measures_the_link_and_every_bridge_that_is_installed(tmp_pa
     payload_octets = 1500
     assert min(repeats(rows["wire"])["up"]) > payload_octets  # it does go through the counting relay
     assert repeats(rows["wire-s2"])["up"] < repeats(rows["wire"])["up"]
-    assert {"tcp", "tcp-relay", "link", "uplink", "link-memory"} <= rows.keys()
+    assert min(repeats(rows["link-slow"])["p50"]) > 0.6  # it does take the slow way
+    assert {"tcp", "tcp-relay", "link", "uplink", "link-memory", "resume"} <= rows.keys()
 
 
 def test_arrivals_tell_what_is_missing_and_what_came_twice() -> None:

@@ -19,6 +19,7 @@ from nats.aio.msg import Msg
 from actors._runtime.bus import NatsBus
 from actors._runtime.link import NatsLink
 from actors._runtime.provision import Place, consumer_config
+from simulators.link_control import Shape
 from subjects import names, registry
 from subjects.names import HUB
 from tests.bench.bridges import servers
@@ -117,14 +118,19 @@ async def _consume(
 
 @contextlib.asynccontextmanager
 async def pair(
-    directory: Path, compression: str = SHIPPED, *, through_relay: bool = False
+    directory: Path, compression: str = SHIPPED, *, through_relay: bool = False, shape: Shape | None = None
 ) -> AsyncIterator[Pair]:
-    """Fresh servers joined by a leaf link, through a relay or directly; ``compression`` of the link."""
+    """Fresh servers joined by a leaf link, through a relay or directly.
+
+    ``compression`` is the link's; ``shape`` the relay's delay and rate before anybody connects.
+    """
     linked = Linked(directory, edges=(EDGE,))
     (hub,), edge = linked.hubs.values(), linked.edges[EDGE]
     port = linked.authority.state.servers[0].leaf_port
     async with contextlib.AsyncExitStack() as stack:
         relay = await stack.enter_async_context(relayed(port, directory)) if through_relay else None
+        if relay and shape:
+            await relay.shape(shape)
         for machine in (hub, edge):
             text = machine.configuration.read_text(encoding="utf-8")
             text = text.replace(f"compression: {SHIPPED}", f"compression: {compression}")
