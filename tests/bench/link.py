@@ -253,8 +253,8 @@ def resume(setting: Setting) -> list[Row]:
             ),
             notes=(
                 (
-                    "a source that asked for its stream while the link was down (first 10 s after the cut) waits "
-                    "30 s for that answer before it asks again; otherwise the next dial, within 2 s, wakes it"
+                    "a source that asked for its stream while the link was down (first 10 s after the cut) "
+                    "waits 30 s for that answer before it asks again; otherwise the next dial, within 2 s, wakes it"
                 ),
             ),
         )
