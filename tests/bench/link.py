@@ -251,12 +251,7 @@ def resume(setting: Setting) -> list[Row]:
                 Figure(f"cut {cut_s} s", "s", tuple(run[place] for run in runs))
                 for place, cut_s in enumerate(cuts_s)
             ),
-            notes=(
-                (
-                    "a source that asked for its stream while the link was down (first 10 s after the cut) "
-                    "waits 30 s for that answer before it asks again; otherwise the next dial, within 2 s, wakes it"
-                ),
-            ),
+            notes=("the question was published at the edge during the cut",),
         )
     ]
 

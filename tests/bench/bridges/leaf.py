@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 
 from actors._runtime.bus import NatsBus
 from actors._runtime.link import NatsLink
-from actors._runtime.provision import Place, consumer_config
+from actors._runtime.provision import Place, consumer_config, provision, provision_edge
 from simulators.link_control import Shape
 from subjects import names, registry
 from subjects.names import HUB
@@ -47,27 +47,20 @@ class Pair:
         self.relay = relay
 
     async def provision(self) -> None:
-        """The registry's streams and durables of one edge, without bounds: 50,000 messages may wait.
-
-        Streams that source are made when the link is up: a source whose first try fails waits half a minute.
-        """
+        """The streams and durables that `evy up` makes, then no bounds where 50,000 messages may wait."""
         edge = Place(EDGE, centre=True)
-        streams = [
-            *((self.edge.js, stream) for stream in edge.streams()),
-            *((self.centre.js, stream) for stream in Place(HUB, "bigevy").streams_of(EDGE)),
-        ]
-        for js, stream in sorted(streams, key=lambda pair: bool(pair[1].sources)):
-            if stream.sources:
-                await self._joined(NatsLink(self.edge, edge))
-            await js.add_stream(stream.evolve(max_msgs_per_subject=-1, discard_new_per_subject=False))
-        for js, row in (
-            (self.edge.js, registry.work(names.COMPRESS)),
-            (self.centre.js, registry.work(names.INFER_LARGE)),
+        await provision(self.edge.js, edge)
+        await provision_edge(self.centre.js, Place(HUB, "bigevy"), EDGE)
+        for bus, stream in ((self.edge, f"UP_{EDGE}"), (self.centre, f"IN_{EDGE}")):
+            config = (await bus.js.stream_info(stream)).config
+            await bus.js.update_stream(config.evolve(max_msgs_per_subject=-1, discard_new_per_subject=False))
+        for bus, row in (
+            (self.edge, registry.work(names.COMPRESS)),
+            (self.centre, registry.work(names.INFER_LARGE)),
         ):
             durable = consumer_config(row, EDGE, LANE)
-            await js.add_consumer(row.stream(EDGE, LANE), durable.evolve(max_ack_pending=WINDOW))
-
-    async def _joined(self, link: NatsLink) -> None:
+            await bus.js.add_consumer(row.stream(EDGE, LANE), durable.evolve(max_ack_pending=WINDOW))
+        link = NatsLink(self.edge, edge)
         async with asyncio.timeout(30):
             while not (await link.look()).up:
                 await asyncio.sleep(0.05)
