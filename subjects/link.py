@@ -23,8 +23,9 @@ def edge_permissions(node: str) -> Permissions:
     """The least that lets an edge and its centre take over each other's streams, and nothing else.
 
     Who takes over sets back the durable that the other side keeps for it, and answers its flow control; the
-    other side delivers. ``$JSC.R`` are answers between servers (feature ``js_api_reply_v2``). An edge may also
-    look at what waits for it at the centre (``_INBOX.<node>`` gets the answer), which looks at nothing of it.
+    other side delivers. ``$JSC.R`` are answers between servers (feature ``js_api_reply_v2``). The edge may
+    also look at what waits for it at the centre, answered on ``_INBOX.<node>``; the centre looks at nothing
+    of the edge's.
     """
     down = [row for row in STREAMS if row.source and row.at != "centre"]
     up = [row for row in STREAMS if row.source and row.at == "centre"]

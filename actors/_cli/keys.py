@@ -22,6 +22,7 @@ from actors._runtime.server_files import (
     create_store_key,
     join,
     load_bundle,
+    refresh,
     settings,
 )
 from subjects.errors import ConfigError
@@ -304,7 +305,7 @@ def enrol(  # one parameter per option
         raise ConfigError(f"{output} exists and is kept; move it away, or name another with --output")
     if again and enrolled:
         authority.revoke(node)
-        _tell(authority)
+        _tell(config, authority)
     if again or not enrolled:
         authority.enrol(node).save(output)
         _say(f"{output}: carry it to the edge and run `evy nats join {output.name}` there; it holds secrets")
@@ -334,7 +335,7 @@ def revoke(path: Path | None, node: str, keys: Path | None, *, purge: bool) -> N
     authority = Authority(_key_directory(config, keys))
     if not authority.revoke(node):
         _say(f"{node} was revoked before; the servers are told again")
-    _tell(authority)
+    _tell(config, authority)
     if not purge:
         return
 
@@ -362,7 +363,8 @@ def list_command(path: Path | None, keys: Path | None) -> None:
         _say(f"revoked {revoked.node}")
 
 
-def _tell(authority: Authority) -> None:
+def _tell(config: Config, authority: Authority) -> None:
+    refresh(config.node.server_directory, authority.account.public, authority.account_token)
     try:
         told = asyncio.run(publish_account(authority))
     except BusError as error:

@@ -174,7 +174,7 @@ def join(
     if before and before.bundle != bundle:  # its keys may be the only copy
         kept = directory / f"bundle.json.until-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}"
         write_secret(kept, (directory / "bundle.json").read_text(), replace=False)
-    _write_changed(directory / "bundle.json", msgspec.json.format(msgspec.json.encode(made)).decode() + "\n")
+    _save(directory, made)
     return fill(directory)
 
 
@@ -187,6 +187,25 @@ def settings(directory: Path) -> Settings | None:
         return msgspec.json.decode(path.read_bytes(), type=Settings)
     except (OSError, msgspec.DecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"{path}: {error}; install the bundle again: evy nats join BUNDLE") from error
+
+
+def refresh(directory: Path, account: str, token: str) -> None:
+    """Gives a server of the centre that is installed here the account's new token to start with.
+
+    A running server keeps what it was told in a directory of its own; this is for when that is lost.
+    """
+    installed = settings(directory)
+    if installed and installed.bundle.hub:
+        hub = installed.bundle.hub
+        hub = msgspec.structs.replace(hub, accounts={**hub.accounts, account: token})
+        bundle = msgspec.structs.replace(installed.bundle, hub=hub)
+        _save(directory, msgspec.structs.replace(installed, bundle=bundle))
+        fill(directory)
+
+
+def _save(directory: Path, made: Settings) -> None:
+    text = msgspec.json.format(msgspec.json.encode(made)).decode() + "\n"
+    _write_changed(directory / "bundle.json", text)
 
 
 def fill(directory: Path, monitor_port: int | None = None) -> Path:

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from actors._cli import evy
 from actors._cli.node import server_child
+from actors._runtime.claims import read_claims
 from actors._runtime.config import load_config
 from actors._runtime.server_files import load_bundle, settings
 from subjects.errors import ConfigError
@@ -122,6 +123,10 @@ def test_enrol_join_revoke(centre: Desk, tmp_path: Path) -> None:
         assert "told hub1" in centre.evy("revoke", "e1", "--purge").output
         assert "revoked before" in centre.evy("revoke", "e1").output
         assert centre.evy("list").output.count("revoked e1") == 2
+        hub = settings(centre.server).bundle.hub  # type: ignore[union-attr]
+        tokens = hub.accounts.values()  # type: ignore[union-attr]
+        revoked = [read_claims(token)["nats"].get("revocations") for token in tokens]
+        assert len(next(filter(None, revoked))) == 2  # also for a server that starts with nothing else
         assert machine.process
         assert machine.process.poll() is None  # the edge goes on alone
 

@@ -1,8 +1,11 @@
 """The files in nats/ against subjects/registry.py, on a server that runs them."""
 
+import asyncio
 import json
+import os
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,11 +13,12 @@ from nats.js.api import PersistMode
 
 from actors._runtime.actor import Output
 from actors._runtime.bus import NatsBus
+from actors._runtime.identity import Identity
 from actors._runtime.server_files import shipped
 from actors._runtime.supervisor import nats_configuration, nats_environment, nats_server_path
 from subjects import link, names, registry
 from subjects.messages import Event, Message
-from tests.conftest import NODE, PLACE
+from tests.conftest import NODE, PLACE, free_port
 
 pytestmark = pytest.mark.nats
 
@@ -117,3 +121,28 @@ async def test_a_message_over_the_limit_is_refused_with_its_size(bus: NatsBus) -
     event = Event(kind="x", node=NODE, actor="a", at=0.0, fields={"text": "x" * 2_000_000})
     with pytest.raises(Exception, match="maximum payload"):
         await bus.publish(Output(names.ROUTE, "routine", event, "q"), "test")
+
+
+async def test_acknowledgements_of_version_2_still_break_the_client(tmp_path: Path) -> None:
+    """Why js_ack_fc_v2 is off. When this fails, nats-py has learnt them: turn it on, acks then name a domain."""
+    text = shipped("lilevy.conf").replace("js_ack_fc_v2: false", "js_ack_fc_v2: true")
+    (tmp_path / "v2.conf").write_text(text)
+    port = free_port()
+    environment = {**os.environ, **nats_environment(NODE, port, tmp_path / "store")}
+    process = subprocess.Popen(  # noqa: ASYNC220  # started, not awaited
+        [nats_server_path(), "-c", str(tmp_path / "v2.conf")], env=environment, stderr=subprocess.DEVNULL
+    )
+    try:
+        url = f"nats://127.0.0.1:{port}"
+        bus = await NatsBus.connect(Identity(NODE, b"", ""), url, "test", wait_s=10)
+        bucket = await bus.js.create_key_value(bucket="b")
+        await bucket.put("k", b"v")
+        with pytest.raises(Exception) as raised:  # noqa: PT011  # whatever it is, the watcher does not work
+            async with asyncio.timeout(2):
+                await bucket.keys()
+        assert raised.value
+        with suppress(Exception):
+            await bus.client.close()
+    finally:
+        process.terminate()
+        process.wait(10)
