@@ -98,7 +98,7 @@ class Retrieval:
         :class:`UnreachableError`.
         """
         asked = plain(spelled_out(plain(text), lang))
-        if not any(character.isalpha() for character in asked):
+        if not self._articles or not any(character.isalpha() for character in asked):
             return []
         vector = (await asyncio.to_thread(embedder().queries, [asked]))[0]
         words = bm25(lang).embed_query(asked)

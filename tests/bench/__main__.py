@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 
-from tests.bench import answers, core, disk, flow, link, memory, rate, writes
+from tests.bench import answers, core, disk, flow, large, link, memory, rate, writes
 from tests.bench.bridges import peers
 from tests.bench.rows import Row, Setting, SkippedError
 from tests.bench.table import show
@@ -33,6 +33,7 @@ AREAS: Final[dict[str, Callable[[Setting], list[Row]]]] = {
     "emergency": flow.emergency,
     "sustained": rate.sustained,
     "answer": answers.measure,
+    "large": large.measure,
     "memory": memory.measure,
     "writes": writes.measure,
     "slow": writes.slow_card,

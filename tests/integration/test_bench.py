@@ -89,7 +89,10 @@ def test_a_quick_run_measures_every_row_and_loses_no_text(tmp_path: Path) -> Non
     # strace may be missing here; a slow card takes minutes.
     assert skipped <= {"writes", "slow"}
     measured = {"triage", "route", "compress", "segment", "disk", "gateway", "emergency", "chain", "memory"}
-    assert measured | {"chain-runtime", "model-load", "answer-verbatim", "answer-model"} <= rows.keys()
+    assert (
+        measured | {"chain-runtime", "model-load", "answer-verbatim", "answer-model", "large-cost", "large"}
+        <= rows.keys()
+    )
     for name in ("sustained-questions", "sustained-emergencies"):
         figures = repeats(rows[name])
         assert figures["lost"] == figures["doubled"] == [0]

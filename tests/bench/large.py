@@ -1,0 +1,280 @@
+"""What the actor of the big model adds to its server: the same questions sent bare, and through the handler."""
+
+import asyncio
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from actors._retrieval.phrases import read_phrases
+from actors._runtime.clock import deadline_in
+from actors.infer_large import (
+    ChatClient,
+    Endpoint,
+    InferLargeConfig,
+    Large,
+    Retrieval,
+    ServerError,
+    prompt,
+)
+from actors.infer_small import ModelUnavailableError
+from actors.knowledge import Texts
+from subjects.messages import Passage, Query
+from tests.bench import flow
+from tests.bench.node import on_uvloop
+from tests.bench.rows import Figure, Goal, Row, Setting
+from tests.conftest import free_port
+
+IN_FLIGHT: Final = 16
+START_S: Final = 120
+
+STUB: Final = r"""
+import asyncio, sys, uvloop
+
+BODY = (
+    b'{"choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":'
+    b'"{\\"passages\\":[1],\\"known\\":true,\\"answer\\":\\"Boil it for 1 minute.\\"}"}}],'
+    b'"usage":{"prompt_tokens":900,"completion_tokens":30}}'
+)
+REPLY = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+
+class Stub(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport, self.pending = transport, b""
+
+    def data_received(self, octets):
+        self.pending += octets
+        while (end := self.pending.find(b"\r\n\r\n")) >= 0:
+            head = self.pending[:end].lower()
+            at = head.find(b"content-length:")
+            length = int(head[at + 15 :].split(b"\r\n")[0]) if at >= 0 else 0
+            if len(self.pending) < end + 4 + length:
+                return
+            self.pending = self.pending[end + 4 + length :]
+            self.transport.write(REPLY)
+
+async def main():
+    server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", int(sys.argv[1]))
+    await server.serve_forever()
+
+uvloop.run(main())
+"""
+"""A server that answers every request at once with the same words: no model, to see the client's own cost."""
+
+Ask = Callable[[int], Awaitable[None]]
+"""Asks question number n and waits for its answer."""
+
+
+def measure(setting: Setting) -> list[Row]:
+    """Processor time of one question without a model, and throughput with llama.cpp's real server."""
+    rows = [on_uvloop(_stub(setting))]
+    try:
+        rows.append(on_uvloop(_real(setting)))
+    except ModelUnavailableError as error:
+        rows.append(Row("large", "the big model's server", skipped=str(error)))
+    return rows
+
+
+class Asker:
+    """The same questions, bare and through the handler."""
+
+    def __init__(self, url: str, tokens: int, *, search: bool) -> None:
+        self._url = url
+        self._search = search
+        self._config = InferLargeConfig(
+            base_url=url,
+            model="m",
+            max_answer_tokens=tokens,
+            concurrency=IN_FLIGHT,
+            passages=2,
+            timeout_s=600,
+        )
+        self._queries: list[Query] = []
+        self._bodies: list[bytes] = []
+
+    async def open(self, texts: Sequence[str]) -> None:
+        """Finds the passages of each question and makes its request."""
+        knowledge = await Retrieval.open("", "112")
+        for number, text in enumerate(texts):
+            found = await knowledge.search(text, "en", self._config.passages)
+            passages = tuple(passage for passage in found if passage.score >= self._config.least_score)
+            query = Query(
+                id=f"bench{number}",
+                node="n1",
+                sender_ref="bench",
+                text=text,
+                lang="en",
+                lane="routine",
+                deadline=deadline_in(600),
+                passages=() if self._search else passages,
+            )
+            self._queries.append(query)
+            self._bodies.append(chat_body(query, passages, self._config.max_answer_tokens))
+        if not self._search:
+            await knowledge.close()
+            knowledge = Retrieval([], read_phrases())
+        self._large = Large(
+            node="hub",
+            client=ChatClient(self._config.endpoint(), self._config.timeout_s),
+            retrieval=knowledge,
+            texts=Texts.load(),
+            emit=lambda event: None,
+            config=self._config,
+        )
+        self._session = aiohttp.ClientSession(headers={"Content-Type": "application/json"})
+
+    async def bare(self, number: int) -> None:
+        """The server alone: a ready request by the same HTTP library, and nothing done with the answer."""
+        body = self._bodies[number % len(self._bodies)]
+        async with self._session.post(f"{self._url}/v1/chat/completions", data=body) as response:
+            await response.read()
+            response.raise_for_status()
+
+    async def handled(self, number: int) -> None:
+        """The whole handler."""
+        await self._large.handle(self._queries[number % len(self._queries)])
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._session.close()
+        await self._large.close()
+
+
+async def load(ask: Ask, count: int) -> tuple[float, float]:
+    """Asks ``count`` questions, :data:`IN_FLIGHT` at a time: seconds it took, and of our own processor time."""
+    numbers = iter(range(count))
+
+    async def worker() -> None:
+        for number in numbers:
+            await ask(number)
+
+    used, started = _processor_s(), time.perf_counter()
+    await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
+    return time.perf_counter() - started, _processor_s() - used
+
+
+def _processor_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+async def _stub(setting: Setting) -> Row:
+    count = setting.count(2000, 40)
+    texts = list(flow.questions())[:100]
+    figures = {"bare": list[float](), "handler": list[float](), "search": list[float]()}
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-c", STUB, str(port)])
+    url = f"http://127.0.0.1:{port}"
+    plain, searching = Asker(url, 320, search=False), Asker(url, 320, search=True)
+    try:
+        for asker in (plain, searching):
+            await asker.open(texts)
+        await _answering(url, process)
+        for ask in (plain.bare, plain.handled, searching.handled):
+            await load(ask, setting.count(50, 4))
+        for _ in range(setting.repeats):
+            for name, ask, share in (
+                ("bare", plain.bare, 1),
+                ("handler", plain.handled, 1),
+                ("search", searching.handled, 10),
+            ):
+                asked = max(IN_FLIGHT, count // share)
+                figures[name].append((await load(ask, asked))[1] / asked * 1000)
+    finally:
+        process.kill()
+        process.wait()
+        for asker in (plain, searching):
+            await asker.close()
+    return Row(
+        "large-cost",
+        "big model's actor: processor time of one question at the centre, a stub for the model server",
+        (
+            Figure("bare request", "ms", tuple(figures["bare"])),
+            Figure("handler", "ms", tuple(figures["handler"])),
+            Figure("handler and search", "ms", tuple(figures["search"])),
+        ),
+        notes=(
+            f"{IN_FLIGHT} in flight; the stub answers at once and computes nothing; search embeds the question and "
+            "asks Qdrant's engine in the process",
+        ),
+    )
+
+
+async def _real(setting: Setting) -> Row:
+    """Turns of bare, handled, handled, bare, so that a drift of the machine falls on both."""
+    count = setting.count(48, 2)
+    tokens = setting.count(24, 16)
+    port = free_port()
+    command = [sys.executable, "-m", "actors", "llm", "serve", "--port", str(port), "--context", "1536"]
+    process = subprocess.Popen(
+        [*command, "--parallel", str(setting.count(IN_FLIGHT, 1))], stderr=subprocess.DEVNULL
+    )
+    url = f"http://127.0.0.1:{port}"
+    asker = Asker(url, tokens, search=True)
+    bare, handled, added = list[float](), list[float](), list[float]()
+    try:
+        await _answering(url, process)
+        await asker.open(list(flow.questions())[:count])
+        await load(asker.bare, count)  # every prompt is in the server's cache from here on
+        for _ in range(min(setting.repeats, 4)):
+            took = [
+                (await load(ask, count))[0] for ask in (asker.bare, asker.handled, asker.handled, asker.bare)
+            ]
+            bare.append(2 * count / (took[0] + took[3]))
+            handled.append(2 * count / (took[1] + took[2]))
+            added.append(100 * ((took[1] + took[2]) / (took[0] + took[3]) - 1))
+    finally:
+        process.kill()
+        process.wait()
+        await asker.close()
+    return Row(
+        "large",
+        f"big model's actor beside its server, {IN_FLIGHT} in flight, centre's search included",
+        (
+            Figure("bare", "questions/s", tuple(bare)),
+            Figure("handler", "questions/s", tuple(handled)),
+            Figure("added", "%", tuple(added)),
+        ),
+        (Goal("added", 2),),
+        (
+            f"llama.cpp with SmolLM2-135M on the same cores, {count} questions of tests/vectors of at most {tokens} "
+            "tokens, in turns of bare, handled, handled, bare; a GPU does not share its work with the search",
+        ),
+    )
+
+
+def chat_body(query: Query, passages: Sequence[Passage], tokens: int) -> bytes:
+    """The request that the actor would send."""
+    form = {"name": "answer", "strict": True, "schema": prompt.SCHEMA}
+    body = {
+        "model": "m",
+        "messages": prompt.messages(query, passages),
+        "max_tokens": tokens,
+        "temperature": 0,
+        "seed": 1,
+        "response_format": {"type": "json_schema", "json_schema": form},
+    }
+    return msgspec.json.encode(body)
+
+
+async def _answering(url: str, process: "subprocess.Popen[bytes]") -> None:
+    """Returns when a server answers. Raises :class:`ModelUnavailableError` when it ends instead."""
+    client = ChatClient(Endpoint(url), 5)
+    try:
+        async with asyncio.timeout(START_S):
+            while True:
+                if process.poll() is not None:
+                    raise ModelUnavailableError("the model server ended; `evy llm serve` says why")
+                try:
+                    await client.check()
+                except ServerError:
+                    await asyncio.sleep(0.1)
+                else:
+                    return
+    finally:
+        await client.close()
