@@ -1,11 +1,13 @@
-"""What the actor of the big model adds to its server: the same questions sent bare, and through the handler."""
+"""What the big model's actor adds to its server: the same questions sent bare, and through the handler."""
 
 import asyncio
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import aiohttp
@@ -24,14 +26,18 @@ from actors.infer_large import (
 )
 from actors.infer_small import ModelUnavailableError
 from actors.knowledge import Texts
-from subjects.messages import Passage, Query
+from subjects.messages import Event, Passage, Query
 from tests.bench import flow
 from tests.bench.node import on_uvloop
 from tests.bench.rows import Figure, Goal, Row, Setting
 from tests.conftest import free_port
 
 IN_FLIGHT: Final = 16
+WHAT: Final = f"big model's actor beside its server, {IN_FLIGHT} in flight, the centre's search included"
 START_S: Final = 120
+COUNT: Final = 48
+TOKENS: Final = 24
+"""Questions of one turn with the real server, and the longest answer: a turn is a minute on two cores."""
 
 STUB: Final = r"""
 import asyncio, sys, uvloop
@@ -73,11 +79,12 @@ Ask = Callable[[int], Awaitable[None]]
 def measure(setting: Setting) -> list[Row]:
     """Processor time of one question without a model, and throughput with llama.cpp's real server."""
     rows = [on_uvloop(_stub(setting))]
+    if setting.quick:
+        return [*rows, Row("large", WHAT, skipped="takes minutes")]
     try:
-        rows.append(on_uvloop(_real(setting)))
+        return [*rows, on_uvloop(_real(setting))]
     except ModelUnavailableError as error:
-        rows.append(Row("large", "the big model's server", skipped=str(error)))
-    return rows
+        return [*rows, Row("large", WHAT, skipped=str(error))]
 
 
 class Asker:
@@ -96,6 +103,7 @@ class Asker:
         )
         self._queries: list[Query] = []
         self._bodies: list[bytes] = []
+        self._events: deque[Event] = deque(maxlen=8)
 
     async def open(self, texts: Sequence[str]) -> None:
         """Finds the passages of each question and makes its request."""
@@ -123,7 +131,7 @@ class Asker:
             client=ChatClient(self._config.endpoint(), self._config.timeout_s),
             retrieval=knowledge,
             texts=Texts.load(),
-            emit=lambda event: None,
+            emit=self._events.append,
             config=self._config,
         )
         self._session = aiohttp.ClientSession(headers={"Content-Type": "application/json"})
@@ -146,7 +154,7 @@ class Asker:
 
 
 async def load(ask: Ask, count: int) -> tuple[float, float]:
-    """Asks ``count`` questions, :data:`IN_FLIGHT` at a time: seconds it took, and of our own processor time."""
+    """Asks ``count`` questions, :data:`IN_FLIGHT` at a time: seconds it took, and those our processor did."""
     numbers = iter(range(count))
 
     async def worker() -> None:
@@ -163,78 +171,69 @@ def _processor_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-async def _stub(setting: Setting) -> Row:
-    count = setting.count(2000, 40)
-    texts = list(flow.questions())[:100]
-    figures = {"bare": list[float](), "handler": list[float](), "search": list[float]()}
-    port = free_port()
-    process = subprocess.Popen([sys.executable, "-c", STUB, str(port)])
-    url = f"http://127.0.0.1:{port}"
-    plain, searching = Asker(url, 320, search=False), Asker(url, 320, search=True)
+@contextmanager
+def running(command: Sequence[str]) -> "Iterator[subprocess.Popen[bytes]]":
+    """A process of ours until the end of the block."""
+    process = subprocess.Popen([sys.executable, *command], stderr=subprocess.DEVNULL)
     try:
-        for asker in (plain, searching):
-            await asker.open(texts)
-        await _answering(url, process)
-        for ask in (plain.bare, plain.handled, searching.handled):
-            await load(ask, setting.count(50, 4))
-        for _ in range(setting.repeats):
-            for name, ask, share in (
-                ("bare", plain.bare, 1),
-                ("handler", plain.handled, 1),
-                ("search", searching.handled, 10),
-            ):
-                asked = max(IN_FLIGHT, count // share)
-                figures[name].append((await load(ask, asked))[1] / asked * 1000)
+        yield process
     finally:
         process.kill()
         process.wait()
+
+
+async def _stub(setting: Setting) -> Row:
+    count = setting.count(2000, 40)
+    texts = list(flow.questions())[:100]
+    spent: dict[str, list[float]] = {"bare request": [], "handler": [], "handler and search": []}
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    plain, searching = Asker(url, 320, search=False), Asker(url, 320, search=True)
+    asks = dict(zip(spent, (plain.bare, plain.handled, searching.handled), strict=True))
+    with running(["-c", STUB, str(port)]) as process:
+        await _answering(url, process)
+        for asker in (plain, searching):
+            await asker.open(texts)
+        for _ in range(setting.repeats):
+            for name, ask in asks.items():
+                asked = max(IN_FLIGHT, count // 10 if ask == searching.handled else count)
+                spent[name].append((await load(ask, asked))[1] / asked * 1000)
         for asker in (plain, searching):
             await asker.close()
     return Row(
         "large-cost",
         "big model's actor: processor time of one question at the centre, a stub for the model server",
-        (
-            Figure("bare request", "ms", tuple(figures["bare"])),
-            Figure("handler", "ms", tuple(figures["handler"])),
-            Figure("handler and search", "ms", tuple(figures["search"])),
-        ),
+        tuple(Figure(name, "ms", tuple(figures)) for name, figures in spent.items()),
         notes=(
-            f"{IN_FLIGHT} in flight; the stub answers at once and computes nothing; search embeds the question and "
-            "asks Qdrant's engine in the process",
+            (
+                f"{IN_FLIGHT} in flight; the stub answers at once and computes nothing; search embeds the "
+                "question and asks Qdrant's engine in this process"
+            ),
         ),
     )
 
 
 async def _real(setting: Setting) -> Row:
     """Turns of bare, handled, handled, bare, so that a drift of the machine falls on both."""
-    count = setting.count(48, 2)
-    tokens = setting.count(24, 16)
     port = free_port()
-    command = [sys.executable, "-m", "actors", "llm", "serve", "--port", str(port), "--context", "1536"]
-    process = subprocess.Popen(
-        [*command, "--parallel", str(setting.count(IN_FLIGHT, 1))], stderr=subprocess.DEVNULL
-    )
     url = f"http://127.0.0.1:{port}"
-    asker = Asker(url, tokens, search=True)
+    asker = Asker(url, TOKENS, search=True)
     bare, handled, added = list[float](), list[float](), list[float]()
-    try:
+    command = ["-m", "actors", "llm", "serve", "--port", str(port), "--context", "1536"]
+    with running([*command, "--parallel", str(IN_FLIGHT)]) as process:
         await _answering(url, process)
-        await asker.open(list(flow.questions())[:count])
-        await load(asker.bare, count)  # every prompt is in the server's cache from here on
+        await asker.open(list(flow.questions())[:COUNT])
+        await load(asker.bare, COUNT)  # every prompt's beginning is in the server's cache from here on
         for _ in range(min(setting.repeats, 4)):
-            took = [
-                (await load(ask, count))[0] for ask in (asker.bare, asker.handled, asker.handled, asker.bare)
-            ]
-            bare.append(2 * count / (took[0] + took[3]))
-            handled.append(2 * count / (took[1] + took[2]))
+            turns = (asker.bare, asker.handled, asker.handled, asker.bare)
+            took = [(await load(ask, COUNT))[0] for ask in turns]
+            bare.append(2 * COUNT / (took[0] + took[3]))
+            handled.append(2 * COUNT / (took[1] + took[2]))
             added.append(100 * ((took[1] + took[2]) / (took[0] + took[3]) - 1))
-    finally:
-        process.kill()
-        process.wait()
         await asker.close()
     return Row(
         "large",
-        f"big model's actor beside its server, {IN_FLIGHT} in flight, centre's search included",
+        WHAT,
         (
             Figure("bare", "questions/s", tuple(bare)),
             Figure("handler", "questions/s", tuple(handled)),
@@ -242,8 +241,10 @@ async def _real(setting: Setting) -> Row:
         ),
         (Goal("added", 2),),
         (
-            f"llama.cpp with SmolLM2-135M on the same cores, {count} questions of tests/vectors of at most {tokens} "
-            "tokens, in turns of bare, handled, handled, bare; a GPU does not share its work with the search",
+            (
+                f"llama.cpp with SmolLM2 on the same cores, {COUNT} questions of tests/vectors, {TOKENS} "
+                "tokens at most, in turns of bare, handled, handled, bare; a GPU has no part in the search"
+            ),
         ),
     )
 

@@ -86,8 +86,8 @@ LINK = ("tcp", "link", "catch-up", "resume", "link-slow", "wire", "bridges")
 def test_a_quick_run_measures_every_row_and_loses_no_text(tmp_path: Path) -> None:
     rows = bench(tmp_path, *(area for area in AREAS if area not in LINK))
     skipped = {name for name, row in rows.items() if row["skipped"]}
-    # strace may be missing here; a slow card takes minutes.
-    assert skipped <= {"writes", "slow"}
+    # strace may be missing here; a slow card and a big model take minutes.
+    assert skipped <= {"writes", "slow", "large"}
     measured = {"triage", "route", "compress", "segment", "disk", "gateway", "emergency", "chain", "memory"}
     assert (
         measured | {"chain-runtime", "model-load", "answer-verbatim", "answer-model", "large-cost", "large"}
