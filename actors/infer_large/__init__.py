@@ -175,7 +175,7 @@ class Large:
         except RequestError as error:
             return self._reviewed(query, passages, str(error))
         grave = query.priority != "normal" or any(need != "none" for need in query.needs)
-        kept = prompt.kept(reply.content, reply.finish, passages, grave=grave)
+        kept = prompt.kept(reply.content, reply.finish, query.text, passages, grave=grave)
         step: Step = "model" if kept.text else "unsure"
         self._report("decided", query, step=step, reason=kept.reason, passages=[p.id for p in kept.passages])
         if not kept.text:

@@ -51,6 +51,7 @@ SCHEMA: Final = {
 """JSON schema of an answer. What it rests on comes first: a model that has named it strays less."""
 
 _CHAT_MARKERS: Final = re.compile(r"<\|.*?\|>|[\x00-\x1f\x7f-\x9f]")
+_WORD: Final = re.compile(r"\w+")
 _MARKUP: Final = re.compile(r"\*\*|__|`|^\s*#+\s|</?[A-Za-z][^<>]{0,200}>", re.MULTILINE)
 
 
@@ -82,8 +83,8 @@ def messages(query: Query, passages: Sequence[Passage]) -> list[dict[str, str]]:
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n".join(lines)}]
 
 
-def kept(content: str, finish: str, passages: Sequence[Passage], *, grave: bool) -> Kept:
-    """What is kept of the model's words. ``grave``: the answer must rest on a passage."""
+def kept(content: str, finish: str, asked: str, passages: Sequence[Passage], *, grave: bool) -> Kept:
+    """What is kept of the model's words to a question. ``grave``: they must rest on a passage."""
     if finish != "stop":
         return Kept(reason=f"the model did not finish ({finish or 'no reason given'})")
     try:
@@ -91,15 +92,19 @@ def kept(content: str, finish: str, passages: Sequence[Passage], *, grave: bool)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         return Kept(reason=f"not the JSON it was asked for: {error}")
     text = sendable(written.answer)
-    if not written.known or not text:
-        return Kept(reason="the model does not know")
-    if len(text) > MAX_ANSWER_CHARACTERS:
-        return Kept(reason=f"{len(text)} characters are no text message")
     numbers = dict.fromkeys(number for number in written.passages if 1 <= number <= len(passages))
     used = tuple(passages[number - 1] for number in numbers)
-    if grave and not used:
-        return Kept(reason="grave, and no passage supports it")
-    return Kept(text, used, "the model")
+    if not written.known or not text:
+        reason = "the model does not know"
+    elif set(_WORD.findall(text.lower())) <= set(_WORD.findall(asked.lower())):
+        reason = "only the question again"
+    elif len(text) > MAX_ANSWER_CHARACTERS:
+        reason = f"{len(text)} characters are no text message"
+    elif grave and not used:
+        reason = "grave, and no passage supports it"
+    else:
+        return Kept(text, used, "the model")
+    return Kept(reason=reason)
 
 
 def sendable(text: str) -> str:

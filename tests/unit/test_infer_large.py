@@ -171,6 +171,7 @@ async def test_not_knowing_is_left_to_the_edge(centre: Open) -> None:
         (json.dumps({"passages": [1], "known": True, "answer": " \x00 "}), "stop", "does not know"),
         (json.dumps({"passages": [1], "known": True, "answer": "x" * 700}), "stop", "no text message"),
         (json.dumps({"passages": [1], "known": True, "answer": "x" * 9000}), "stop", "not the JSON"),
+        (json.dumps({"passages": [1], "known": True, "answer": "Boil, how long?"}), "stop", "question again"),
         ("", "stop", "not the JSON"),
         ("", "content_filter", "did not finish"),
     ],
@@ -179,7 +180,7 @@ async def test_words_that_cannot_be_used_become_an_honest_unsure(
     centre: Open, content: str, finish: str, reason: str
 ) -> None:
     async with centre(http(completion(content, finish))) as (made, _):
-        answer = await made.answer(query("x", BOIL))
+        answer = await made.answer(query("how long to boil", BOIL))
     assert answer.step == "unsure"
     assert reason in made.told("decided")[0]["reason"]
     assert made.large.breaker.state == "closed"  # the server works, its model does not
@@ -256,14 +257,14 @@ def test_texts_are_data_whatever_they_say(text: str, said: str) -> None:
 
 @given(content=st.text(max_size=400), finish=st.sampled_from(["stop", "length", ""]))
 def test_nothing_a_model_writes_is_an_error(content: str, finish: str) -> None:
-    kept = prompt.kept(content, finish, [BOIL], grave=True)
+    kept = prompt.kept(content, finish, "x", [BOIL], grave=True)
     assert kept.text == "" or kept.passages
 
 
 @given(answer=st.text(max_size=300), numbers=st.lists(st.integers(-3, 5), max_size=5))
 def test_kept_words_are_one_line_and_cite_what_was_given(answer: str, numbers: list[int]) -> None:
     content = json.dumps({"passages": numbers, "known": True, "answer": answer})
-    kept = prompt.kept(content, "stop", [BOIL, BLEACH], grave=False)
+    kept = prompt.kept(content, "stop", "x", [BOIL, BLEACH], grave=False)
     assert kept.text.isprintable() or "\n" not in kept.text
     assert len(kept.text) <= prompt.MAX_ANSWER_CHARACTERS
     assert set(kept.passages) <= {BOIL, BLEACH}
