@@ -44,6 +44,7 @@ LONG_LINK: Final = "s2_best"
 """What ``s2_auto`` chooses above 100 ms of round trip; on a loopback it would not compress at all."""
 
 SLOW: Final = Shape(delay_s=0.3, rate=50_000 / 8)
+LESS_SLOW: Final = Shape(delay_s=0.03, rate=500_000 / 8)
 
 
 def answer(payload: bytes) -> tuple[str, bytes]:
@@ -53,10 +54,12 @@ def answer(payload: bytes) -> tuple[str, bytes]:
 
 
 class Echo:
-    """A pair of servers whose centre answers; the edge notes the answers."""
+    """A pair of servers whose centre answers, while ``answering``; the edge notes the answers."""
 
     def __init__(self, pair: leaf.Pair) -> None:
         self.pair = pair
+        self.answering = True
+        self.questions = Arrivals()
         self.answers = Arrivals()
         self.publish: Callable[[bytes], Awaitable[None]] = pair.publisher()
 
@@ -67,6 +70,9 @@ class Echo:
         await self.pair.consume_down(self._note)
 
     async def _answer(self, msg: Msg) -> None:
+        self.questions.note(id_of(msg.data))
+        if not self.answering:
+            return
         query_id, octets = answer(msg.data)
         await self.pair.centre.js.publish(
             names.work_subject(names.down(EDGE, names.COMPRESS), leaf.LANE),
@@ -109,22 +115,14 @@ async def _trips(directory: Path, single: int, many: int) -> Trips:
         idle = resident_mb(edge), resident_mb(centre)
         await echo.round_trips(WARM_UP, 0)
         times = await echo.round_trips(single, WARM_UP)
-    async with leaf.pair(directory / "uplink") as pair:
-        arrivals = Arrivals()
-
-        async def take(msg: Msg) -> None:
-            arrivals.note(id_of(msg.data))
-
-        await pair.provision()
-        await pair.consume_up(take)
-        arrivals.expect(many)
+        echo.answering = False
+        echo.questions.expect(many)
         started = time.perf_counter()
-        await in_flight(pair.publisher(), queries(many))
-        await arrivals.all(600)
-        seconds = arrivals.last_at - started
-        edge, centre = pair.processes
+        await in_flight(echo.publish, queries(many, WARM_UP + single))
+        await echo.questions.all(600)
+        seconds = echo.questions.last_at - started
         used = resident_mb(edge), resident_mb(centre)
-    return Trips(times, (many - arrivals.missing) / seconds, idle, used)
+    return Trips(times, (many - echo.questions.missing) / seconds, idle, used)
 
 
 def measure(setting: Setting) -> list[Row]:
@@ -256,8 +254,8 @@ def resume(setting: Setting) -> list[Row]:
     ]
 
 
-async def _slow(directory: Path, count: int) -> tuple[list[float], Octets]:
-    async with leaf.pair(directory, through_relay=True, shape=SLOW) as pair:
+async def _slow(directory: Path, shape: Shape, count: int) -> tuple[list[float], Octets]:
+    async with leaf.pair(directory, through_relay=True, shape=shape) as pair:
         assert pair.relay is not None
         echo = Echo(pair)
         await echo.start()
@@ -270,12 +268,14 @@ async def _slow(directory: Path, count: int) -> tuple[list[float], Octets]:
 
 def slow(setting: Setting) -> list[Row]:
     """The round trip over a satellite's or an old modem's link."""
-    count, turns = setting.count(30, 1), min(setting.repeats, 3)
-    runs = [on_uvloop(_slow(setting.directory / f"slow-{turn}", count)) for turn in range(turns)]
+    count, turns = setting.count(30, 3), min(setting.repeats, 3)
+    shape = LESS_SLOW if setting.quick else SLOW
+    assert shape.rate
+    runs = [on_uvloop(_slow(setting.directory / f"slow-{turn}", shape, count)) for turn in range(turns)]
     return [
         Row(
             "link-slow",
-            "edge → centre → edge at 50 kbit/s and 600 ms",
+            f"edge → centre → edge at {shape.rate * 8 / 1000:.0f} kbit/s and {shape.delay_s * 2000:.0f} ms",
             (
                 *spread([[time_ms / 1000 for time_ms in times] for times, _ in runs], "s"),
                 Figure("up", "octets", tuple(octets.up for _, octets in runs)),
