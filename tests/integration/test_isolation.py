@@ -206,6 +206,41 @@ async def test_a_stolen_credential_opens_nothing_of_others(tmp_path: Path, domai
         await holds(hub, "IN_e2", 4)
 
 
+async def test_an_answer_that_is_sent_elsewhere_does_nothing(tmp_path: Path) -> None:
+    """The centre answers where a request says, and its own server has every right: is an answer an order?"""
+    linked = Linked(tmp_path)
+    async with running(linked) as (hub, edges):
+        await edges["e2"].js.publish("infer.large.flash", SECRET)
+        await holds(hub, "IN_e2", 1)
+        for edge in linked.edges.values():
+            edge.stop()
+        await hub.js.publish("down.e2.compress.flash", SECRET)
+        before = await state_of(hub)
+        ended = asyncio.Event()
+
+        async def end(_: Msg) -> None:
+            ended.set()
+
+        await hub.client.subscribe("sms.in.flash", cb=end)
+        async with rogue_server(linked, "e1", "", tmp_path) as rogue:
+            for request in edge_permissions("e1").publish:
+                if request.startswith("$JS.hub.API."):
+                    for stream, durable in (("IN_e2", "e2_infer_large_flash"), ("DOWN_e2", "FLASH_e2")):
+                        for order in forbidden(stream, durable):
+                            await rogue.publish(request, b"", reply=order)
+            # An answer does go where no JetStream listens (K3): this one tells that the others are through.
+            await rogue.publish("$JS.hub.API.STREAM.INFO.DOWN_e1", b"", reply="sms.in.flash")
+            await asyncio.wait_for(ended.wait(), 20)
+            await reaches_hub_twice(hub)
+        assert await state_of(hub) == before
+
+
+async def reaches_hub_twice(hub: NatsBus) -> None:
+    """What the server did on its own account before the first answer is done at the second."""
+    for _ in range(2):
+        await hub.js.account_info()
+
+
 def _covers(pattern: str, subject: str) -> bool:
     """NATS subject matching."""
     wanted, given = pattern.split("."), subject.split(".")
