@@ -84,8 +84,8 @@ def triage_files(directory: Path = SHIPPED) -> list[tuple[str, str]]:
 def redactor(directory: Path = SHIPPED) -> Redactor:
     """Redaction with the rules and names of a directory.
 
-    The words of triage and of the articles are what an answer needs, so all of them count as ordinary words and
-    are taken for a name only after a clear cue. Raises :class:`ConfigError` that names the file.
+    The words of triage and of the articles are what an answer needs, so all of them count as ordinary words
+    and are taken for a name only after a clear cue. Raises :class:`ConfigError` that names the file.
     """
     files = sorted((directory / "pii").glob("*.toml"))
     words = [*sorted((directory / "triage").glob("*.toml")), *sorted((directory / "articles").glob("*.toml"))]

@@ -12,6 +12,8 @@ __all__ = [
     "Deliver",
     "Fitted",
     "PduError",
+    "Redacted",
+    "Redactor",
     "Router",
     "Segmentation",
     "Situation",
@@ -452,41 +454,44 @@ class Triager:
     def topics(self) -> list[str]:
         """Every topic the rules can choose, the most pressing first; ``general_danger`` comes on top."""
 
-PiiKind = Literal[
-    "phone", "email", "name", "place-coordinates", "id", "url", "handle", "birth-date", "text"
-]
-
 @final
 class Redacted:
     """A text without what tells who or exactly where a person is. Its repr never shows the text."""
 
     @property
     def text(self) -> str:
-        """The text with a placeholder, the kind in brackets, for each finding; redacting it changes nothing."""
+        """The text with the kind in brackets for each finding. Redacting it again changes nothing."""
     @property
-    def found(self) -> list[tuple[PiiKind, int, int]]:
-        """Kind, first character and the one after the last, in code points of the original text, in order."""
+    def found(self) -> list[tuple[str, int, int]]:
+        """Kind, first character and the one after the last, in code points of the original, in order.
+
+        Kinds: phone, email, name, place-coordinates, id, url, handle, birth-date, and text for a whole text
+        that could not be finished.
+        """
     @property
     def doubtful(self) -> bool:
-        """Something nobody could read is left: a number of seven digits that is no phone number, an ``@``, a
-        word of more than forty letters, letters of a script without data. To fail closed, treat as private."""
+        """Something unread is left; whoever fails closed treats the text as private.
+
+        A number of seven digits that is no phone number, an ``@``, a word of more than forty octets, letters
+        of a script without data.
+        """
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
 
 @final
 class Redactor:
-    """Takes phone numbers, addresses, names, coordinates, documents and accounts out of texts, by rules from data.
+    """Takes phone numbers, addresses, names, coordinates, documents and accounts out of texts.
 
-    ``files`` are TOML as name and text; ``shared.toml`` of ``actors/knowledge/pii/`` explains every table. All
-    words of ``ordinary`` are no names. In doubt privacy wins for numbers of seven digits or more (unless dates,
-    years, round amounts, decimals, lists of small numbers) and for what follows a clear cue such as «my name is».
-    What an answer needs stays: doses, ages, measures, times, counts, short codes such as 112, names of
-    places and streets. Raises :class:`DataError` that names file and entry.
+    ``files`` are TOML as name and text; ``shared.toml`` of ``actors/knowledge/pii/`` explains every table.
+    All words of ``ordinary`` are no names. In doubt privacy wins for numbers of seven digits or more, unless
+    they are dates, years, round amounts, decimals or lists of small numbers, and for what follows a clear cue
+    such as «my name is». What an answer needs stays: doses, ages, measures, times, counts, short codes such
+    as 112, names of places and streets. Raises :class:`DataError` that names file and entry.
     """
 
-    def __new__(
-        cls, files: Sequence[tuple[str, str]], ordinary: Sequence[str] = ()
-    ) -> Redactor: ...
+    def __new__(cls, files: Sequence[tuple[str, str]], ordinary: Sequence[str]) -> Redactor: ...
     def redact(self, texts: Sequence[str]) -> list[Redacted]:
-        """Redacts each text, in order, with the GIL released: any text of any length, in linear time, to at
-        most six times its octets. A lone surrogate reads as U+FFFD."""
+        """Redacts each text, in order, with the GIL released: any text of any length, in linear time.
+
+        The result has at most six times the octets. A lone surrogate reads as U+FFFD.
+        """

@@ -1,11 +1,15 @@
 //! Documents, accounts, cards, plates, secrets and dates of birth.
 
 use super::data::{Cue, FILLER, MONTH, NUMERAL, ORDINARY, STOP, UNIT};
+use super::numbers::is_o;
 use super::read::{Case, Gap, What};
 use super::{Kind, Work};
 
 /// Tokens that may stand between a cue and what it announces.
 const FILLERS: usize = 5;
+/// Most pieces after a cue, and most tokens of a piece.
+const PIECES: usize = 16;
+const PIECE: usize = 64;
 /// Digits from which letters and digits in one piece are a document.
 const DOCUMENT_DIGITS: usize = 6;
 /// Digits from which something after a cue is a document, and a secret.
@@ -49,11 +53,14 @@ fn cued(work: &mut Work, cue_end: usize, secret: bool) {
     let mut end = start;
     let mut digits = 0;
     let mut at = start;
-    for _ in 0..16 {
+    for _ in 0..PIECES {
         // One piece: everything glued.
         let mut to = at;
         let mut here = 0;
-        while to < work.len() && (to == at || work.glued(to)) && work.gap(at) != Gap::Line {
+        while to < work.len().min(at + PIECE)
+            && (to == at || work.glued(to))
+            && work.gap(at) != Gap::Line
+        {
             match work.what(to) {
                 What::Digits => here += work.digits(to).len(),
                 What::Word => {
@@ -102,7 +109,8 @@ fn cued(work: &mut Work, cue_end: usize, secret: bool) {
     {
         // A password is any word that is none.
         let mut to = start + 1;
-        while work.glued(to)
+        while to < start + PIECE
+            && work.glued(to)
             && matches!(
                 work.what(to),
                 What::Word | What::Digits | What::Mark('_' | '-' | '#' | '$' | '!')
@@ -248,7 +256,7 @@ fn shape(work: &mut Work, i: usize) -> Option<usize> {
     for j in i..end {
         digits += work.digits(j).len();
         letters += work.word(j).chars().count();
-        known &= !work.is_word(j) || work.has(j, UNIT);
+        known &= !work.is_word(j) || work.has(j, UNIT) || is_o(work, j);
     }
     let document = digits >= DOCUMENT_DIGITS && letters >= 1 && !known;
     let code = end - i >= 4 && digits >= 3 && letters + digits >= 8 && !known;

@@ -6,6 +6,8 @@ use super::{Kind, Work};
 
 /// Most words of a dictated address on either side of «at».
 const DICTATED: usize = 6;
+/// Most tokens of a piece that may be looked at again.
+const PIECE: usize = 64;
 
 pub fn find(work: &mut Work) {
     for i in 0..work.len() {
@@ -13,6 +15,9 @@ pub fn find(work: &mut Work) {
             What::Mark('@') => at_sign(work, i),
             What::Word => {
                 let _ = scheme(work, i) || host(work, i) || dictated(work, i);
+            }
+            What::Digits => {
+                host(work, i);
             }
             What::Mark('/') => three_words(work, i),
             _ => {}
@@ -28,7 +33,7 @@ pub fn find(work: &mut Work) {
 /// End of the glued run of what an address may hold, without the full stop that ends a sentence.
 fn run(work: &Work, from: usize, marks: &str) -> usize {
     let mut end = from;
-    while end < work.len() && (end == from || work.glued(end)) {
+    while end < work.len().min(from + PIECE) && (end == from || work.glued(end)) {
         match work.what(end) {
             What::Word | What::Digits => end += 1,
             What::Mark(c) if marks.contains(c) => end += 1,
@@ -155,13 +160,14 @@ fn rest(work: &mut Work, start: usize, from: usize, kind: Kind) -> bool {
 
 /// `name.tld`, `name.tld/path`; a top-level domain that is also a word needs a path.
 fn host(work: &mut Work, i: usize) -> bool {
-    let glued_before = work.glued(i)
+    // Only where a piece begins, so that a long piece is read once.
+    let goes_on = work.glued(i)
         && i > 0
         && matches!(
             work.what(i - 1),
             What::Word | What::Digits | What::Mark('.' | '-' | '_')
         );
-    if glued_before && work.is_mark(i - 1, '.') {
+    if goes_on {
         return false;
     }
     let mut last = i;
@@ -174,7 +180,7 @@ fn host(work: &mut Work, i: usize) -> bool {
                 labels += 1;
                 last = end;
             }
-            What::Word | What::Digits | What::Mark('-') => {}
+            What::Word | What::Digits | What::Mark('-' | '_') => {}
             What::Mark('.')
                 if work.glued(end + 1)
                     && matches!(work.what(end + 1), What::Word | What::Digits) => {}
@@ -193,20 +199,10 @@ fn host(work: &mut Work, i: usize) -> bool {
     let Some((end, path)) = best else {
         return false;
     };
-    let mut start = i;
-    while start > 0
-        && work.glued(start)
-        && matches!(
-            work.what(start - 1),
-            What::Word | What::Digits | What::Mark('-' | '_')
-        )
-    {
-        start -= 1;
-    }
     if path {
-        return rest(work, start, end, Kind::Url);
+        return rest(work, i, end, Kind::Url);
     }
-    work.take(start, end, Kind::Url);
+    work.take(i, end, Kind::Url);
     true
 }
 
@@ -251,7 +247,8 @@ fn dictated(work: &mut Work, at: usize) -> bool {
             break;
         }
         end += 1;
-        while work.glued(end) && matches!(work.what(end), What::Word | What::Digits) {
+        let most = end + PIECE;
+        while end < most && work.glued(end) && matches!(work.what(end), What::Word | What::Digits) {
             end += 1;
         }
         if dots > 0 && work.has(end - 1, TLD | WORDY_TLD) {
@@ -277,7 +274,8 @@ fn dictated(work: &mut Work, at: usize) -> bool {
             break;
         }
         start -= 1;
-        while start > 0
+        let least = start.saturating_sub(PIECE);
+        while start > least
             && work.glued(start)
             && matches!(work.what(start - 1), What::Word | What::Digits)
         {

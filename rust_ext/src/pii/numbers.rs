@@ -15,6 +15,8 @@ const CUED_DIGITS: usize = 5;
 const PREFIXED_DIGITS: usize = 6;
 /// Digits that no phone number exceeds (ITU-T E.164 has 15).
 const PHONE_DIGITS: usize = 15;
+/// Most groups of a number with words between them.
+const DICTATED: usize = 32;
 /// Words between a cue and its number.
 const REACH: usize = 6;
 
@@ -175,9 +177,9 @@ fn begins(work: &Work, i: usize) -> Option<usize> {
 }
 
 /// The letters o and l written for 0 and 1, glued to digits.
-fn is_o(work: &Work, i: usize) -> bool {
+pub fn is_o(work: &Work, i: usize) -> bool {
     matches!(work.word(i), "o" | "oo" | "l" | "i")
-        && (work.glued(i + 1) && work.digits(i + 1).len() >= 2
+        && (work.glued(i + 1) && !work.digits(i + 1).is_empty()
             || work.glued(i) && i > 0 && work.digits(i - 1).len() >= 2 && work.word(i) != "l")
 }
 
@@ -196,6 +198,9 @@ fn collect(work: &Work, start: usize, cue: Option<Cue>, over_words: bool) -> Vec
         let dialled = first.digits.starts_with('0')
             || cue == Some(Cue::Phone)
             || plus_before(work, first.start);
+        if between == Between::Word && groups.len() >= DICTATED {
+            break;
+        }
         let goes_on = match between {
             Between::List => dialled && last.digits.len() >= 3 && work.digits(next).len() >= 2,
             Between::Slash => last.digits.len() >= 4 || work.digits(next).len() >= 4,

@@ -50,7 +50,6 @@ pub struct Redactor(pii::Redactor);
 #[pymethods]
 impl Redactor {
     #[new]
-    #[pyo3(signature = (files, ordinary = Vec::new()))]
     fn new(py: Python<'_>, files: Vec<(String, String)>, ordinary: Vec<String>) -> PyResult<Self> {
         Ok(Self(py.detach(|| pii::Redactor::new(&files, &ordinary))?))
     }
