@@ -47,12 +47,29 @@ class Pair:
         self.relay = relay
 
     async def provision(self) -> None:
-        """The streams and durables that `evy up` makes, then no bounds where 50,000 messages may wait."""
-        edge = Place(EDGE, centre=True)
+        """The streams and durables that `evy up` makes, then no bounds where 50,000 messages may wait.
+
+        What is sourced comes first: a source that does not find it looks again only after five seconds.
+        """
+        edge, hub = Place(EDGE, centre=True), Place(HUB, "bigevy")
+        for stream in edge.streams():
+            if not stream.sources:
+                await self.edge.js.add_stream(stream)
+        for stream in hub.streams_of(EDGE):
+            if not stream.sources:
+                await self.centre.js.add_stream(stream)
+        for name, taker in edge.takers(EDGE, at="node"):
+            await self.edge.js.add_consumer(name, taker)
+        for name, taker in hub.takers(EDGE, at="centre"):
+            await self.centre.js.add_consumer(name, taker)
+        link = NatsLink(self.edge, edge)
+        async with asyncio.timeout(30):
+            while not (await link.look()).up:
+                await asyncio.sleep(0.05)
         await provision(self.edge.js, edge)
-        await provision_edge(self.centre.js, Place(HUB, "bigevy"), EDGE)
-        for bus, stream in ((self.edge, f"UP_{EDGE}"), (self.centre, f"IN_{EDGE}")):
-            config = (await bus.js.stream_info(stream)).config
+        await provision_edge(self.centre.js, hub, EDGE)
+        for bus, up in ((self.edge, f"UP_{EDGE}"), (self.centre, f"IN_{EDGE}")):
+            config = (await bus.js.stream_info(up)).config
             await bus.js.update_stream(config.evolve(max_msgs_per_subject=-1, discard_new_per_subject=False))
         for bus, row in (
             (self.edge, registry.work(names.COMPRESS)),
@@ -60,10 +77,6 @@ class Pair:
         ):
             durable = consumer_config(row, EDGE, LANE)
             await bus.js.add_consumer(row.stream(EDGE, LANE), durable.evolve(max_ack_pending=WINDOW))
-        link = NatsLink(self.edge, edge)
-        async with asyncio.timeout(30):
-            while not (await link.look()).up:
-                await asyncio.sleep(0.05)
 
     async def consume_up(self, handle: Callable[[Msg], Awaitable[None]]) -> None:
         """Calls ``handle`` for each question at the centre, then acknowledges."""
