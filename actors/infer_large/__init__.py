@@ -19,7 +19,15 @@ from actors._runtime.actor import Actor, Emit, Output
 from actors._runtime.context import Context
 from actors.infer_large import prompt
 from actors.infer_large.breaker import Breaker, State
-from actors.infer_large.client import ChatClient, Endpoint, Reply, RequestError, ServerError
+from actors.infer_large.client import (
+    ChatClient,
+    Endpoint,
+    Reply,
+    RequestError,
+    ServerError,
+    check_address,
+    read_key,
+)
 from actors.infer_large.gate import Gate
 from actors.infer_large.retrieval import Retrieval, UnreachableError, merged
 from actors.knowledge import Texts
@@ -87,7 +95,7 @@ class InferLargeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ca_file: str = ""
     """Certificate authority of the server; empty: those of the system."""
     plain_http: bool = False
-    """Allows http:// to another machine, where the network itself is encrypted."""
+    """Allows http:// to other machines, where the network itself is encrypted."""
     model: str = ""
     """Name at the server; empty: the first one it lists."""
     models: tuple[Rule, ...] = ()
@@ -104,6 +112,7 @@ class InferLargeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Passages less probable than this are not given to the model."""
     qdrant_url: str = ""
     """A Qdrant server; empty: in this process."""
+    qdrant_api_key_file: str = ""
     articles: str = ""
     """A folder of further texts (``sources.toml``, ``articles/*.toml``), over the shipped ones."""
 
@@ -283,7 +292,10 @@ async def build(context: Context) -> Actor:
     node = context.config.node
     config = context.config.section("infer_large", InferLargeConfig)
     client = ChatClient(config.endpoint(), config.timeout_s)
-    retrieval = await Retrieval.open(config.articles, node.emergency_number, config.qdrant_url)
+    if config.qdrant_url:
+        check_address("qdrant_url", config.qdrant_url, plain_http=config.plain_http)
+    key = read_key("qdrant_api_key_file", config.qdrant_api_key_file)
+    retrieval = await Retrieval.open(config.articles, node.emergency_number, config.qdrant_url, key)
     large = Large(
         node=context.identity.node,
         client=client,

@@ -65,16 +65,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     takes: Privacy = "private"
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-            raise ConfigError(
-                f"base_url {self.base_url!r}: give http(s)://host:port, without a user or query"
-            )
-        if parts.scheme == "http" and not self.plain_http and not _is_this_machine(parts.hostname):
-            raise ConfigError(
-                f"base_url {self.base_url!r}: texts would cross the network unencrypted; use https, or set "
-                "plain_http = true where the network itself is encrypted"
-            )
+        check_address("base_url", self.base_url, plain_http=self.plain_http)
 
     @property
     def root(self) -> str:
@@ -83,15 +74,32 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     def key(self) -> str:
         """The key from its file, "" without one. Raises :class:`ConfigError`."""
-        if not self.api_key_file:
-            return ""
-        try:
-            key = Path(self.api_key_file).expanduser().read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"api_key_file {self.api_key_file}: {error}") from error
-        if not key or not key.isprintable() or " " in key:
-            raise ConfigError(f"api_key_file {self.api_key_file}: must hold one key on one line")
-        return key
+        return read_key("api_key_file", self.api_key_file)
+
+
+def check_address(name: str, url: str, *, plain_http: bool) -> None:
+    """Raises :class:`ConfigError` unless people's texts may be sent to an address."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise ConfigError(f"{name} {url!r}: give http(s)://host:port, without a user or query")
+    if parts.scheme == "http" and not plain_http and not _is_this_machine(parts.hostname):
+        raise ConfigError(
+            f"{name} {url!r}: texts would cross the network unencrypted; use https, or set plain_http = true "
+            "where the network itself is encrypted"
+        )
+
+
+def read_key(name: str, file: str) -> str:
+    """The key in a file, "" when none is named. Raises :class:`ConfigError`."""
+    if not file:
+        return ""
+    try:
+        key = Path(file).expanduser().read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name} {file}: {error}") from error
+    if not key or not key.isprintable() or " " in key:
+        raise ConfigError(f"{name} {file}: must hold one key on one line")
+    return key
 
 
 class Usage(msgspec.Struct, frozen=True):

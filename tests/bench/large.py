@@ -1,6 +1,7 @@
 """What the big model's actor adds to its server: the same questions sent bare, and through the handler."""
 
 import asyncio
+import os
 import resource
 import subprocess
 import sys
@@ -36,8 +37,11 @@ IN_FLIGHT: Final = 16
 WHAT: Final = f"big model's actor beside its server, {IN_FLIGHT} in flight, the centre's search included"
 START_S: Final = 120
 COUNT: Final = 48
-TOKENS: Final = 24
-"""Questions of one turn with the real server, and the longest answer: a turn is a minute on two cores."""
+TOKENS: Final = 32
+"""Questions of one turn with the real server, and the longest answer: half a minute on two cores."""
+IN_HAND: Final = 24
+"""Questions the handler has at once, of which :data:`IN_FLIGHT` are at the server: as on a centre, whose
+workers have more slots than the server, so that the next questions are searched for meanwhile."""
 
 STUB: Final = r"""
 import asyncio, sys, uvloop
@@ -126,6 +130,7 @@ class Asker:
         if not self._search:
             await knowledge.close()
             knowledge = Retrieval([], read_phrases())
+        self._session = aiohttp.ClientSession(headers={"Content-Type": "application/json"})
         self._large = Large(
             node="hub",
             client=ChatClient(self._config.endpoint(), self._config.timeout_s),
@@ -134,7 +139,6 @@ class Asker:
             emit=self._events.append,
             config=self._config,
         )
-        self._session = aiohttp.ClientSession(headers={"Content-Type": "application/json"})
 
     async def bare(self, number: int) -> None:
         """The server alone: a ready request by the same HTTP library, and nothing done with the answer."""
@@ -153,8 +157,8 @@ class Asker:
         await self._large.close()
 
 
-async def load(ask: Ask, count: int) -> tuple[float, float]:
-    """Asks ``count`` questions, :data:`IN_FLIGHT` at a time: seconds it took, and those our processor did."""
+async def load(ask: Ask, count: int, at_once: int = IN_FLIGHT) -> tuple[float, float]:
+    """Asks ``count`` questions, so many at once: seconds it took, and those our processor did."""
     numbers = iter(range(count))
 
     async def worker() -> None:
@@ -162,7 +166,7 @@ async def load(ask: Ask, count: int) -> tuple[float, float]:
             await ask(number)
 
     used, started = _processor_s(), time.perf_counter()
-    await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
+    await asyncio.gather(*(worker() for _ in range(at_once)))
     return time.perf_counter() - started, _processor_s() - used
 
 
@@ -172,9 +176,11 @@ def _processor_s() -> float:
 
 
 @contextmanager
-def running(command: Sequence[str]) -> "Iterator[subprocess.Popen[bytes]]":
-    """A process of ours until the end of the block."""
+def running(command: Sequence[str], cores: Sequence[int] = ()) -> "Iterator[subprocess.Popen[bytes]]":
+    """A process of ours until the end of the block, on some cores or on all."""
     process = subprocess.Popen([sys.executable, *command], stderr=subprocess.DEVNULL)
+    if cores:
+        os.sched_setaffinity(process.pid, cores)  # before it has made its threads, which inherit this
     try:
         yield process
     finally:
@@ -215,22 +221,31 @@ async def _stub(setting: Setting) -> Row:
 
 async def _real(setting: Setting) -> Row:
     """Turns of bare, handled, handled, bare, so that a drift of the machine falls on both."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        return Row("large", WHAT, skipped="one core: server and client would share it")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     asker = Asker(url, TOKENS, search=True)
     bare, handled, added = list[float](), list[float](), list[float]()
     command = ["-m", "actors", "llm", "serve", "--port", str(port), "--context", "1536"]
-    with running([*command, "--parallel", str(IN_FLIGHT)]) as process:
-        await _answering(url, process)
-        await asker.open(list(flow.questions())[:COUNT])
-        await load(asker.bare, COUNT)  # every prompt's beginning is in the server's cache from here on
-        for _ in range(min(setting.repeats, 4)):
-            turns = (asker.bare, asker.handled, asker.handled, asker.bare)
-            took = [(await load(ask, COUNT))[0] for ask in turns]
-            bare.append(2 * COUNT / (took[0] + took[3]))
-            handled.append(2 * COUNT / (took[1] + took[2]))
-            added.append(100 * ((took[1] + took[2]) / (took[0] + took[3]) - 1))
-        await asker.close()
+    slots = ["--threads", str(len(cores) - 1), "--parallel", str(IN_FLIGHT)]
+    # A GPU computes nothing else: the model gets cores of its own, and the client and its search the last one.
+    with running([*command, *slots], cores[:-1]) as process:
+        os.sched_setaffinity(0, cores[-1:])
+        try:
+            await _answering(url, process)
+            await asker.open(list(flow.questions())[:COUNT])
+            await load(asker.bare, COUNT)  # every prompt's beginning is cached from here on
+            for _ in range(min(setting.repeats, 3)):
+                turns = ((asker.bare, IN_FLIGHT), (asker.handled, IN_HAND))
+                took = [(await load(ask, COUNT, most))[0] for ask, most in (*turns, *turns[::-1])]
+                bare.append(2 * COUNT / (took[0] + took[3]))
+                handled.append(2 * COUNT / (took[1] + took[2]))
+                added.append(100 * ((took[1] + took[2]) / (took[0] + took[3]) - 1))
+        finally:
+            os.sched_setaffinity(0, cores)
+            await asker.close()
     return Row(
         "large",
         WHAT,
@@ -242,8 +257,9 @@ async def _real(setting: Setting) -> Row:
         (Goal("added", 2),),
         (
             (
-                f"llama.cpp with SmolLM2 on the same cores, {COUNT} questions of tests/vectors, {TOKENS} "
-                "tokens at most, in turns of bare, handled, handled, bare; a GPU has no part in the search"
+                f"llama.cpp with SmolLM2 on {len(cores) - 1} of {len(cores)} cores, the client on another; "
+                f"{COUNT} questions, {TOKENS} tokens at most, in turns of bare, handled, handled, bare; the "
+                f"handler has {IN_HAND} in hand and {IN_FLIGHT} at the server"
             ),
         ),
     )
