@@ -18,6 +18,7 @@ from typing import Annotated, Final
 import msgspec
 from evy_core import Compressor, CoreError, Fitted, Unsupported, segment
 
+from actors._retrieval.confidence import UNSURE
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit, KeyValue, Output
 from actors._runtime.context import Context
@@ -179,7 +180,9 @@ class Compress:
         def rank(passage: Passage) -> tuple[bool, float]:
             return passage.lang == answer.lang, passage.score
 
-        best = max(answer.passages, key=rank, default=None)
+        # The centre's model is also shown passages that hardly fit: none of those is sent by itself.
+        fitting = (p for p in answer.passages if not answer.by_centre or p.score >= UNSURE)
+        best = max(fitting, key=rank, default=None)
         if best is None:
             text = self._texts.say("unsure", answer.lang)
             return msgspec.structs.replace(answer, text=text, step="unsure", verbatim=True, sources=())

@@ -230,7 +230,7 @@ async def _real(setting: Setting) -> Row:
     bare, handled, added = list[float](), list[float](), list[float]()
     command = ["-m", "actors", "llm", "serve", "--port", str(port), "--context", "1536"]
     slots = ["--threads", str(len(cores) - 1), "--parallel", str(IN_FLIGHT)]
-    # A GPU computes nothing else: the model gets cores of its own, and the client and its search the last one.
+    # A GPU computes nothing else: the model gets its own cores, the client and its search the last one.
     with running([*command, *slots], cores[:-1]) as process:
         os.sched_setaffinity(0, cores[-1:])
         try:

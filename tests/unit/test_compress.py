@@ -257,6 +257,7 @@ def test_a_hint_that_leaves_no_room_is_an_error_at_start(tmp_path: Path) -> None
 
 
 WAIT = Deadline("boot", 100.0)
+WEAK = Passage(id="shelter", text="Stay in the shelter until officials say so.", source="FEMA1", score=0.3)
 UNSURE = {"step": "unsure", "verbatim": True}
 CENTRE = {"by_centre": True, "wait": WAIT, "asked": True, "passages": (BOIL,)}
 
@@ -289,6 +290,20 @@ async def test_a_late_answer_that_adds_nothing_is_not_sent() -> None:
     # Words that no passage supports fall back to the passage, which the person has read.
     assert await desk.outputs("q1", "Boil it for 20 minutes with bleach.", **CENTRE) == []
     assert {event.kind for event in desk.events} >= {"superseded"}
+
+
+async def test_a_passage_that_hardly_fits_is_never_sent_by_itself() -> None:
+    """The centre's model sees passages that the search is not sure of, and its words may be refused."""
+    desk = Desk()
+    supported = await desk.answer("q1", WEAK.text, **{**CENTRE, "passages": (WEAK,)})
+    assert supported.text == WEAK.text
+    refused = {**CENTRE, "passages": (WEAK,)}
+    assert await desk.outputs("q2", "Stay there for 20 days with bleach.", **refused) == []
+    assert (await desk.answer("q2", "I do not know.", asked=True, wait=WAIT, **UNSURE)).kind == "reply"
+    both = {**CENTRE, "passages": (WEAK, BOIL)}
+    assert (
+        await desk.answer("q3", "Stay there for 20 days with bleach.", **both)
+    ).text == f"{BOIL.text} [CDC1]"
 
 
 async def test_an_answer_past_its_time_ends_with_an_event() -> None:
