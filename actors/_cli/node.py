@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,9 +17,11 @@ from actors._runtime.identity import load_identity
 from actors._runtime.process import log_to_stderr, run_until_signal, serve
 from actors._runtime.provision import Place
 from actors._runtime.server_files import STORE_KEY, Settings, fill, settings
+from actors._runtime.store_watch import cannot_write
 from actors._runtime.supervisor import (
     Child,
     DirectoryLock,
+    any_free_port,
     nats_configuration,
     nats_environment,
     nats_server_path,
@@ -43,10 +46,12 @@ def server_child(config: Config) -> Child | None:
     store = node.directory / "nats"
     store.mkdir(parents=True, exist_ok=True)
     monitor_port = node.nats_port + 4000
-    if not port_is_free(monitor_port):
-        log.warning("port %d is taken: the server's monitoring takes another", monitor_port)
-        monitor_port = -1
     installed = settings(node.server_directory)
+    if installed:
+        store = Path(installed.store)
+    if not port_is_free(monitor_port):
+        taken, monitor_port = monitor_port, any_free_port()
+        log.warning("port %d is taken: the server's monitoring takes %d", taken, monitor_port)
     if installed:
         _check(installed, config)
         configuration = fill(node.server_directory, monitor_port)
@@ -58,7 +63,7 @@ def server_child(config: Config) -> Child | None:
         environment = nats_environment(node.name, node.nats_port, store, monitor_port)
     log_file = node.directory / "nats-server.log"
     command = [nats_server_path(), "-c", str(configuration), "-l", str(log_file)]
-    return Child("nats-server", command, environment)
+    return Child("nats-server", command, environment, watch=partial(cannot_write, monitor_port, store))
 
 
 def _check(installed: Settings, config: Config) -> None:

@@ -156,6 +156,8 @@ class bus_errors(contextlib.AbstractContextManager[None]):  # noqa: N801  # read
             text = str(error) or type(error).__name__
             if "maximum messages per subject" in text or "maximum bytes" in text:
                 raise StreamFullError(f"{self._doing}: {text}") from error
+            if isinstance(error, TimeoutError | nats.errors.TimeoutError):
+                text = f"{text}: the server did not answer; it is busy, or its card is full or failing"
             raise BusError(f"{self._doing}: {text}") from error
 
 

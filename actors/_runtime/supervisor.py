@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -82,6 +82,14 @@ def port_is_free(port: int) -> bool:
     return True
 
 
+def any_free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 class DirectoryLock:
     """Held by the one `evy up` of a data directory; the kernel releases it when the process ends."""
 
@@ -102,13 +110,22 @@ class DirectoryLock:
 
 
 class Child:
-    """One supervised process; ``log_file`` takes its output instead of ours."""
+    """One supervised process; ``log_file`` takes its output instead of ours.
+
+    ``watch`` runs beside it and returns, with the reason, when it must be started again though it lives.
+    """
 
     def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], log_file: Path | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log_file: Path | None = None,
+        watch: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         self.name = name
         self.log_file = log_file
+        self.watch = watch
         self.command = command
         self.environment = {**os.environ, **environment}
         self.process: asyncio.subprocess.Process | None = None
@@ -130,7 +147,10 @@ class Child:
                     stderr=output,
                 )
             log.info("%s started (pid %d)", self.name, self.process.pid)
+            watching = asyncio.create_task(self._watch(self.watch)) if self.watch else None
             code = await self.process.wait()
+            if watching:
+                watching.cancel()
             if stop.is_set():
                 return
             deaths = 0 if time.monotonic() - started > STEADY_AFTER_S else deaths + 1
@@ -139,6 +159,13 @@ class Child:
             log.error("%s ended (%s); starting it again in %.1f s", self.name, _how(code), wait_s)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), wait_s)
+
+    async def _watch(self, watch: Callable[[], Awaitable[str]]) -> None:
+        reason = await watch()
+        log.error("%s must be started again: %s", self.name, reason)
+        if self.process:
+            # Not asked to stop: it would write down what it has in memory, which is not what is on the card.
+            self.process.kill()
 
     async def end(self) -> None:
         """SIGTERM, then SIGKILL after :data:`STOP_WITHIN_S`."""

@@ -39,6 +39,28 @@ async def test_a_killed_child_is_started_again_and_all_end_on_stop() -> None:
     assert not psutil.pid_exists(server.process.pid)
 
 
+async def test_a_child_that_its_watch_gives_up_is_killed_and_started_again() -> None:
+    """Killed, not asked to end: a server that cannot write must not write down what it believes."""
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    stop, sick = asyncio.Event(), asyncio.Event()
+
+    async def watch() -> str:
+        await sick.wait()
+        sick.clear()
+        return "it cannot write"
+
+    child = Child("server", [sys.executable, "-c", stubborn], {}, watch=watch)
+    task = asyncio.create_task(child.keep(stop))
+    first = await pid_of(child)
+    sick.set()
+    second = await pid_of(child, other_than=first)
+    assert not psutil.pid_exists(first)
+    stop.set()
+    os.kill(second, signal.SIGKILL)
+    await asyncio.wait_for(task, 10)
+    assert child.restarts == 1
+
+
 def test_children_die_with_a_killed_supervisor() -> None:
     program = textwrap.dedent("""
         import asyncio, sys

@@ -1,0 +1,83 @@
+"""A nats-server that can no longer write: told from outside, since it neither ends nor answers.
+
+After one failed write (a full card, an I/O error) a stream of nats-server 2.15 takes nothing more until the
+server is started again, even when there is room; its publishers get no answer at all, and every other request
+still does. A clustered server switches JetStream off instead. ``/healthz`` of its monitoring port knows both.
+"""
+
+import asyncio
+import http.client
+import logging
+import re
+import shutil
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+log = logging.getLogger("evy.up")
+
+CHECK_EVERY_S: Final = 5.0
+CHECK_WITHIN_S: Final = 3.0
+ROOM_OCTETS: Final = 16 * 1024 * 1024
+"""Free space below which a fresh start would only fail again: two blocks of a stream."""
+
+_CANNOT_WRITE: Final = re.compile(r"write error|jetstream not enabled", re.IGNORECASE)
+
+
+class _Trouble(msgspec.Struct):
+    error: str = ""
+
+
+class _Health(msgspec.Struct):
+    errors: tuple[_Trouble, ...] = ()
+
+
+def _ask(port: int) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=CHECK_WITHIN_S)
+    try:
+        connection.request("GET", "/healthz?details=true")
+        health = msgspec.json.decode(connection.getresponse().read(), type=_Health)
+    finally:
+        connection.close()
+    return next((trouble.error for trouble in health.errors if _CANNOT_WRITE.search(trouble.error)), "")
+
+
+async def write_error(monitor_port: int) -> str:
+    """What keeps the server at this monitoring port from writing; empty when nothing does, or nobody answers
+    there (that it runs at all is for its supervisor to see)."""
+    try:
+        return await asyncio.to_thread(_ask, monitor_port)
+    except (OSError, http.client.HTTPException, msgspec.DecodeError):
+        return ""
+
+
+def _free(store: Path) -> int:
+    try:
+        return shutil.disk_usage(store).free
+    except OSError:  # the card itself is gone
+        return 0
+
+
+async def cannot_write(monitor_port: int, store: Path) -> str:
+    """Returns, with the reason, when the server no longer writes and a fresh start may mend it: not before
+    :data:`ROOM_OCTETS` are free in ``store``. Until then an error in the log says what to do."""
+    told = False
+    while True:
+        await asyncio.sleep(CHECK_EVERY_S)
+        reason = await write_error(monitor_port)
+        if not reason:
+            continue
+        free = _free(store)
+        if free >= ROOM_OCTETS:
+            return reason
+        if not told:
+            log.error(
+                "%s; only %.1f MB are free in %s: nothing is stored until there are %.0f MB. Texts wait in "
+                "the modem and the network. Remove what is not needed; all goes on by itself then",
+                reason,
+                free / 2**20,
+                store,
+                ROOM_OCTETS / 2**20,
+            )
+            told = True
