@@ -200,6 +200,24 @@ def check_model(_: Config) -> Iterator[Finding]:
         yield Finding("model", "ok", str(path))
 
 
+def check_large_model(config: Config) -> Iterator[Finding]:
+    """At a centre, the server of the big model."""
+    if config.node.profile == "lilevy":
+        return
+    from actors.infer_large import InferLargeConfig, ServerError, look  # noqa: PLC0415  # a node needs none of it
+
+    try:
+        found = asyncio.run(look(config.section("infer_large", InferLargeConfig)))
+    except ServerError as error:
+        yield Finding(
+            "big model", "fail", str(error), "start it: deploy/vllm, or `evy llm serve` without a GPU"
+        )
+    else:
+        yield Finding(
+            "big model", "ok", f"{found.url} has {', '.join(found.models)}; an answer: {found.ms:.0f} ms"
+        )
+
+
 def check_texts(config: Config) -> Iterator[Finding]:
     """What the node knows and whom it alerts."""
     texts = Texts.load(emergency_number=config.node.emergency_number)
@@ -226,6 +244,7 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[Finding]], ...]] = (
     check_clock,
     check_modem,
     check_model,
+    check_large_model,
     check_texts,
 )
 

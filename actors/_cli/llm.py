@@ -182,29 +182,9 @@ async def _ask(config: Config, text: str, lang: str) -> tuple[Answer, list[dict[
 @click.pass_obj
 def check(path: Path | None) -> None:
     """Say whether the configured server is well, which models it has, and how long a short answer takes."""
-    config = load_config(path)
-    for line in asyncio.run(_check(config)):
-        click.echo(line)
+    from actors.infer_large import InferLargeConfig, look  # noqa: PLC0415  # likewise
 
-
-async def _check(config: Config) -> list[str]:
-    from actors import infer_large  # noqa: PLC0415  # likewise
-
-    table = config.section("infer_large", infer_large.InferLargeConfig)
-    client = infer_large.ChatClient(table.endpoint(), table.timeout_s)
-    try:
-        await client.check()
-        models = await client.models()
-        asked = [{"role": "user", "content": "Say yes."}]
-        reply = await client.chat(asked, 16)
-    finally:
-        await client.close()
-    if missing := {table.model, *(rule.model for rule in table.models)} - {"", *models}:
-        raise ConfigError(
-            f"[infer_large] names {', '.join(sorted(missing))}, and the server has {', '.join(models)} only"
-        )
-    return [
-        f"{client.endpoint.root}: well",
-        f"models: {', '.join(models)}",
-        f"a short answer: {reply.usage.completion_tokens} tokens in {reply.ms:.0f} ms",
-    ]
+    found = asyncio.run(look(load_config(path).section("infer_large", InferLargeConfig)))
+    click.echo(f"{found.url}: well")
+    click.echo(f"models: {', '.join(found.models)}")
+    click.echo(f"a short answer: {found.tokens} tokens in {found.ms:.0f} ms")

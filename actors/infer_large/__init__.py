@@ -32,7 +32,7 @@ from actors.infer_large.gate import Gate
 from actors.infer_large.retrieval import Retrieval, UnreachableError, merged
 from actors.knowledge import Texts
 from subjects import names
-from subjects.errors import RefusedError, RetryLaterError
+from subjects.errors import ConfigError, RefusedError, RetryLaterError
 from subjects.messages import Answer, Event, Passage, Privacy, Query, Step, answer_to
 from subjects.names import Lane, Priority
 
@@ -43,12 +43,14 @@ __all__ = [
     "Gate",
     "InferLargeConfig",
     "Large",
+    "Look",
     "Reply",
     "Retrieval",
     "Rule",
     "ServerError",
     "build",
     "choose",
+    "look",
 ]
 
 log = logging.getLogger("evy.infer_large")
@@ -285,6 +287,33 @@ class Large:
                 event, query_id=query.id, sender_ref=query.sender_ref, lane=query.lane
             )
         self._emit(event)
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What a model server is found to be: its models, and one short answer."""
+
+    url: str
+    models: tuple[str, ...]
+    tokens: int
+    ms: float
+
+
+async def look(config: InferLargeConfig) -> Look:
+    """Asks the server of a table for its health, its models and a few words, for people.
+
+    Raises :class:`ServerError`, and :class:`ConfigError` when it lacks a model that the table names.
+    """
+    client = ChatClient(config.endpoint(), config.timeout_s)
+    try:
+        await client.check()
+        models = await client.models()
+        if missing := {config.model, *(rule.model for rule in config.models)} - {"", *models}:
+            named = ", ".join(sorted(missing))
+            raise ConfigError(f"[infer_large] names {named}, and the server has {', '.join(models)} only")
+        reply = await client.chat([{"role": "user", "content": "Say yes."}], 16)
+    finally:
+        await client.close()
+    return Look(client.endpoint.root, models, reply.usage.completion_tokens, reply.ms)
 
 
 async def build(context: Context) -> Actor:

@@ -203,7 +203,7 @@ async def busy(client: ChatClient) -> bool:
 def evy(*arguments: str, config: str, folder: Path) -> subprocess.CompletedProcess[str]:
     path = folder / "evy.toml"
     path.write_text(config)
-    command = [sys.executable, "-m", "actors", "--config", str(path), "llm", *arguments]
+    command = [sys.executable, "-m", "actors", "--config", str(path), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
 
 
@@ -211,17 +211,27 @@ async def test_check_and_ask(llm: LlmServer, tmp_path: Path) -> None:
     await llm.ready()
     lines = [f'base_url = "{llm.url}/v1"', "max_answer_tokens = 48", "passages = 1", "timeout_s = 240.0"]
     config = "\n".join(["[infer_large]", *lines])
-    checked = evy("check", config=config, folder=tmp_path)
+    checked = evy("llm", "check", config=config, folder=tmp_path)
     assert checked.returncode == 0, checked.stderr
     assert "SmolLM2-135M-Instruct.Q4_1" in checked.stdout
-    wrong = evy("check", config=f'{config}\nmodel = "gpt"', folder=tmp_path)
+    wrong = evy("llm", "check", config=f'{config}\nmodel = "gpt"', folder=tmp_path)
     assert wrong.returncode == 1
     assert "names gpt, and the server has SmolLM2" in wrong.stderr
-    asked = evy("ask", "--json", "how long do I boil water", config=config, folder=tmp_path)
+    asked = evy("llm", "ask", "--json", "how long do I boil water", config=config, folder=tmp_path)
     assert asked.returncode == 0, asked.stderr
     found = json.loads(asked.stdout)
     assert found["answer"]["step"] in ("model", "unsure")
     assert {event["kind"] for event in found["events"]} == {"generated", "decided"}
+
+
+async def test_the_doctor_of_a_centre_asks_the_model(llm: LlmServer, tmp_path: Path) -> None:
+    await llm.ready()
+    node = f'[node]\nprofile = "hybrid"\ndata_dir = "{tmp_path}"\nnats_port = {free_port()}'
+    for url, verdict in ((llm.url, "ok"), (f"http://127.0.0.1:{free_port()}", "fail")):
+        done = evy("doctor", "--json", config=f'{node}\n[infer_large]\nbase_url = "{url}"', folder=tmp_path)
+        found = {finding["check"]: finding for finding in json.loads(done.stdout)}
+        assert found["big model"]["verdict"] == verdict, done.stdout
+    assert "evy llm serve" in found["big model"]["mend"]
 
 
 @pytest.mark.parametrize(
@@ -237,13 +247,13 @@ async def test_check_and_ask(llm: LlmServer, tmp_path: Path) -> None:
 def test_a_server_that_cannot_start_says_why(tmp_path: Path, options: list[str], reason: str) -> None:
     (tmp_path / "evy.toml.gguf").write_bytes(b"no model")
     given = [option.format(folder=tmp_path) for option in options]
-    done = evy("serve", "--port", str(free_port()), *given, config="", folder=tmp_path)
+    done = evy("llm", "serve", "--port", str(free_port()), *given, config="", folder=tmp_path)
     assert done.returncode == 1
     assert reason in done.stderr.splitlines()[-1]
 
 
 async def test_a_port_in_use_is_named(llm: LlmServer, tmp_path: Path) -> None:
     await llm.ready()
-    done = evy("serve", "--port", str(llm.port), config="", folder=tmp_path)
+    done = evy("llm", "serve", "--port", str(llm.port), config="", folder=tmp_path)
     assert done.returncode == 1
     assert "is the port free" in done.stderr
