@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -101,7 +102,7 @@ class Peer:
         await writer.drain()
 
     @asynccontextmanager
-    async def running(self, port: int = 0) -> AsyncIterator["Peer"]:
+    async def running(self, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator["Peer"]:
         """Listens on a loopback port."""
         tasks: set[asyncio.Task[None]] = set()
 
@@ -112,8 +113,8 @@ class Peer:
             await self._serve(reader, writer)
             tasks.discard(task)
 
-        server = await asyncio.start_server(serve, "127.0.0.1", port)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=tls)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield self
         finally:
