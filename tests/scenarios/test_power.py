@@ -77,12 +77,12 @@ async def live(disk: MountedDisk, server: Server, cuts: int, seed: int) -> Ledge
             await provision(bus.js, PLACE)  # events are stored without waiting for the card
             life = Life(bus, ledger, number)
             before = asyncio.all_tasks()
-            for job in life.jobs():
-                asyncio.create_task(job)  # noqa: RUF006  all_tasks finds them below
+            jobs = [asyncio.create_task(job) for job in life.jobs()]
             enough = len(ledger.stored) + rng.randint(*CUT_AFTER)
             while len(ledger.stored) < enough:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(rng.uniform(0, CUT_WITHIN_S))
+            assert [job for job in jobs if job.done()] == []
             server.kill()
             life.stop.set()
             await die(asyncio.all_tasks() - before)

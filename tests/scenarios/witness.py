@@ -191,10 +191,12 @@ async def check(bus: NatsBus, ledger: Ledger) -> None:
 
 async def die(tasks: set[asyncio.Task[Any]]) -> None:
     """Ends tasks as a process ends: at once, also handlers that a worker would wait for."""
-    while tasks:
-        for task in tasks:
+    living = tasks
+    while living:
+        for task in living:
             task.cancel()
-        _, tasks = await asyncio.wait(tasks, timeout=0.1)  # nats-py turns some cancellations into time-outs
+        _, living = await asyncio.wait(living, timeout=0.1)  # nats-py turns some cancellations into time-outs
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def drain(bus: NatsBus, ledger: Ledger) -> None:
