@@ -41,6 +41,13 @@ SPARE_DELIVERIES: Final = 3
 """Deliveries the server allows beyond the registry's, so that a message whose worker died during the last
 one comes back and is dead-lettered before it is handled again."""
 
+FIRST_SEQUENCE: Final = 2
+"""Where streams begin that another server takes over. A durable whose acknowledged sequence is 0 and that is
+set back says what it had delivered before (nats-server 2.15.1 reads the old state from the disk); the taker
+believes it has those messages and acknowledges them: they are lost. Begun at 2, that sequence is never 0."""
+
+_TAKEN: Final = frozenset(row.source.stream for row in STREAMS if row.source)
+
 
 class Place(msgspec.Struct, frozen=True):
     """What a server is for, as far as its streams depend on it."""
@@ -90,6 +97,7 @@ class Place(msgspec.Struct, frozen=True):
             max_msg_size=MAX_MESSAGE_OCTETS,
             duplicate_window=row.dedup_window_s,
             storage=StorageType.FILE,
+            first_seq=FIRST_SEQUENCE if row.name in _TAKEN else None,
             num_replicas=self.replicas,
             # The server has no asynchronous replicated streams; a replica's write is no slower for us.
             persist_mode=PersistMode.ASYNC if row.persist == "async" and self.replicas == 1 else None,

@@ -32,8 +32,14 @@ async def quiet(_: Exception) -> None:
 
 
 @asynccontextmanager
-async def rogue_server(linked: Linked, edge: str, domain: str, directory: Path) -> AsyncIterator[Client]:
-    """A leaf without deny lists on an edge's stolen credential, and a client on it that may do all there."""
+async def rogue_server(
+    linked: Linked, hub: NatsBus, edge: str, domain: str, others: Sequence[str]
+) -> AsyncIterator[Client]:
+    """A leaf without deny lists on an edge's stolen credential, and a client on it that may do all there.
+
+    ``others`` are the edges that stay connected.
+    """
+    directory = linked.directory
     own = linked.edges[edge].configuration.parent
     port = free_port()
     (directory / "rogue.conf").write_text(
@@ -62,11 +68,7 @@ async def rogue_server(linked: Linked, edge: str, domain: str, directory: Path) 
                         inbox_prefix=f"_INBOX.{edge}",
                         error_cb=quiet,
                     )
-            while True:
-                with suppress(nats.errors.Error):
-                    await client.request(f"$JS.hub.API.STREAM.INFO.DOWN_{edge}", timeout=1)
-                    break
-                await asyncio.sleep(0.05)
+        await leaves(linked, hub, {"rogue", *others})
         yield client
     finally:
         await client.close()
@@ -122,7 +124,7 @@ async def test_a_stolen_credential_opens_nothing_of_others(tmp_path: Path, domai
     async with running(linked) as (hub, edges):
         linked.edges["e1"].stop()  # the thief has its place
         await hub.js.publish("down.e1.compress.routine", b"for e1")
-        async with rogue_server(linked, "e1", domain, tmp_path) as rogue:
+        async with rogue_server(linked, hub, "e1", domain, ["e2"]) as rogue:
             overheard: list[Msg] = []
 
             async def hear(msg: Msg) -> None:
@@ -222,7 +224,7 @@ async def test_an_answer_that_is_sent_elsewhere_does_nothing(tmp_path: Path) -> 
             ended.set()
 
         await hub.client.subscribe("sms.in.flash", cb=end)
-        async with rogue_server(linked, "e1", "", tmp_path) as rogue:
+        async with rogue_server(linked, hub, "e1", "", []) as rogue:
             for request in edge_permissions("e1").publish:
                 if request.startswith("$JS.hub.API."):
                     for stream, durable in (("IN_e2", "e2_infer_large_flash"), ("DOWN_e2", "FLASH_e2")):
