@@ -149,6 +149,8 @@ class Compress:
             answer,
             "fitted",
             step=answer.step,
+            purpose=answer.kind,
+            by_centre=answer.by_centre,
             segments=fitted.segments,
             encoding=fitted.encoding,
             octets_in=fitted.octets_in,

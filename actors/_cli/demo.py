@@ -1,11 +1,12 @@
-"""`evy demo`: twelve texts through a real node with a simulated modem, each judged."""
+"""`evy demo`: texts through real nodes with simulated modems, each judged."""
 
 import asyncio
+import contextlib
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,10 +15,12 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from actors._cli.link_demo import play_link
 from actors._cli.phone import chat
 from actors._cli.stage import RESPONDER, Stage, on_stage
 from actors._runtime.process import run_until_signal
 from subjects.messages import Event
+from subjects.registry import Profile
 
 ANSWER_WITHIN_S: Final = 30.0
 SETTLE_S: Final = 1.5
@@ -113,50 +116,88 @@ SCENES: Final[Sequence[Scene]] = (
 )
 
 
+ONLY_THE_CENTRE: Final = Scene(
+    "what only the centre knows",
+    "when does the ferry leave today?",
+    ("verbatim",),
+    ("routine", "priority"),
+    ("07:00",),
+)
+HYBRID: Final = (SCENES[0], SCENES[5], ONLY_THE_CENTRE, SCENES[9])
+"""The last one is a question for the centre's model, which answers it or says that it does not know."""
+
+
 @click.command()
+@click.option(
+    "--profile",
+    type=click.Choice(["lilevy", "hybrid", "link"]),
+    default="lilevy",
+    help="lilevy: one node, twelve texts. hybrid: node and centre in one, four texts. link: two nodes and a "
+    "centre, the links cut in the middle.  [default: lilevy]",
+)
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep data and logs here.")
 @click.option(
     "--chat/--no-chat", "offer", default=None, help="Offer `evy phone` at the end. Default: on a terminal."
 )
-def demo(keep: Path | None, *, offer: bool | None) -> None:
-    """Watch EVY answer twelve texts: real NATS, real Gammu, real model; only the modem is simulated.
+def demo(profile: str, keep: Path | None, *, offer: bool | None) -> None:
+    """Watch EVY answer texts: real NATS, real Gammu, real models; modems and networks are simulated.
 
-    Exit 0 only if every text got what it should.
+    Exit 0 only if every text got what it should. Progress is told on standard error.
     """
     offer = sys.stdin.isatty() and sys.stdout.isatty() if offer is None else offer
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    progress = Console(stderr=True, highlight=False)
 
     async def main(stop: asyncio.Event) -> int:
-        with tempfile.TemporaryDirectory(prefix="evy-demo-") as directory:
-            place = keep or Path(directory)
+        with tempfile.TemporaryDirectory(prefix="evy-demo-") as temporary:
+            place = keep or Path(temporary)
             place.mkdir(parents=True, exist_ok=True)
-            return await _play(place.resolve(), console, stop, offer=offer)
+            directory = place.resolve()
+
+            def say(line: str) -> None:
+                progress.print(f"[dim]{line}[/]")
+
+            if profile == "link":
+                return await play_link(directory, console, say, stop)
+            hybrid = profile == "hybrid"
+            async with _started(directory, say, "hybrid" if hybrid else "lilevy") as stage:
+                return await _play(stage, console, HYBRID if hybrid else SCENES, stop, offer=offer)
 
     sys.exit(run_until_signal(main))
 
 
-async def _play(directory: Path, console: Console, stop: asyncio.Event, *, offer: bool) -> int:
+@contextlib.asynccontextmanager
+async def _started(directory: Path, say: Callable[[str], None], profile: Profile) -> AsyncIterator[Stage]:
     started = time.monotonic()
-    async with on_stage(directory, lambda line: console.print(f"[dim]{line}[/]")) as stage:
-        console.print(f"[dim]node up in {time.monotonic() - started:.1f} s, data in {directory}[/]\n")
-        failures: list[str] = []
-        milliseconds: list[int] = []
-        for number, scene in enumerate(SCENES, 1):
-            if stop.is_set():
-                return 130
-            wrong, sent = await _perform(stage, console, number, scene)
-            failures += [f"{number} {scene.title}: {reason}" for reason in wrong]
-            if sent and sent.fields.get("ms") is not None:
-                milliseconds.append(sent.fields["ms"])
-        await asyncio.sleep(SETTLE_S)
-        for number, scene in enumerate(SCENES, 1):
-            count = len(stage.read_by(_phone(number)))
-            if count > 1:
-                failures.append(f"{number} {scene.title}: {count} answers instead of one")
-        _summary(stage, console, failures, milliseconds, time.monotonic() - started)
-        if offer and not stop.is_set():
-            console.print("\nNow you:")
-            await chat(stage, console, "+15550123", stop)
+    async with on_stage(directory, say, profile) as stage:
+        say(f"node up in {time.monotonic() - started:.1f} s, data in {directory}")
+        yield stage
+
+
+async def _play(
+    stage: Stage, console: Console, scenes: Sequence[Scene], stop: asyncio.Event, *, offer: bool
+) -> int:
+    started = time.monotonic()
+    failures: list[str] = []
+    milliseconds: list[int] = []
+    for number, scene in enumerate(scenes, 1):
+        if stop.is_set():
+            return 130
+        wrong, sent = await _perform(stage, console, number, scene)
+        failures += [f"{number} {scene.title}: {reason}" for reason in wrong]
+        if scene is ONLY_THE_CENTRE and sent and stage.source_of(sent) != "centre":
+            failures.append(f"{number} {scene.title}: the centre did not answer it")
+        if sent and sent.fields.get("ms") is not None:
+            milliseconds.append(sent.fields["ms"])
+    await asyncio.sleep(SETTLE_S)
+    for number, scene in enumerate(scenes, 1):
+        count = len(stage.read_by(_phone(number)))
+        if count > 1:
+            failures.append(f"{number} {scene.title}: {count} answers instead of one")
+    _summary(stage, console, len(scenes), failures, milliseconds, time.monotonic() - started)
+    if offer and not stop.is_set():
+        console.print("\nNow you:")
+        await chat(stage, console, "+15550123", stop)
     return int(bool(failures))
 
 
@@ -182,10 +223,11 @@ async def _perform(
     fields = sent.fields
     console.print(Text(f"    > {answer}", style="green"))
     source = " ".join(fields["sources"]) or "-"
+    by = ", made by the centre" if stage.source_of(sent) == "centre" else ""
     console.print(
         Text(
             f"      lane {sent.lane}, step {fields['step']}, source {source}, "
-            f"{fields['segments']} SMS {fields['encoding']}, {fields['ms']} ms",
+            f"{fields['segments']} SMS {fields['encoding']}, {fields['ms']} ms{by}",
             style="dim",
         )
     )
@@ -205,11 +247,11 @@ async def _perform(
     return wrong, sent
 
 
-def _summary(
-    stage: Stage, console: Console, failures: list[str], milliseconds: list[int], seconds: float
+def _summary(  # noqa: PLR0917  # what was counted
+    stage: Stage, console: Console, texts: int, failures: list[str], milliseconds: list[int], seconds: float
 ) -> None:
     alerts = len(stage.read_by(RESPONDER))
-    console.print(f"{len(SCENES)} texts, {len(failures)} wrong, {seconds:.0f} s in all.")
+    console.print(f"{texts} texts, {len(failures)} wrong, {seconds:.0f} s in all.")
     if milliseconds:
         console.print(
             f"Text received to answer on the air: median {statistics.median(milliseconds):.0f} ms, "

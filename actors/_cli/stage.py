@@ -1,14 +1,15 @@
 """A whole node with a simulated modem, as child processes in a directory of its own.
 
-For `evy demo` and `evy phone`: real nats-server, real Gammu on a serial line, real model; only the modem and
+For `evy demo` and `evy phone`: real nats-server, real Gammu on a serial line, real models; only the modem and
 the network behind it are simulated.
 """
 
 import asyncio
 import contextlib
+import itertools
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,17 +23,24 @@ from simulators.control import AnyOrder, Control, Send
 from simulators.network import Entry
 from subjects.errors import EvyError
 from subjects.messages import Event
+from subjects.registry import Profile
 
 FIRST_PORT: Final = 14222
 NODE_NUMBER: Final = "+15550100"
 RESPONDER: Final = "+15550199"
 READY_WITHIN_S: Final = 90.0
 
+LLM_ANSWERS_WITHIN_S: Final = 60.0
+DISTRICT: Final = Path(__file__).parent / "district"
+"""What the centre of a demonstration knows and its nodes do not."""
+
 CONFIGURATION: Final = """\
 [node]
-name = "demo"
+profile = "{profile}"
+name = "{name}"
 data_dir = "{directory}"
 nats_port = {port}
+wait_s = {wait_s}
 emergency_number = "112"
 
 [sms]
@@ -47,6 +55,12 @@ own_numbers = ["{own}"]
 
 [rag]
 index = "{cache}/index"
+"""
+
+LARGE: Final = """
+[infer_large]
+base_url = "http://127.0.0.1:{port}"
+articles = "{articles}"
 """
 
 CONTACTS: Final = """\
@@ -108,6 +122,17 @@ class Stage:
         """Texts that a phone could read so far."""
         return [entry.text for entry in self.entries if entry.what == "read" and entry.number == number]
 
+    def source_of(self, sent: Event) -> str:
+        """Who made a text that was sent: "node" or "centre"."""
+        centre = any(
+            event.kind == "fitted"
+            and event.query_id == sent.query_id
+            and event.fields["purpose"] == sent.fields["purpose"]
+            and event.fields["by_centre"]
+            for event in self.events
+        )
+        return "centre" if centre else "node"
+
     def events_of(self, number: str, kind: str) -> list[Event]:
         """Events of one kind about one phone."""
         ref = self.identity.sender_ref(number)
@@ -119,27 +144,96 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evy"
 
 
-def write_configuration(directory: Path) -> Config:
-    """Files of a demonstration node on a free port."""
-    port = next(port for port in range(FIRST_PORT, FIRST_PORT + 1000) if port_is_free(port))
-    path = directory / "evy.toml"
-    path.write_text(
-        CONFIGURATION.format(directory=directory, port=port, own=NODE_NUMBER, cache=cache_directory()),
-        encoding="utf-8",
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody listens on, nor on the one for monitoring that belongs to each."""
+    found = (
+        port
+        for port in range(FIRST_PORT, FIRST_PORT + 1000)
+        if port_is_free(port) and port_is_free(port + 4000)
     )
+    return list(itertools.islice(found, count))
+
+
+def write_configuration(
+    directory: Path,
+    name: str = "demo",
+    profile: Profile = "lilevy",
+    *,
+    port: int = 0,
+    wait_s: float = 6 * 3600.0,
+    more: str = "",
+) -> Config:
+    """Files of a demonstration node; ``port`` 0 is any free one, ``more`` are further tables."""
+    path = directory / "evy.toml"
+    text = CONFIGURATION.format(
+        profile=profile,
+        name=name,
+        directory=directory,
+        port=port or free_ports(1)[0],
+        wait_s=wait_s,
+        own=NODE_NUMBER,
+        cache=cache_directory(),
+    )
+    path.write_text(text + more, encoding="utf-8")
     (directory / "contacts.toml").write_text(CONTACTS.format(responder=RESPONDER), encoding="utf-8")
     return load_config(path)
 
 
 @contextlib.asynccontextmanager
-async def on_stage(directory: Path, progress: Callable[[str], None]) -> AsyncIterator[Stage]:
+async def running(server: Child | None, children: Sequence[Child]) -> AsyncIterator[None]:
+    """Keeps processes running; stops them at the end."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(supervise(server, children, stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
+
+
+@contextlib.asynccontextmanager
+async def model_server(directory: Path) -> AsyncIterator[str]:
+    """`evy llm serve` with the shipped model; gives the table `[infer_large]` for a centre that asks it.
+
+    On one core: the nodes around it need the other, and two that wait for each other are slower than one.
+    """
+    [port] = free_ports(1)
+    serve = ["llm", "serve", "--port", str(port), "--parallel", "2", "--threads", "1"]
+    child = Child("model server", [sys.executable, "-m", "actors", *serve], {}, directory / "llm.log")
+    async with running(None, [child]):
+        try:
+            async with asyncio.timeout(LLM_ANSWERS_WITHIN_S):
+                while port_is_free(port):  # noqa: ASYNC110  # another process takes it
+                    await asyncio.sleep(0.1)
+        except TimeoutError as error:
+            raise StageError(f"the model server did not come up; its log: {child.log_file}") from error
+        yield LARGE.format(port=port, articles=DISTRICT)
+
+
+@contextlib.asynccontextmanager
+async def on_stage(
+    directory: Path, progress: Callable[[str], None], profile: Profile = "lilevy"
+) -> AsyncIterator[Stage]:
     """Starts everything in ``directory``, waits until it answers, and stops it all at the end.
 
     Raises :class:`StageError` when it is not ready within :data:`READY_WITHIN_S`.
     """
-    config = write_configuration(directory)
+    async with contextlib.AsyncExitStack() as stack:
+        more = ""
+        if profile == "hybrid":
+            progress("starting the model server of the centre")
+            more = await stack.enter_async_context(model_server(directory))
+        progress("starting nats-server, the actors and a simulated SIM800C modem")
+        config = write_configuration(directory, profile=profile, more=more)
+        stage = await stack.enter_async_context(node_on_stage(directory, config))
+        progress("ready")
+        yield stage
+
+
+@contextlib.asynccontextmanager
+async def node_on_stage(directory: Path, config: Config) -> AsyncIterator[Stage]:
+    """A configured node with its modem. Raises :class:`StageError` when it does not come up."""
     identity = load_identity(config.node.name, directory)
-    stop = asyncio.Event()
     simulator = Child(
         "modem simulator",
         [
@@ -157,20 +251,13 @@ async def on_stage(directory: Path, progress: Callable[[str], None]) -> AsyncIte
     actors = actor_children(config, config.path)
     for child in actors:
         child.log_file = directory / "actors.log"
-    progress("starting nats-server, the actors and a simulated SIM800C modem")
-    running = asyncio.create_task(supervise(server_child(config), [simulator, *actors], stop))
-    try:
-        async with contextlib.AsyncExitStack() as stack:
-            try:
-                async with asyncio.timeout(READY_WITHIN_S):
-                    stage = await _connect(directory, identity, config, stack)
-            except (TimeoutError, BusError) as error:
-                raise StageError(f"the node did not come up; its logs: {directory}/*.log") from error
-            progress("ready")
-            yield stage
-    finally:
-        stop.set()
-        await running
+    async with running(server_child(config), [simulator, *actors]), contextlib.AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(READY_WITHIN_S):
+                stage = await _connect(directory, identity, config, stack)
+        except (TimeoutError, BusError) as error:
+            raise StageError(f"the node did not come up; its logs: {directory}/*.log") from error
+        yield stage
 
 
 async def _connect(

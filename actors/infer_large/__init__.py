@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from actors._retrieval.confidence import UNSURE
+from actors._retrieval.confidence import SURE, UNSURE
 from actors._runtime.actor import Actor, Emit, Output
 from actors._runtime.context import Context
 from actors.infer_large import prompt
@@ -181,6 +181,8 @@ class Large:
         if wait_s := self.breaker.wait_s(self._clock_s()):
             raise self._later(wait_s)
         passages = await self._passages(query)
+        if (sure := max((passage.score for passage in passages), default=0.0)) >= SURE:
+            return self._reviewed(query, passages, f"sure: {sure:.2f} >= {SURE:.2f}, reviewed words")
         try:
             reply = await self._ask(query, passages)
         except RequestError as error:
