@@ -5,9 +5,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
-from actors._cli import COMMANDS
+from actors._cli import COMMANDS, evy
 from actors._cli.demo import SCENES
 from actors._runtime.config import load_config
 from actors._runtime.context import ACTORS
@@ -33,6 +34,20 @@ def test_every_evy_command_exists() -> None:
         for word in line.split("|")
     }
     assert named == set(COMMANDS)
+
+
+def test_the_commands_of_a_centre_are_understood() -> None:
+    block = README.partition("## A centre")[2].partition("\n## ")[0]
+    lines = re.findall(r"^ {4}(?:\.venv/bin/)?evy (.+?)(?: {2,}#.*)?$", block, re.MULTILINE)
+    assert len(lines) >= 6
+    for line in lines:
+        command: click.Command = evy
+        words = line.split()
+        while isinstance(command, click.Group):
+            found = command.get_command(click.Context(command), words.pop(0))
+            assert found is not None, line
+            command = found
+        command.make_context(line, words)  # raises for an option or a choice that there is not
 
 
 def test_every_path_of_the_map_exists() -> None:
