@@ -210,6 +210,8 @@ class Large:
     async def _passages(self, query: Query) -> tuple[Passage, ...]:
         """Passages of the edge and of the centre that the model is given."""
         limit = self._config.passages
+        if not limit:
+            return ()
         try:
             found = await self._retrieval.search(query.text, query.lang, limit)
         except UnreachableError as error:

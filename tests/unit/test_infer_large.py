@@ -154,6 +154,12 @@ async def test_an_answer_goes_to_the_node_that_asked_with_the_passages_it_rests_
     assert (generated["tokens"], generated["prompt_tokens"]) == (3, 9)
 
 
+async def test_a_centre_may_answer_without_passages(centre: Open) -> None:
+    async with centre(http(written("Hello.", 1)), passages=0) as (made, peer):
+        assert (await made.answer(query("say hello", BOIL))).passages == ()
+    assert BOIL.text not in peer.requests[0]["messages"][1]["content"]
+
+
 async def test_not_knowing_is_left_to_the_edge(centre: Open) -> None:
     async with centre(http(written("", known=False))) as (made, _):
         answer = await made.answer(query("who wins the cup", lang="es"))
