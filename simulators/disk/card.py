@@ -12,8 +12,8 @@ backing directory holds what is on the card:
   journal, and of each file a prefix of its writes, the last one torn at any octet (a real card tears at
   sectors; programs must not count on that).
 
-Times of files do not survive; links and special files do not exist. All content is held in memory, and each
-file on the card holds a descriptor: made for stores of megabytes and hundreds of files.
+Times of files do not survive; symbolic links and special files do not exist. All content is held in memory,
+and each file on the card holds a descriptor: made for stores of megabytes and hundreds of files.
 """
 
 import errno
@@ -56,7 +56,7 @@ class Node:
         self.number = number
         self.access = access
         self.atime_ns = self.mtime_ns = self.ctime_ns = time.time_ns()
-        self.linked = True
+        self.links = 1
         self.known = 0
         """Times the kernel was told of it and did not forget: an unlinked file lives until nobody has it."""
 
@@ -69,6 +69,11 @@ class Node:
     def mode(self) -> int:
         """Kind and permissions, as stat(2) gives them."""
         return self.kind | self.access.bits
+
+    @property
+    def linked(self) -> bool:
+        """Whether it has a name."""
+        return self.links > 0
 
     def touch(self) -> None:
         """The content changed now."""
@@ -138,9 +143,10 @@ class Card:
         self._committed = 0
         self.root = Folder(ROOT, _access(Path(os.fsdecode(self._backing)).stat()), None, b"")
         self._add(self.root)
-        self._scan(self.root)
+        self._scan(self.root, {})
 
-    def _scan(self, folder: Folder) -> None:
+    def _scan(self, folder: Folder, seen: dict[int, File]) -> None:
+        """Fills a folder; ``seen`` has the files found so far by their number on the card."""
         with os.scandir(self._path(folder)) as found:
             entries = sorted(found, key=lambda entry: entry.name)
         for entry in entries:
@@ -149,12 +155,16 @@ class Card:
             if entry.is_dir(follow_symlinks=False):
                 made = Folder(number, access, folder, entry.name)
                 folder.entries[entry.name] = self._add(made)
-                self._scan(made)
+                self._scan(made, seen)
+            elif info.st_ino in seen:
+                folder.entries[entry.name] = seen[info.st_ino]
+                seen[info.st_ino].links += 1
             elif entry.is_file(follow_symlinks=False):
                 descriptor = os.open(entry.path, os.O_RDWR)
                 file = File(number, access, os.pread(descriptor, info.st_size, 0))
                 file.backing = descriptor
                 folder.entries[entry.name] = self._add(file)
+                seen[info.st_ino] = file
 
     def _add(self, node: Node) -> Node:
         self.nodes[node.number] = node
@@ -214,7 +224,9 @@ class Card:
             raise FileExistsError(errno.EEXIST, os.fsdecode(name))
         if not folder.linked:
             raise FileNotFoundError(errno.ENOENT, "the directory was removed")
-        folder.entries[name] = self._add(node)
+        folder.entries[name] = node
+        if node.number not in self.nodes:
+            self._add(node)
         folder.touch()
 
     def create(self, folder: Folder, name: bytes, access: Access) -> File:
@@ -244,6 +256,20 @@ class Card:
         self._record(durably)
         return made
 
+    def link(self, file: File, folder: Folder, name: bytes) -> None:
+        """Another name for a file."""
+        if not file.linked:
+            raise FileNotFoundError(errno.ENOENT, "the file was removed")
+        self._place(folder, name, file)
+        file.links += 1
+        path = self._path(folder, name)
+
+        def durably() -> None:
+            # The directory is not used, but without one Python calls link(2), which does not follow.
+            os.link(f"/proc/self/fd/{file.backing}", path, src_dir_fd=file.backing, follow_symlinks=True)
+
+        self._record(durably)
+
     def remove(self, folder: Folder, name: bytes, *, directory: bool) -> None:
         """Unlinks a file, or removes an empty directory."""
         node = self.lookup(folder, name)
@@ -260,7 +286,7 @@ class Card:
         """Moves an entry, replacing what has the new name."""
         node = self.lookup(folder, name)
         there = to.entries.get(new_name)
-        if there is node:
+        if there is node:  # also another name of the same file: rename(2) does nothing then
             return
         if there is not None and isinstance(there, Folder) != isinstance(node, Folder):
             raise OSError(errno.EISDIR if isinstance(there, Folder) else errno.ENOTDIR, os.fsdecode(new_name))
@@ -332,7 +358,7 @@ class Card:
         self._record(durably)
 
     def _orphan(self, node: Node) -> None:
-        node.linked = False
+        node.links -= 1
         self.forget(node.number, 0)
 
     def forget(self, number: int, times: int) -> None:

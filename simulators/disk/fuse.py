@@ -118,6 +118,7 @@ class Disk:
             10: self._unlink,
             11: self._rmdir,
             12: self._rename,
+            13: self._link,
             14: self._open,
             15: self._read,
             16: self._write,
@@ -293,6 +294,11 @@ class Disk:
         self.card.rename(self.card.folder(request.node), name, self.card.folder(to), _checked_name(new_name))
         return b""
 
+    def _link(self, request: Request) -> bytes:
+        file = self.card.file(int.from_bytes(request.body[:8], "little"))
+        self.card.link(file, self.card.folder(request.node), _name(request.body[8:]))
+        return _entry(file)
+
     def _open(self, request: Request) -> bytes:
         self.card.node(request.node)
         return _OPENED
@@ -359,7 +365,7 @@ def _checked_name(name: bytes) -> bytes:
 
 def _attributes(node: Node) -> bytes:
     times = (node.atime_ns, node.mtime_ns, node.ctime_ns)
-    links = (2 if isinstance(node, Folder) else 1) if node.linked else 0
+    links = 2 * node.links if isinstance(node, Folder) else node.links
     blocks = -(-node.size // BLOCK_OCTETS) * BLOCK_OCTETS // 512
     return _ATTR.pack(
         node.number,

@@ -86,6 +86,23 @@ def test_removing_becomes_durable_with_the_next_sync(disk: MountedDisk) -> None:
         assert (disk.path / "a" / "b" / "c").exists() is not synced
 
 
+def test_a_file_may_have_several_names(disk: MountedDisk) -> None:
+    write(disk.path / "a", b"x", sync=True)
+    (disk.path / "b").hardlink_to(disk.path / "a")
+    (disk.path / "a").unlink()
+    (disk.path / "c").hardlink_to(disk.path / "b")
+    sync_directory(disk.path)
+    disk.do(Cut())
+    assert sorted(path.name for path in disk.path.iterdir()) == ["b", "c"]
+    assert (disk.path / "b").samefile(disk.path / "c")
+    assert (disk.path / "b").stat().st_nlink == 2
+    (disk.path / "c").write_bytes(b"y")
+    assert (disk.path / "b").read_bytes() == b"y"
+    (disk.path / "b").unlink()
+    disk.do(Cut())
+    assert (disk.path / "b").read_bytes() == (disk.path / "c").read_bytes() == b"x"
+
+
 def test_open_files_are_stale_after_a_cut(disk: MountedDisk) -> None:
     with (disk.path / "log").open("wb", buffering=0) as log:
         log.write(b"x")
