@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from actors._runtime import bus as bus_module
-from actors._runtime import store_watch
+from actors._runtime import store_watch, worker
 from actors._runtime.bus import NatsBus
 from actors._runtime.identity import Identity
 from actors._runtime.provision import provision
@@ -54,6 +54,8 @@ async def node(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     """A supervised server on a card, and work that runs through it."""
     monkeypatch.setattr(store_watch, "CHECK_EVERY_S", 0.2)
     monkeypatch.setattr(bus_module, "PUBLISH_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(worker, "ACK_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(worker, "DRAIN_S", 1.0)
     with mounted(directory) as disk:
         store, port, monitor_port = disk.path / "nats", free_port(), any_free_port()
         store.mkdir()
@@ -118,6 +120,25 @@ async def test_a_full_card_holds_the_node_up_only_while_it_is_full(
     assert ledger.lost == set()
     assert undone(ledger) == set()
     assert set(ledger.created.values()) == {1}
+
+
+async def test_a_server_that_starts_on_a_full_card_works_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node(tmp_path, monkeypatch) as running:
+        ledger, server = running.ledger, running.server
+        running.disk.do(Room(octets=0))
+        await true(lambda: bool(ledger.refused))
+        assert server.process
+        server.process.kill()
+        await true(lambda: server.restarts == 1)
+        refused = ledger.refused.total()
+        await true(lambda: ledger.refused.total() > refused)
+        reached = len(ledger.stored)
+        running.disk.do(Room())
+        await true(lambda: len(ledger.stored) > reached + 30)
+    assert ledger.lost == set()
+    assert undone(ledger) == set()
 
 
 async def test_a_write_that_failed_is_made_good_by_a_fresh_start(
