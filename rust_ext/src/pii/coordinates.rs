@@ -119,6 +119,10 @@ fn between(work: &Work, mut i: usize) -> usize {
     }
 }
 
+fn breaks(work: &Work, i: usize) -> bool {
+    work.gap(i) == Gap::Line
+}
+
 fn is_axis(work: &Work, i: usize) -> bool {
     matches!(
         work.word(i),
@@ -144,8 +148,14 @@ fn decimal_pair(work: &Work, i: usize, cued: bool) -> Option<(usize, usize)> {
     let mut end = degree(work, first.end).unwrap_or(first.end);
     let side = hemisphere(work, end);
     end = side.unwrap_or(end);
+    // «S 19.8436, E 34.8389»
+    let letter =
+        first.start > 0 && work.has(first.start - 1, HEMISPHERE) && !breaks(work, first.start);
+    let start = first.start - usize::from(letter);
     let alone = first.places >= 4 && first.whole <= 3 && first.value <= 180.0;
-    let pair = decimal(work, between(work, end)).and_then(|second| {
+    let next = between(work, end);
+    let next = next + usize::from(work.has(next, HEMISPHERE) && !breaks(work, next));
+    let pair = decimal(work, next).and_then(|second| {
         let mut to = degree(work, second.end).unwrap_or(second.end);
         let other = hemisphere(work, to);
         to = other.unwrap_or(to);
@@ -158,8 +168,8 @@ fn decimal_pair(work: &Work, i: usize, cued: bool) -> Option<(usize, usize)> {
         (precise && possible && work.gap(second.start) != Gap::Line).then_some(to)
     });
     match pair {
-        Some(to) => Some((first.start, to)),
-        None if alone || (cued && first.places >= 2) => Some((first.start, end)),
+        Some(to) => Some((start, to)),
+        None if alone || (cued && first.places >= 2) => Some((start, end)),
         None => None,
     }
 }

@@ -65,6 +65,10 @@ pub const DEGREES: Class = 1 << 19;
 pub const MINUTES: Class = 1 << 20;
 /// A word after `@` that is no handle.
 pub const NO_HANDLE: Class = 1 << 21;
+/// Stands before a name only: bin, van.
+pub const KIN: Class = 1 << 24;
+/// Stands between the names of several people.
+pub const JOIN: Class = 1 << 23;
 /// Stands before a thing, not before a name.
 pub const ARTICLE: Class = 1 << 22;
 /// Fewest letters of a word that may be a misspelling.
@@ -125,7 +129,9 @@ struct Names {
     sure: String,
     also_words: String,
     particles: String,
+    kin: String,
     articles: String,
+    joins: String,
     fillers: String,
     follows: String,
     cues: Vec<String>,
@@ -242,11 +248,13 @@ impl Lexicon {
     }
 
     fn add(&mut self, file: &str, from: &File) -> Result<(), PiiError> {
-        let words: [(&str, &String, Class); 22] = [
+        let words: [(&str, &String, Class); 24] = [
             ("names.sure", &from.names.sure, NAME),
             ("names.also_words", &from.names.also_words, ALSO_NAME),
             ("names.particles", &from.names.particles, PARTICLE),
+            ("names.kin", &from.names.kin, KIN | PARTICLE),
             ("names.articles", &from.names.articles, ARTICLE | ORDINARY),
+            ("names.joins", &from.names.joins, JOIN | ORDINARY),
             ("names.fillers", &from.names.fillers, FILLER),
             ("names.follows", &from.names.follows, FOLLOWS),
             ("words.ordinary", &from.words.ordinary, ORDINARY),

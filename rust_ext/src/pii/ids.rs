@@ -79,9 +79,10 @@ fn cued(work: &mut Work, cue_end: usize, secret: bool) {
         }
         if here == 0 {
             // «AB 123456»: letters of a series, only before the digits.
+            let last = work.is_series(at) && !work.digits(to).is_empty();
             let series = letters
                 && work.word(at).len() <= 4
-                && digits == 0
+                && (digits == 0 || last)
                 && (!work.has(at, ORDINARY | STOP)
                     || matches!(work.case(at), Case::Capital | Case::Upper))
                 && work.case(at) != Case::None;
@@ -104,7 +105,7 @@ fn cued(work: &mut Work, cue_end: usize, secret: bool) {
     if secret
         && work.is_word(start)
         && (!work.has(start, ORDINARY | STOP) || work.piece_goes_on(start))
-        && start > cue_end
+        && (start > cue_end || work.piece_goes_on(start))
         && work.gap(start) != Gap::Line
     {
         // A password is any word that is none.

@@ -56,7 +56,9 @@ fn at_sign(work: &mut Work, at: usize) {
     let mut start = at;
     while start > 0 && work.glued(start) {
         match work.what(start - 1) {
-            What::Word | What::Digits | What::Mark('.' | '_' | '-' | '+' | '%' | '\'' | '&') => {
+            What::Word
+            | What::Digits
+            | What::Mark('.' | '_' | '-' | '+' | '%' | '\'' | '"' | '&') => {
                 start -= 1;
             }
             _ => break,
@@ -238,7 +240,8 @@ fn dictated(work: &mut Work, at: usize) -> bool {
     let shut =
         |work: &Work, i: usize| matches!(work.what(i + 1), What::Mark(')' | ']' | '}' | '>'));
     let mut end = at + 1 + usize::from(shut(work, at));
-    if !matches!(work.what(end), What::Word | What::Digits) {
+    // «at 9.30» is a time.
+    if !work.is_word(end) {
         return false;
     }
     let (mut ended, mut dots) = (None, 0);

@@ -6,8 +6,8 @@
 //! is taken. The name of a street, hospital or saint stays: it says where, not who.
 
 use super::data::{
-    ALSO_NAME, ARTICLE, Class, Cue, FILLER, FOLLOWS, MONTH, NAME, NUMERAL, ORDINARY, PARTICLE,
-    PLACE, PLACE_AFTER, PLACE_BEFORE, STOP, UNIT,
+    ALSO_NAME, ARTICLE, Class, Cue, FILLER, FOLLOWS, JOIN, KIN, MONTH, NAME, NUMERAL, ORDINARY,
+    PARTICLE, PLACE, PLACE_AFTER, PLACE_BEFORE, STOP, UNIT,
 };
 use super::read::{Case, Gap, What};
 use super::{Hit, Kind, Work};
@@ -108,13 +108,22 @@ impl Work<'_> {
         self.is_unknown(i) && !self.lexicon.is_misspelt(self.word(i))
     }
 
+    /// «A.» before a name.
+    fn is_initial(&self, i: usize) -> bool {
+        self.word(i).chars().nth(1).is_none()
+            && self.is_capital(i)
+            && self.is_mark(i + 1, '.')
+            && self.glued(i + 1)
+            && (self.is_listed(i + 2) || self.is_unknown(i + 2) || self.is_mark(i + 3, '.'))
+    }
+
     fn same_line(&self, i: usize) -> bool {
         self.gap(i) != Gap::Line
     }
 
     /// A street, hospital or saint before, or a street after, makes the name of a place.
     fn names_a_place(&self, start: usize, end: usize) -> bool {
-        let before = |i: usize| self.has(i, PLACE_BEFORE);
+        let before = |i: usize| self.is_word(i) && self.name_class(i) & PLACE_BEFORE != 0;
         let skip = |i: usize| {
             self.has(i, PARTICLE)
                 || matches!(self.what(i), What::Mark('.' | '-' | '\'')) && self.glued(i)
@@ -158,7 +167,10 @@ fn announced(work: &mut Work, hit: Hit, trust: Trust) {
     let (i, marked) = match trust {
         Trust::Full => past_fillers(work, cue_end),
         Trust::Title if work.is_mark(cue_end, '.') => (cue_end + 1, false),
-        Trust::Role if work.is_mark(cue_end, ',') || work.has(cue_end, FILLER) => {
+        Trust::Role
+            if matches!(work.what(cue_end), What::Mark(',' | '(' | '"'))
+                || work.has(cue_end, FILLER) =>
+        {
             (cue_end + 1, false)
         }
         _ => (cue_end, false),
@@ -173,7 +185,8 @@ fn announced(work: &mut Work, hit: Hit, trust: Trust) {
         // «a place called …» is none.
         Trust::Full => {
             let place = cue_start > 0 && work.has(cue_start - 1, PLACE_BEFORE | PLACE_AFTER);
-            let fits = class & STOP == 0 || work.is_listed(i) && work.is_capital(i);
+            let fits =
+                class & STOP == 0 || work.is_listed(i) && (work.is_capital(i) || ends(i + 1));
             fits && !place && work.word(i).chars().nth(1).is_some()
         }
         Trust::Title => {
@@ -206,9 +219,34 @@ fn announced(work: &mut Work, hit: Hit, trust: Trust) {
                     && !ends(i + 1)
         }
     };
-    if fits {
-        let end = extend(work, i, trust);
-        work.take(i, end, Kind::Name);
+    if fits || trust != Trust::Look && work.is_initial(i) {
+        let mut end = extend(work, i, trust);
+        let start = if trust == Trust::Title && work.has(cue_start, KIN) {
+            cue_start
+        } else {
+            i
+        };
+        work.take(start, end, Kind::Name);
+        // «my sons Tino and Rudo»
+        for _ in 0..MAX_WORDS {
+            let next = end + 1;
+            let joined = work.has(end, JOIN) || work.is_mark(end, ',') || work.is_mark(end, '&');
+            let named = work.is_sure(next)
+                || work.is_capital(next)
+                    && (work.is_unknown(next)
+                        || work.is_listed(next)
+                            && work.name_class(next) & (PLACE | MONTH | STOP) == 0);
+            if trust == Trust::Look
+                || !joined
+                || !named
+                || !work.same_line(next)
+                || work.names_a_place(next, next + 1)
+            {
+                break;
+            }
+            end = extend(work, next, Trust::Look);
+            work.take(next, end, Kind::Name);
+        }
     }
 }
 
@@ -229,7 +267,9 @@ fn signed(work: &mut Work, cue_end: usize) {
     while matches!(work.what(i), What::Mark(',' | '-' | '.' | '!')) && i < cue_end + 3 {
         i += 1;
     }
-    let fits = work.is_strange(i) || work.is_listed(i) && work.name_class(i) & STOP == 0;
+    let fits = work.is_strange(i)
+        || work.is_capital(i) && work.is_unknown(i)
+        || work.is_listed(i) && work.name_class(i) & STOP == 0;
     if !fits {
         return;
     }
@@ -268,7 +308,8 @@ fn listed(work: &mut Work, i: usize) -> usize {
         return i + 1;
     }
     let class = work.name_class(i);
-    if class & (NAME | ALSO_NAME) == 0 {
+    // «Saint» begins the name of a place.
+    if class & (NAME | ALSO_NAME) == 0 || class & PLACE_BEFORE != 0 {
         return i + 1;
     }
     if !work.is_sure(i) {
@@ -297,7 +338,14 @@ fn listed(work: &mut Work, i: usize) -> usize {
     if work.names_a_place(i, end) {
         return end;
     }
-    work.take(i, end, Kind::Name);
+    // «Abu Muhammad»
+    let start = i - usize::from(
+        i > 0
+            && work.has(i - 1, KIN)
+            && work.same_line(i)
+            && work.word(i - 1).chars().nth(1).is_some(),
+    );
+    work.take(start, end, Kind::Name);
     end
 }
 
@@ -316,8 +364,9 @@ fn extend(work: &Work, i: usize, trust: Trust) -> usize {
         if hyphen || initial_dot {
             at += 1;
         }
-        let mut particles = 0;
+        let (mut particles, mut kin) = (0, 0);
         while particles < 3 && work.has(at, PARTICLE) && work.same_line(at) {
+            kin += usize::from(work.has(at, KIN));
             at += 1;
             if work.is_mark(at, '-') && work.glued(at) {
                 at += 1;
@@ -351,8 +400,10 @@ fn extend(work: &Work, i: usize, trust: Trust) -> usize {
                 && class & (MONTH | STOP) == 0
                 && (trust == Trust::Full || work.is_sure(at + 1) && work.same_line(at + 1))
             || unknown
-                && (capital || trust == Trust::Full && words == 1 && !work.has(at + 1, FOLLOWS))
-            || unknown && (particles > 0 || hyphen);
+                && (capital && particles == kin || trust == Trust::Full && words == 1 && !work.has(at + 1, FOLLOWS))
+            || unknown && (kin > 0 || hyphen)
+            // «Tafadzwa Moyo», though a heart is «moyo» in Swahili.
+            || capital && particles == 0 && class & (STOP | PLACE | PLACE_BEFORE | PLACE_AFTER | MONTH | UNIT | FOLLOWS) == 0;
         if !fits {
             break;
         }
