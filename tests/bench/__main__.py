@@ -25,6 +25,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 AREAS: Final[dict[str, Callable[[Setting], list[Row]]]] = {
     "triage": core.triage,
+    "redact": core.redact,
     "route": core.route,
     "compress": core.compress,
     "segment": core.segmentation,

@@ -10,7 +10,7 @@ from typing import TypeVar
 import evy_core
 
 from actors.compress import shipped_compressor
-from actors.knowledge import Texts, route_rules, triage_files
+from actors.knowledge import Texts, redactor, route_rules, triage_files
 from subjects.names import Priority
 from tests.bench.rows import Figure, Goal, Row, Setting, spread
 
@@ -53,6 +53,18 @@ def triage(setting: Setting) -> list[Row]:
     return [
         Row("triage", "triage of one SMS, from Python", spread(runs, "µs"), (Goal("p99", 50),), (note,)),
     ]
+
+
+def redact(setting: Setting) -> list[Row]:
+    """One text without what tells who wrote it, as before it crosses the link."""
+    redacting = redactor()
+    lines = (VECTORS / "pii.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
+    runs = timed(setting, lambda text: redacting.redact([text]), texts)
+    length = sum(map(len, texts)) // len(texts)
+    note = f"{len(texts)} texts of tests/vectors/pii.jsonl, {length} characters on average"
+    what = "redaction of one SMS, from Python"
+    return [Row("redact", what, spread(runs, "µs"), (Goal("p99", 100),), (note,))]
 
 
 def route(setting: Setting) -> list[Row]:
