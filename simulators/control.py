@@ -61,6 +61,44 @@ class Refuse(Order, frozen=True):
     codes: tuple[int, ...]
 
 
+class Fail(Order, frozen=True):
+    """The next commands that begin with ``command`` get ``result`` as their only answer; empty: silence."""
+
+    command: str
+    result: str = "ERROR"
+    times: int = 1
+
+
+class Noise(Order, frozen=True):
+    """Octets, in hexadecimal, that nobody sent appear on the line."""
+
+    octets: str
+
+
+class Half(Order, frozen=True):
+    """Only so many octets of what the modem says next get through."""
+
+    octets: int
+
+
+class Reboot(Order, frozen=True):
+    """The modem starts anew by itself, deaf for so long."""
+
+    deaf_s: float = 0.5
+
+
+class Register(Order, frozen=True):
+    """The modem enters or leaves the network: 1 home, 2 searching, 3 denied, 5 roaming."""
+
+    status: int
+
+
+class Slow(Order, frozen=True):
+    """What the network takes for each text."""
+
+    answer_delay_s: float
+
+
 class Slots(Order, frozen=True):
     """Room on the SIM."""
 
@@ -82,7 +120,8 @@ class Watch(Order, frozen=True):
     """Asks for the log and for everything that follows."""
 
 
-AnyOrder = Send | Raw | Plug | Unplug | Cut | Mute | Refuse | Slots | Phone | Log | Watch
+Fault = Cut | Mute | Refuse | Fail | Noise | Half | Reboot | Register | Slow | Slots
+AnyOrder = Send | Raw | Plug | Unplug | Fault | Phone | Log | Watch
 
 
 class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,7 +138,10 @@ class Device(Protocol):
     network: Network
     mute: bool
     refuse: list[int]
+    fail: list[tuple[str, str]]
+    cut_to: int | None
     slots: int
+    answer_delay_s: float
     power_cut: Any
 
     def plug(self) -> None:
@@ -108,8 +150,43 @@ class Device(Protocol):
     def unplug(self) -> None:
         """Pulls the plug."""
 
+    def reboot(self, deaf_s: float) -> None:
+        """Starts anew."""
 
-def obey(order: AnyOrder, modem: Device) -> Reply:  # noqa: C901  one case per order
+    def register(self, status: int) -> None:
+        """Enters or leaves the network."""
+
+    def noise(self, octets: bytes) -> None:
+        """Writes on the line."""
+
+
+def spoil(order: Fault, modem: Device) -> None:  # noqa: C901  one case per fault
+    """Has the modem do something wrong, or well again."""
+    match order:
+        case Cut(at):
+            modem.power_cut = at
+        case Mute(on):
+            modem.mute = on
+        case Refuse(codes):
+            modem.refuse.extend(codes)
+        case Fail(command, result, times):
+            modem.fail.extend([(command.upper(), result)] * times)
+        case Noise(octets):
+            modem.noise(bytes.fromhex(octets))
+        case Half(count):
+            modem.cut_to = count
+        case Reboot(deaf_s):
+            modem.reboot(deaf_s)
+        case Register(status):
+            modem.register(status)
+        case Slow(answer_delay_s):
+            modem.answer_delay_s = answer_delay_s
+        case Slots(slots):
+            modem.slots = slots
+            modem.network.offer()
+
+
+def obey(order: AnyOrder, modem: Device) -> Reply:
     """Carries an order out. Raises ValueError (PduError too) when it cannot be."""
     network = modem.network
     match order:
@@ -122,19 +199,12 @@ def obey(order: AnyOrder, modem: Device) -> Reply:  # noqa: C901  one case per o
             modem.plug()
         case Unplug():
             modem.unplug()
-        case Cut(at):
-            modem.power_cut = at
-        case Mute(on):
-            modem.mute = on
-        case Refuse(codes):
-            modem.refuse.extend(codes)
-        case Slots(slots):
-            modem.slots = slots
-            network.offer()
         case Phone(number, status):
             network.phone(number).status = status
         case Log() | Watch():
             return Reply(log=tuple(network.log))
+        case _:
+            spoil(order, modem)
     return Reply()
 
 

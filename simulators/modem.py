@@ -1,4 +1,4 @@
-"""A SIM800C on a pseudo terminal: what a serial line shows of it, with a fake network behind.
+"""A SIM800C or SIM7000 on a pseudo terminal: what a serial line shows of it, with a fake network behind.
 
 ``python -m simulators.modem --link PATH`` runs it alone. ``PATH`` is a symbolic link to the terminal, stable
 over replugging, so that a client opens it like ``/dev/ttyUSB0``. The modem holds the terminal open itself: a
@@ -24,6 +24,7 @@ import click
 from evy_core import Deliver, PduError, decode_received
 
 from simulators.control import serve
+from simulators.models import MODELS
 from simulators.network import SMSC, Network
 
 log = logging.getLogger("simulators.modem")
@@ -37,41 +38,19 @@ PowerCut = Literal["prompt", "before_network", "after_network"]
 """Where a text to send is when the power goes: after the prompt, with its TP-MR used but not on air, or taken
 by the network with the modem's answer still to come."""
 
-ANSWERS: Final = {
-    "AT": "",
-    "ATZ": "",
-    "AT&F": "",
-    "ATI": "SIM800 R14.18",
-    "AT+CGMI": "SIMCOM_Ltd",
-    "AT+CGMM": "SIMCOM_SIM800C",
-    "AT+CGMR": "Revision:1418B05SIM800C24",
-    "AT+CGSN": "866104020000001",
-    "AT+CIMI": "001010000000001",
-    "AT+CCID": "89001010000000000018",
-    "AT+CPIN?": "+CPIN: READY",
-    "AT+CMGF?": "+CMGF: 0",
-    "AT+CMGF=?": "+CMGF: (0,1)",
-    "AT+CMGF=0": "",
-    "AT+CSCS=?": '+CSCS: ("IRA","GSM","UCS2","HEX","PCCP","PCDN","8859-1")',
-    "AT+CPMS=?": '+CPMS: ("SM"),("SM"),("SM")',
-    "AT+CNMI=?": "+CNMI: (0,1,2,3),(0,1,2,3),(0,2),(0,1),(0,1)",
-    "AT+CSMS?": "+CSMS: 0,1,1,1",
-    "AT+CSMS=0": "+CSMS: 1,1,1",
-    "AT+CSQ": "+CSQ: 20,0",
-    "AT+CREG?": "+CREG: 0,1",
-    "AT+CGREG?": "+CGREG: 0,1",
-    "AT+COPS?": '+COPS: 0,0,"EVY"',
-    "AT+CFUN?": "+CFUN: 1",
-    "AT+CFUN=1": "",
-    "AT+CBC": "+CBC: 0,95,4100",
-    "AT+CHUP": "",
-    "AT+CHUP=?": "",
-}
-"""Commands whose answer never changes; an unknown one gets ERROR."""
-
 CMS_INVALID_PDU: Final = 304
 CMS_INVALID_INDEX: Final = 321
 CMS_NO_NETWORK: Final = 331
+CMS_PIN: Final = 311
+CME_PIN: Final = 11
+CME_WRONG_PIN: Final = 16
+HOME: Final = 1
+ROAMING: Final = 5
+"""Registration states in which texts pass (TS 27.007 §7.2)."""
+PIN_TRIES: Final = 3
+RESTART_S: Final = 0.5
+"""How long AT+CFUN=1,1 takes; a real modem needs 5 to 10 s."""
+NEEDS_SIM: Final = ("AT+CMG", "AT+CPMS", "AT+CNMI", "AT+CSCA", "AT+CRSM")
 EF_SMSS: Final = "176,28483,0,0,2"
 """READ BINARY of the SIM file with the last TP-MR used (3GPP TS 51.011 §10.5.7)."""
 
@@ -82,7 +61,16 @@ class Modem:
     Storage and TP-MR are on the SIM and survive a power cut; settings such as +CNMI do not.
     """
 
-    def __init__(self, link: Path, network: Network, *, slots: int = 30, answer_delay_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        link: Path,
+        network: Network,
+        *,
+        slots: int = 30,
+        answer_delay_s: float = 0.0,
+        model: str = "sim800c",
+        pin: str = "",
+    ) -> None:
         self.link = link
         self.network = network
         self.slots = slots
@@ -93,6 +81,14 @@ class Modem:
         """+CMS ERROR codes for the next SUBMITs, in order."""
         self.power_cut: PowerCut | None = None
         """Pulls the plug at the next SUBMIT."""
+        self.fail: list[tuple[str, str]] = []
+        """The next command that begins with the first gets the second as its only answer; empty: silence."""
+        self.cut_to: int | None = None
+        """So many octets of what it says next get through."""
+        self.registration = HOME
+        self.model = MODELS[model]
+        self.pin = pin
+        self.pin_left = PIN_TRIES
         self.last_mr = 0xFF
         self.sim: dict[int, tuple[bytes, bool]] = {}
         """Slot (from 1) → PDU and whether it was read."""
@@ -106,7 +102,11 @@ class Modem:
         self._charset = "IRA"
         self._notify_texts = True
         self._notify_reports = False
-        self._verbose_errors = False
+        self._errors = 0
+        self._shows_registration = False
+        self._store_reports = False
+        self._locked = bool(self.pin)
+        self._deaf = False
         self._buffer = bytearray()
         self._expected: int | None = None
         self._sending: asyncio.TimerHandle | None = None
@@ -150,6 +150,39 @@ class Modem:
         self._reset()
         log.info("modem unplugged")
 
+    def reboot(self, deaf_s: float) -> None:
+        """Starts anew by itself: deaf for a while, saying what it says when it starts; settings are gone."""
+        if self._line is None:
+            return
+        if self._sending:
+            self._sending.cancel()
+        self._reset()
+        self._deaf = True
+        loop = asyncio.get_running_loop()
+        for n, words in enumerate(self.model.boot, start=1):
+            last = n == len(self.model.boot)
+            loop.call_later(deaf_s * n / len(self.model.boot), self._boot_says, words, last)
+
+    def _boot_says(self, words: str, last: bool) -> None:
+        if words.startswith("+CPIN") and self._locked:
+            words = "+CPIN: SIM PIN"
+        self._write(f"\r\n{words}\r\n".encode())
+        if last:
+            self._deaf = False
+            self.network.offer()
+
+    def register(self, status: int) -> None:
+        """Enters or leaves the network: 1 home, 5 roaming, anything else not (TS 27.007 §7.2)."""
+        self.registration = status
+        if self._shows_registration:
+            self.say(f"\r\n+CREG: {status}\r\n")
+        self.network.offer()
+
+    @property
+    def _in_network(self) -> bool:
+        ready = self.powered and not self._deaf and not self._locked
+        return ready and self.registration in {HOME, ROAMING}
+
     # -- network side --------------------------------------------------------------------------------------
 
     def take_deliver(self, pdu: bytes) -> bool:
@@ -157,21 +190,31 @@ class Modem:
 
         A text of class 0 is shown at once and not stored (TS 23.038 §4, TS 27.005 §3.4.1).
         """
-        if self.powered and _class_0(pdu):
+        if not self._in_network:
+            return False
+        if _class_0(pdu):
             self.say(f'\r\n+CMT: "",{_tpdu_octets(pdu)}\r\n{pdu.hex().upper()}\r\n')
             return True
-        slot = next((n for n in range(1, self.slots + 1) if n not in self.sim), None)
-        if not self.powered or slot is None:
-            return False
-        self.sim[slot] = (pdu, False)
-        if self._notify_texts:
+        slot = self._store(pdu)
+        if slot and self._notify_texts:
             self.say(f'\r\n+CMTI: "SM",{slot}\r\n')
-        return True
+        return slot is not None
+
+    def _store(self, pdu: bytes) -> int | None:
+        slot = next((n for n in range(1, self.slots + 1) if n not in self.sim), None)
+        if slot is not None:
+            self.sim[slot] = (pdu, False)
+        return slot
 
     def take_report(self, pdu: bytes) -> bool:
-        """Shows a status report if +CNMI asks for it; a SIM800C stores none, so otherwise it is gone."""
-        if not self.powered:
+        """Shows or stores a status report as +CNMI asks; a SIM800C stores none, so otherwise it is gone."""
+        if not self._in_network:
             return False
+        if self._store_reports:
+            slot = self._store(pdu)
+            if slot:
+                self.say(f'\r\n+CDSI: "SM",{slot}\r\n')
+            return slot is not None
         if self._notify_reports:
             self.say(f"\r\n+CDS: {_tpdu_octets(pdu)}\r\n{pdu.hex().upper()}\r\n")
         return True
@@ -181,10 +224,16 @@ class Modem:
     def _write(self, octets: bytes) -> None:
         if self._line is None or self.mute:
             return
+        if self.cut_to is not None:
+            octets, self.cut_to = octets[: self.cut_to], None
         try:
             os.write(self._line[0], octets)
         except BlockingIOError:
             log.warning("nobody reads the line: %d octets lost", len(octets))
+
+    def noise(self, octets: bytes) -> None:
+        """Octets that nobody sent appear on the line."""
+        self._write(octets)
 
     def say(self, text: str) -> None:
         """Shows a result nobody asked for; while a text is being given or sent it waits."""
@@ -204,6 +253,9 @@ class Modem:
     def _fail(self, code: int) -> None:
         self._final("", f"+CMS ERROR: {code}")
 
+    def _fail_device(self, code: int) -> None:
+        self._final("", f"+CME ERROR: {code}" if self._errors else "ERROR")
+
     def _read(self) -> None:
         if self._line is None:
             return
@@ -216,7 +268,7 @@ class Modem:
                 self._take(octet)
 
     def _take(self, octet: int) -> None:
-        if self._sending is not None:
+        if self._sending is not None or self._deaf:
             return  # firmware is deaf while the text is on air
         if octet == ESC:
             self._buffer.clear()
@@ -260,12 +312,32 @@ class Modem:
         self.commands.append(command)
         log.debug("> %s", command)
         upper = command.upper()
-        if upper in ANSWERS:
-            self._final(ANSWERS[upper])
+        for number, (beginning, result) in enumerate(self.fail):
+            if upper.startswith(beginning):
+                del self.fail[number]
+                if result:
+                    self._final("", result)
+                return
+        if self._locked and upper.startswith(NEEDS_SIM):
+            if upper.startswith("AT+CRSM"):
+                self._fail_device(CME_PIN)
+            else:
+                self._fail(CMS_PIN)
+            return
+        if upper in self.model.answers:
+            self._final(self.model.answers[upper])
             return
         handlers: dict[str, Callable[[str], None]] = {
             "ATE": self._set_echo,
-            "AT+CMEE=": self._set_errors,
+            "AT+CMEE": self._set_errors,
+            "AT+CPIN": self._enter_pin,
+            "AT+SPIC": lambda _: self._final(f"+SPIC: {self.pin_left},10,3,10"),
+            "AT+CFUN=1,1": self._restart,
+            "AT+CREG": lambda value: self._registration("CREG", value),
+            "AT+CGREG": lambda value: self._registration("CGREG", value),
+            "AT+CEREG": lambda value: self._registration("CEREG", value),
+            "AT+COPS?": lambda _: self._final("+COPS: 0" + (',0,"EVY"' if self._in_network else "")),
+            "AT+CMGF": self._set_mode,
             "AT+CSCS": self._character_set,
             "AT+CPMS": self._storage,
             "AT+CNMI": self._notifications,
@@ -287,8 +359,47 @@ class Modem:
         self._final("")
 
     def _set_errors(self, value: str) -> None:
-        self._verbose_errors = value == "2"
+        if value == "?":
+            self._final(f"+CMEE: {self._errors}")
+        elif value in {"=0", "=1", "=2"}:
+            self._errors = int(value[1])
+            self._final("")
+        else:
+            self._final("", "ERROR")
+
+    def _set_mode(self, value: str) -> None:
+        if value == "?":
+            self._final("+CMGF: 0")
+        else:
+            self._final("", "OK" if value == "=0" else "ERROR")
+
+    def _enter_pin(self, value: str) -> None:
+        if value == "?":
+            code = "READY" if not self._locked else "SIM PIN" if self.pin_left else "SIM PUK"
+            self._final(f"+CPIN: {code}")
+        elif not self._locked or not self.pin_left:
+            self._fail_device(3 if not self._locked else 12)
+        elif value == f'="{self.pin}"':
+            self._locked, self.pin_left = False, PIN_TRIES
+            self._final("")
+            self.say("\r\n+CPIN: READY\r\n")
+            self.network.offer()
+        else:
+            self.pin_left -= 1
+            self._fail_device(CME_WRONG_PIN)
+
+    def _restart(self, _: str) -> None:
         self._final("")
+        self.reboot(RESTART_S)
+
+    def _registration(self, name: str, value: str) -> None:
+        if value == "?":
+            self._final(f"+{name}: {int(self._shows_registration)},{self.registration}")
+        elif value in {"=0", "=1"}:
+            self._shows_registration = value == "=1"
+            self._final("")
+        else:
+            self._final("", "ERROR")
 
     def _character_set(self, value: str) -> None:
         if value == "?":
@@ -310,11 +421,16 @@ class Modem:
 
     def _notifications(self, value: str) -> None:
         if value == "?":
-            self._final(f"+CNMI: 2,{int(self._notify_texts)},0,{int(self._notify_reports)},0")
+            reports = 2 if self._store_reports else int(self._notify_reports)
+            self._final(f"+CNMI: 2,{int(self._notify_texts)},0,{reports},0")
         elif re.fullmatch(r"=[0-3](,[0-3]?){0,4}", value):
             fields = value[1:].split(",") + [""] * 4
+            if fields[3] == "2" and not self.model.stores_reports:
+                self._final("", "ERROR")
+                return
             self._notify_texts = fields[1] == "1"
             self._notify_reports = fields[3] == "1"
+            self._store_reports = fields[3] == "2"
             self._final("")
         else:
             self._final("", "ERROR")
@@ -388,6 +504,9 @@ class Modem:
         self.unplug()
 
     def _submit(self, pdu: bytes) -> None:
+        if not self._in_network:
+            self._fail(CMS_NO_NETWORK)
+            return
         if self.refuse and self.refuse[0] == CMS_INVALID_PDU:
             self._fail(self.refuse.pop(0))
             return
@@ -428,12 +547,20 @@ def _tpdu_octets(pdu: bytes) -> int:
 
 
 async def run(
-    link: Path, control: Path | None, *, seed: int, slots: int, answer_delay_s: float, report_delay_s: float
+    link: Path,
+    control: Path | None,
+    *,
+    seed: int,
+    slots: int,
+    answer_delay_s: float,
+    report_delay_s: float,
+    model: str = "sim800c",
+    pin: str = "",
 ) -> None:
     """Runs a modem and its network until SIGINT or SIGTERM; removes link and socket at the end."""
     network = Network(seed=seed, report_delay_s=report_delay_s)
     network.listeners.append(lambda entry: log.info("%s", entry))
-    modem = Modem(link, network, slots=slots, answer_delay_s=answer_delay_s)
+    modem = Modem(link, network, slots=slots, answer_delay_s=answer_delay_s, model=model, pin=pin)
     modem.plug()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -455,16 +582,32 @@ async def run(
 @click.option("--slots", default=30, show_default=True, help="Texts the SIM can hold.")
 @click.option("--answer-delay", default=0.0, show_default=True, help="Seconds the network takes for a text.")
 @click.option("--report-delay", default=0.2, show_default=True, help="Seconds until a status report.")
+@click.option("--model", type=click.Choice(tuple(MODELS)), default="sim800c", show_default=True)
+@click.option("--pin", default="", help="PIN of the SIM; without one it wants none.")
 def main(  # noqa: PLR0917  click gives them by name
-    link: Path, control: Path | None, seed: int, slots: int, answer_delay: float, report_delay: float
+    link: Path,
+    control: Path | None,
+    seed: int,
+    slots: int,
+    answer_delay: float,
+    report_delay: float,
+    model: str,
+    pin: str,
 ) -> None:
-    """Simulated SIM800C modem on a pseudo terminal, with a network and phones behind it.
+    """Simulated modem on a pseudo terminal, with a network and phones behind it.
 
     What happens is told on standard error. Ctrl-C ends it.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     parts = run(
-        link, control, seed=seed, slots=slots, answer_delay_s=answer_delay, report_delay_s=report_delay
+        link,
+        control,
+        seed=seed,
+        slots=slots,
+        answer_delay_s=answer_delay,
+        report_delay_s=report_delay,
+        model=model,
+        pin=pin,
     )
     asyncio.run(parts)
 

@@ -11,7 +11,8 @@ import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 
 import msgspec
 from evy_core import Triager, segment
@@ -23,11 +24,13 @@ from actors._runtime.context import Context
 from actors._runtime.identity import Identity
 from actors._runtime.state import read
 from actors.knowledge import triage_files
-from actors.sms.gammu_modem import GammuModem
+from actors.sms.at_modem import AtModem
+from actors.sms.gammu_modem import GammuModem, speed_of
 from actors.sms.ledger import DONE, Entry, Ledger
 from actors.sms.line import Line
 from actors.sms.modem import Modem, ModemLostError, Opened, Part, Received, Report, SendFailedError
 from actors.sms.parts import MAX_PARTS, Parts, StoredPart, join, payload_digest
+from actors.sms.sim import Pin
 from actors.sms.turn import Turn
 from subjects import names
 from subjects.errors import ConfigError, RefusedError, RetryLaterError
@@ -50,7 +53,16 @@ class SmsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The ``[sms]`` table."""
 
     device: str = ""
-    """Serial device of the modem, "/dev/ttyUSB0"; empty: this node has none."""
+    """Serial device of the modem; empty: this node has none. For a modem on USB name it by
+    "/dev/serial/by-id/…": "/dev/ttyUSB0" may be "/dev/ttyUSB1" after it was pulled out and put back."""
+    driver: Literal["gammu", "at"] = "gammu"
+    """"gammu" knows many phones; "at" speaks to modems of the standard (SIM800, SIM7000) directly."""
+    pin_file: str = ""
+    """File with the SIM's PIN, readable by EVY only; empty: the SIM wants none. A refused PIN is never tried
+    again."""
+    power_key_command: tuple[str, ...] = ()
+    """Command that presses the modem's power key, such as a line of `gpioset`; run when nothing else wakes
+    it. Empty: there is none."""
     connection: str = "at115200"
     """Gammu's name of the connection: "at" and the line's speed; "dku2at" for a line without one, such as a
     pseudo terminal, where it opens ten times faster."""
@@ -100,7 +112,7 @@ class Sms:
         self._turn = Turn()
         self._joining = asyncio.Lock()
         self._power_kept = True
-        self._line = Line(modem, self, config.poll_interval_s)
+        self._line = Line(modem, self, config.poll_interval_s, config.power_key_command)
 
     async def run(self) -> None:
         """Receives until cancelled."""
@@ -130,6 +142,15 @@ class Sms:
         """Says so; the line opens it again by itself."""
         self._power_kept = False
         self._event("modem_lost", modem=self._config.name, reason=reason)
+
+    async def dead(self, reason: str) -> None:
+        """Calls for a person: nothing that a program can do has brought the modem back."""
+        log.error("modem %s is dead: %s", self._config.name, reason)
+        self._event("modem_dead", modem=self._config.name, reason=reason)
+
+    async def status(self, status: dict[str, str]) -> None:
+        """Says how the modem is."""
+        self._event("modem_state", modem=self._config.name, details=status)
 
     async def reported(self, report: Report) -> None:
         """Enters a status report; it may come before its part is written as SUBMITTED."""
@@ -362,6 +383,15 @@ def triage_lane() -> LaneOf:
     return lambda text: names.LANE_OF[triager.classify([text])[0].priority]
 
 
+def driver_of(config: SmsConfig, directory: Path) -> Modem:
+    """The driver that the configuration names; ``directory`` is the node's, for the note on a tried PIN."""
+    file = Path(config.pin_file).expanduser() if config.pin_file else None
+    pin = Pin(file, directory / f"{config.name}.pin-tried")
+    if config.driver == "at":
+        return AtModem(config.device, speed_of(config.connection), pin=pin)
+    return GammuModem(config.device, config.connection, pin=pin)
+
+
 async def build(context: Context) -> Actor:
     """The actor of a node. Raises :class:`ConfigError` when no modem is named."""
     config = context.config.section("sms", SmsConfig)
@@ -374,7 +404,7 @@ async def build(context: Context) -> Actor:
     sms = Sms(
         config=config,
         identity=identity,
-        modem=GammuModem(config.device, config.connection),
+        modem=driver_of(config, context.config.node.directory),
         lane_of=triage_lane(),
         ledger=ledger,
         parts=Parts(await context.bucket("parts")),

@@ -14,7 +14,6 @@ descriptor that tells of a hang-up.
 import contextlib
 import os
 import re
-import select
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,35 +21,23 @@ from itertools import pairwise
 from typing import Any, Final, TypeVar
 
 import gammu
-import serial
-from evy_core import PduError, StatusReport, decode_received
 
-from actors.sms.modem import Concat, ModemLostError, Opened, Part, Received, Report, SendFailedError
+from actors.sms.at_line import AtLine, restart
+from actors.sms.modem import ModemLostError, Opened, Part, Received, Report, SendFailedError
+from actors.sms.profiles import ANY, Profile
+from actors.sms.readying import last_reference, ready, status
+from actors.sms.refusals import refusal
+from actors.sms.sim import Pin
+from actors.sms.stored import Storage
 
 T = TypeVar("T")
 
-PROBE_WAIT_S: Final = 20.0
-"""How long a modem may stay silent before it is given up; it is deaf while a text is on air."""
-ANSWER_WAIT_S: Final = 10.0
-"""How long one answer may take; a full SIM is listed within 2 s."""
 OPERATION_S: Final = 30.0
 """How long Gammu may take for anything but sending; opening takes it 5 s."""
 LIST_EVERY_S: Final = 10.0
 """The SIM is looked at so often even if no +CMTI came: one may fall between Gammu and us."""
 WATCH_S: Final = 0.1
-PERMANENT: Final = frozenset({1, 28, 30, 304})
-"""+CMS ERROR codes that no further try can change: number unassigned, unidentified or unknown, PDU refused
-(3GPP TS 24.011 annex E-2, TS 27.005 §3.2.5). Barring and empty credit (8, 10, 21, 50) end with a top-up, so
-they are tried again."""
-
-LAST_REFERENCE: Final = "AT+CRSM=176,28483,0,0,2"
-"""READ BINARY of EF_SMSS, whose first octet is the last TP-MR used (3GPP TS 51.011 §10.5.7)."""
-SETTINGS: Final = ("AT+CMGF=0", 'AT+CPMS="SM","SM","SM"', "AT+CNMI=2,1,0,1,0")
-"""PDU mode, texts to the SIM, texts and status reports announced (3GPP TS 27.005 §3)."""
-
 _SAID = re.compile(r'^\d+ "(.*)"$', re.MULTILINE)
-_LISTED = re.compile(r"\+CMGL: ?(\d+),")
-_FAILED = re.compile(r"(?:\+CM[SE] )?ERROR(?:: ?(\d+))?$", re.MULTILINE)
 _TAKEN = re.compile(r"\+CMGS: ?(\d+)")
 _NUMBER = re.compile(r"\+?[0-9]{1,20}")
 
@@ -83,6 +70,12 @@ class Transcript:
         os.close(self._descriptor)
 
 
+def speed_of(connection: str) -> int:
+    """Baud of a line by Gammu's name of its connection; 115200 where it names none."""
+    speed = re.search(r"\d+$", connection.removeprefix("dku2"))
+    return int(speed[0]) if speed else 115200
+
+
 class GammuModem:
     """Driver for `actors.sms.line`. ``device`` is a serial line, real or simulated; there is no difference.
 
@@ -93,37 +86,39 @@ class GammuModem:
     """
 
     def __init__(
-        self, device: str, connection: str = "at115200", *, send_s: float = 90.0, validity: str = "1D"
+        self,
+        device: str,
+        connection: str = "at115200",
+        *,
+        pin: Pin | None = None,
+        send_s: float = 90.0,
+        validity: str = "1D",
     ) -> None:
         self._device = device
         self._connection = connection
-        speed = re.search(r"\d+$", connection.removeprefix("dku2"))
-        self._baud = int(speed[0]) if speed else 115200
+        self._baud = speed_of(connection)
+        self._pin = pin or Pin()
         self._send_s = send_s
         self._validity = validity
         self._service_centre = ""
         self._machine: Any = None
-        self._line: serial.Serial | None = None
+        self._line: AtLine | None = None
+        self._profile: Profile = ANY
         self._transcript: Transcript | None = None
         self._limit_s: float | None = None
         self._closed = threading.Event()
-        self._stored: dict[int, Received] = {}
-        """What is on the SIM, by location; below 0 what the modem showed without storing it."""
-        self._reports: list[Report] = []
+        self._storage = Storage()
         self._look = True
         self._listed_s = 0.0
-        self._unstored = 0
 
     # Opening and closing.
 
     def open(self) -> Opened:
-        """Asks the modem what it sent last, then lets Gammu take the line beside us."""
+        """Readies the modem and asks what Gammu cannot, then lets Gammu take the line beside us."""
         self.close()
-        try:
-            self._line = serial.Serial(self._device, self._baud, timeout=0.1, write_timeout=1)
-        except OSError as error:  # serial.SerialException is one
-            raise ModemLostError(f"{self._device}: {error}") from error
-        opened = self._probe()
+        self._line = AtLine(self._device, self._baud, lambda head, pdu: self._hear([head, pdu]), shared=True)
+        opened, self._profile = ready(self._line, self._pin)
+        self._service_centre = opened.details["smsc"]
         self._transcript = Transcript()
         self._machine = gammu.StateMachine()
         with _memory_file(
@@ -132,64 +127,27 @@ class GammuModem:
         ) as path:
             self._machine.ReadConfig(Filename=path)
         self._closed = threading.Event()
-        watched = (self._machine, self._line.fileno(), self._closed)
+        watched = (self._machine, self._line, self._closed)
         threading.Thread(target=self._watch, args=watched, name="modem-watchdog", daemon=True).start()
         self._call(self._machine.Init)
         self._look = True
         return opened
 
-    def _probe(self) -> Opened:
-        """Readies a modem in any state, even with a half-given text, and asks what Gammu cannot."""
-        silent_until_s = time.monotonic() + PROBE_WAIT_S
-        # A plain AT first: ESC might cut off a text that is on air.
-        while "OK" not in self._exchange("AT", 1.0):
-            if time.monotonic() > silent_until_s:
-                raise ModemLostError(f"{self._device} is mute: no answer to AT")
-            self._exchange("\x1b", 0.2)
-        if not any("READY" in line for line in self._exchange("AT+CPIN?")):
-            raise ModemLostError("the SIM is missing or wants a PIN: insert it, or take the PIN off")
-        for setting in SETTINGS:
-            if "OK" not in self._exchange(setting):
-                raise ModemLostError(f"{self._device} refuses {setting}")
-        service_centre = re.search(r'\+CSCA: ?"([^"]+)"', "\n".join(self._exchange("AT+CSCA?")))
-        if service_centre is None:
-            raise ModemLostError("the SIM names no service centre: set it once with AT+CSCA")
-        self._service_centre = service_centre[1]
-        details = {"smsc": self._service_centre}
-        for name, command in (("model", "AT+CGMM"), ("signal", "AT+CSQ"), ("network", "AT+COPS?")):
-            answer = self._exchange(command)
-            if "OK" in answer[1:]:
-                details[name] = answer[0].partition(": ")[2] or answer[0]
-        return Opened(self._last_reference(), details)
-
-    def _last_reference(self) -> int | None:
-        answer = "\n".join(self._exchange(LAST_REFERENCE))
-        smss = re.search(r'\+CRSM: ?144,\d+,"?([0-9A-F]{2})', answer)
-        return int(smss[1], 16) if smss else None
-
-    def _exchange(self, command: str, wait_s: float = ANSWER_WAIT_S) -> list[str]:
-        """Lines of the modem's answer to a command over the bare line; without an end what came in time.
-
-        Only for moments when Gammu is idle. Raises :class:`ModemLostError` when the line is gone.
-        """
+    def _bare(self) -> AtLine:
+        """The line itself, for moments when Gammu is idle."""
         if self._line is None:
             raise ModemLostError(f"{self._device} is not open")
-        said: list[str] = []
-        ended = False
-        until_s = time.monotonic() + wait_s
-        try:
-            self._line.write(f"{command}\r".encode())
-            while time.monotonic() < until_s:
-                if words := self._line.read_until(b"\n", 2048).decode("latin-1").strip():
-                    said.append(words)
-                    ended = ended or words == "OK" or _FAILED.fullmatch(words) is not None
-                # What follows the end was said unasked.
-                if ended and not self._line.in_waiting:
-                    break
-        except OSError as error:
-            raise ModemLostError(f"{self._device}: {error}") from error
-        self._hear(said)
-        return [words for words in said if words != command]
+        self._line.forget()
+        return self._line
+
+    def restart(self) -> None:
+        """Starts the modem's firmware anew."""
+        self.close()
+        restart(self._device, self._baud)
+
+    def status(self) -> dict[str, str]:
+        """Registration, operator, signal and storage as they are now."""
+        return status(self._bare(), self._profile)
 
     def close(self) -> None:
         """Lets go of the line, at once even when the modem is gone."""
@@ -205,14 +163,13 @@ class GammuModem:
         if self._transcript is not None:
             self._transcript.close()
             self._transcript = None
-        self._stored.clear()
-        self._reports.clear()
+        self._storage.clear()
 
-    def _watch(self, machine: Any, descriptor: int, closed: threading.Event) -> None:
+    def _watch(self, machine: Any, line: AtLine, closed: threading.Event) -> None:
         """Aborts Gammu when the line hangs up or an operation takes too long."""
         while not closed.wait(WATCH_S):
             limit_s = self._limit_s
-            if _hung_up(descriptor) or (limit_s is not None and time.monotonic() > limit_s):
+            if line.hung_up or (limit_s is not None and time.monotonic() > limit_s):
                 machine.Abort()
                 return
 
@@ -240,9 +197,13 @@ class GammuModem:
 
     # Receiving.
 
+    def wait(self, wake: int, timeout_s: float) -> bool:
+        """Until the modem says something; it is Gammu that reads it, in :meth:`poll`."""
+        return self._bare().wait(wake, timeout_s)
+
     def poll(self, in_hand: frozenset[int]) -> tuple[list[Received], list[Report]]:
         """Hears what the modem says, and looks into its storage when there may be something new."""
-        if self._line is None or _hung_up(self._line.fileno()):
+        if self._line is None or self._line.hung_up:
             # Gammu reads on from a dead line without a word.
             raise ModemLostError(f"{self._device} was unplugged")
         self._call(self._machine.ReadDevice)
@@ -251,8 +212,7 @@ class GammuModem:
             self._look = False
             self._list()
             self._listed_s = time.monotonic()
-        reports, self._reports = self._reports, []
-        return [sms for location, sms in self._stored.items() if location not in in_hand], reports
+        return self._storage.offer(in_hand)
 
     def _overheard(self) -> list[str]:
         """What the modem said to Gammu since the last call."""
@@ -266,59 +226,25 @@ class GammuModem:
             if head.startswith(("+CMTI:", "+CDSI:")):
                 self._look = True
             elif head.startswith("+CDS:"):
-                self._received(0, pdu)
+                self._storage.take(0, pdu)
             elif head.startswith("+CMT:"):
-                # Class 0: shown once and not stored, so this is the only copy.
-                self._unstored -= 1
-                if sms := self._received(self._unstored, pdu):
-                    self._stored[self._unstored] = sms
+                self._storage.show(pdu)
 
     def _list(self) -> None:
         """Reads the SIM. A modem that has marked a text as read shows it again until it is deleted."""
-        lines = self._exchange("AT+CMGL=4")
-        if "OK" not in lines:
-            raise ModemLostError(
-                f"{self._device} does not list its SIM: {' '.join(lines[-1:]) or 'no answer'}"
-            )
-        self._stored = {location: sms for location, sms in self._stored.items() if location < 0}
-        for head, pdu in pairwise(lines):
-            if listed := _LISTED.match(head):
-                location = int(listed[1])
-                # A slot without octets shows the next entry, or the end, in their place.
-                sms = self._received(location, "" if _LISTED.match(pdu) or pdu == "OK" else pdu)
-                if sms:
-                    self._stored[location] = sms
-                else:
-                    self.delete(location)
-
-    def _received(self, location: int, pdu: str) -> Received | None:
-        """One SMS from its PDU in hexadecimal; None when it is a status report, which is taken in."""
-        try:
-            raw = bytes.fromhex(pdu)
-            (message,) = decode_received([raw])
-        except PduError as error:
-            return Received(location, raw=raw, error=str(error))
-        except ValueError:
-            return Received(location, raw=pdu.encode(), error="the PDU is not hexadecimal")
-        if isinstance(message, StatusReport):
-            delivered, final = message.outcome == "delivered", message.outcome != "pending"
-            report = Report(message.reference, message.recipient, delivered, final, message.status)
-            self._reports.append(report)
-            return None
-        text = message.text
-        if text is None:
-            return Received(location, message.sender, raw=raw, error="8-bit data, not a text")
-        if message.alphabet == "ucs2":
-            text = message.data[: len(message.data) & ~1].decode("utf-16-be", "surrogatepass")
-        concat = Concat(*message.concat) if message.concat else None
-        return Received(location, message.sender, text, message.smsc_at, concat, raw)
+        answer = self._bare().ask("AT+CMGL=4")
+        if answer.refusal:
+            raise ModemLostError(f"{self._device} does not list its SIM: {answer.refusal}")
+        reports, self._look = self._storage.relist(answer.lines)
+        for location in reports:
+            self.delete(location)
 
     def delete(self, location: int) -> None:
         """Removes one SMS from the SIM; one that was never stored is forgotten."""
-        self._stored.pop(location, None)
+        self._storage.forget(location)
         self._look = True  # the network fills a freed slot at once, and its +CMTI may get lost in our answer
-        if location > 0 and not self._exchange(f"AT+CMGD={location}"):
-            raise ModemLostError(f"{self._device} does not answer")
+        if location > 0:
+            self._bare().ask(f"AT+CMGD={location}")
 
     # Sending.
 
@@ -335,13 +261,15 @@ class GammuModem:
         reference: int | None = self._call(
             self._machine.SendSMS, self._submission(part), limit_s=self._send_s, bearable=refused
         )
-        said = "\n".join(self._overheard())
-        if reference is None and (failed := _FAILED.search(said)):
-            permanent = failed[1] is not None and int(failed[1]) in PERMANENT
-            raise SendFailedError(failed[0], permanent=permanent, last_reference=self._last_reference())
+        said = self._overheard()
+        failed = next(filter(None, map(refusal, said)), None)
+        if reference is None and failed:
+            raise SendFailedError(
+                str(failed), permanent=failed.remedy == "never", last_reference=last_reference(self._bare())
+            )
         if reference is not None and reference >= 0:
             return reference
-        if taken := _TAKEN.search(said):
+        if taken := _TAKEN.search("\n".join(said)):
             return int(taken[1])
         raise ModemLostError("Gammu, SendSMS: neither a reference nor a refusal")
 
@@ -364,12 +292,6 @@ class GammuModem:
             header = bytes([5, 0, 3, part.reference, part.total, part.index])  # TS 23.040 §9.2.3.24.1
             submission["UDH"] = {"Type": "UserUDH", "Text": header}
         return submission
-
-
-def _hung_up(descriptor: int) -> bool:
-    line = select.poll()
-    line.register(descriptor, 0)  # POLLHUP and POLLERR come unasked
-    return bool(line.poll(0))
 
 
 @contextlib.contextmanager

@@ -7,16 +7,24 @@ line again when it is lost, and never gives up.
 import asyncio
 import contextlib
 import logging
+import os
 import queue
+import subprocess
 import threading
 import time
-from collections.abc import Awaitable, Callable
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
+from actors.sms.ladder import Ladder
 from actors.sms.modem import Modem, ModemLostError, Opened, Part, Received, Report
+from actors.sms.sim import SimError
 
 log = logging.getLogger("evy.sms.line")
 
+STATUS_EVERY_S: Final = 60.0
+POWER_KEY_S: Final = 30.0
+"""How long the command at the power key may take."""
 REOPEN_WAIT_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Waits between tries to open a modem that is lost; the last one repeats for ever."""
 
@@ -30,6 +38,12 @@ class Owner(Protocol):
     async def lost(self, reason: str) -> None:
         """The line is gone."""
 
+    async def dead(self, reason: str) -> None:
+        """Everything was tried and the modem stays away: a person must look. Told once."""
+
+    async def status(self, status: dict[str, str]) -> None:
+        """How the modem is, told when something has changed since the line was opened."""
+
     async def received(self, sms: Received) -> bool:
         """An SMS lies in storage; True once it is safe elsewhere and may be deleted."""
 
@@ -41,11 +55,20 @@ class Line:
     """The thread and its queue: one command per waiting task, so never more than the worker's slots and the
     modem's storage together."""
 
-    def __init__(self, modem: Modem, owner: Owner, poll_interval_s: float) -> None:
+    def __init__(
+        self, modem: Modem, owner: Owner, poll_interval_s: float, power_key: Sequence[str] = ()
+    ) -> None:
         self._modem = modem
         self._owner = owner
         self._poll_interval_s = poll_interval_s
         self._commands: queue.Queue[tuple[Callable[[], Any], asyncio.Future[Any]]] = queue.Queue()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK)
+        """Can be read when there is a command: the thread waits for it and for the modem at once."""
+        weakref.finalize(self, os.close, self._wake)
+        self._power_key = tuple(power_key)
+        self._ladder = Ladder()
+        self._is_dead = False
+        self._status: dict[str, str] = {}
         self._in_hand: set[int] = set()
         self._stopping = threading.Event()
         self._ready = asyncio.Event()
@@ -70,6 +93,7 @@ class Line:
             await asyncio.Event().wait()
         finally:
             self._stopping.set()
+            os.eventfd_write(self._wake, 1)
             for task in self._tasks:
                 task.cancel()
             # A send in progress ends first: its outcome goes into the ledger.
@@ -90,6 +114,7 @@ class Line:
     async def _ask(self, command: Callable[[], Any]) -> Any:
         future: asyncio.Future[Any] = self._loop.create_future()
         self._commands.put((command, future))
+        os.eventfd_write(self._wake, 1)
         return await future
 
     def _work(self) -> None:
@@ -98,12 +123,16 @@ class Line:
             try:
                 opened = self._modem.open()
                 tries = 0
+                self._ladder.opened(time.monotonic())
+                self._is_dead = False
+                self._status = {}
                 self._drop_commands(ModemLostError("the line was lost"))
                 self._wait(self._owner.opened(opened))
                 self._loop.call_soon_threadsafe(self._ready.set)
                 self._serve()
             except ModemLostError as error:
                 self._lose(error)
+                self._climb(error)
             except _LoopGoneError:
                 break
             except Exception as error:  # a driver's bug must not end reception for good
@@ -117,14 +146,51 @@ class Line:
         with contextlib.suppress(RuntimeError):  # the loop may be closed already
             self._loop.call_soon_threadsafe(self._stopped.set)
 
+    def _climb(self, error: ModemLostError) -> None:
+        """Tries harder the longer the modem is away; no rung helps against a SIM that wants a person."""
+        if self._stopping.is_set():
+            return
+        now_s = time.monotonic()
+        rung = "open" if isinstance(error, SimError) else self._ladder.failed(now_s)
+        if rung == "restart":
+            log.warning("restarting the modem")
+            self._modem.restart()
+        elif rung == "power_key" and self._power_key:
+            self._modem.close()
+            self._press_power_key()
+        if not self._is_dead and (isinstance(error, SimError) or self._ladder.is_dead(now_s)):
+            self._is_dead = True
+            with contextlib.suppress(_LoopGoneError):
+                self._wait(self._owner.dead(str(error)))
+
+    def _press_power_key(self) -> None:
+        log.warning("pressing the modem's power key: %s", " ".join(self._power_key))
+        try:
+            subprocess.run(self._power_key, check=True, timeout=POWER_KEY_S, stdin=subprocess.DEVNULL)
+        except (OSError, subprocess.SubprocessError) as error:
+            log.error("[sms] power_key: %s", error)
+
     def _serve(self) -> None:
-        polled_at = 0.0
+        polled_at, status_at = 0.0, time.monotonic()
         while not self._stopping.is_set():
+            said = self._modem.wait(self._wake, 0.0 if self._commands.qsize() else self._poll_interval_s)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
             with contextlib.suppress(queue.Empty):
-                self._answer(*self._commands.get(timeout=self._poll_interval_s))
-            if time.monotonic() - polled_at >= self._poll_interval_s:
+                self._answer(*self._commands.get_nowait())
+            now_s = time.monotonic()
+            if said or now_s - polled_at >= self._poll_interval_s:
                 self._poll()
-                polled_at = time.monotonic()
+                polled_at = now_s
+            if now_s - status_at >= STATUS_EVERY_S and not self._commands.qsize():
+                self._tell_status()
+                status_at = now_s
+
+    def _tell_status(self) -> None:
+        status = self._modem.status()
+        if status != self._status:
+            self._status = status
+            self._spawn(self._owner.status(status))
 
     def _lose(self, error: ModemLostError) -> None:
         log.warning("modem lost: %s", error)
@@ -174,15 +240,23 @@ class Line:
 
     async def _take(self, sms: Received) -> None:
         """Has the owner keep the SMS, then deletes it; what could not be kept is offered again later."""
+        offer_again = True
         try:
             if await self._owner.received(sms):
-                await self._ask(lambda: self._modem.delete(sms.location))
+                await self._ask(lambda: self._delete(sms.location))
+                offer_again = False
             else:
                 await asyncio.sleep(1)
         except ModemLostError:
             pass  # still in storage: it comes again and is recognised as the same
         finally:
-            self._loop.call_soon(self._in_hand.discard, sms.location)
+            if offer_again:
+                self._loop.call_soon(self._in_hand.discard, sms.location)
+
+    def _delete(self, location: int) -> None:
+        """Frees a place in storage; at once, because the next text may lie there already."""
+        self._modem.delete(location)
+        self._in_hand.discard(location)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         def start() -> None:

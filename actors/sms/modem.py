@@ -97,6 +97,12 @@ class Modem(Protocol):
     def open(self) -> Opened:
         """Takes the line and readies the modem. Raises :class:`ModemLostError`."""
 
+    def wait(self, wake: int, timeout_s: float) -> bool:
+        """Waits until the modem has said something, the descriptor ``wake`` can be read, or the time is over.
+
+        True when :meth:`poll` may have something new. Raises :class:`ModemLostError`.
+        """
+
     def poll(self, in_hand: frozenset[int]) -> tuple[list[Received], list[Report]]:
         """New SMS in storage, except the locations ``in_hand``, and status reports since the last call.
 
@@ -112,6 +118,15 @@ class Modem(Protocol):
         Raises :class:`SendFailedError` when it surely did not leave, :class:`ModemLostError` when nobody
         knows.
         """
+
+    def status(self) -> dict[str, str]:
+        """Registration, operator, signal and storage, as far as the modem tells.
+
+        Raises :class:`ModemLostError`.
+        """
+
+    def restart(self) -> None:
+        """Starts the modem's firmware anew if it still listens, and lets go of the line; never raises."""
 
     def close(self) -> None:
         """Lets go of the line; never raises."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import select
 import threading
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -141,6 +142,18 @@ class MemoryModem:
         for sms in shown:
             self.shown_at.setdefault(sms.sender, now)
         return shown, []
+
+    def wait(self, wake: int, timeout_s: float) -> bool:
+        """As long as the driver of a modem that announces nothing."""
+        select.select([wake], [], [], timeout_s)
+        return False
+
+    def status(self) -> dict[str, str]:
+        """It says nothing of itself."""
+        return {}
+
+    def restart(self) -> None:
+        """It has no firmware."""
 
     def delete(self, location: int) -> None:
         """Frees a place."""

@@ -1,6 +1,6 @@
 """The sms actor on buckets that are files, so that a process may be killed and another goes on.
 
-``python -m tests.integration.sms_node DIRECTORY DEVICE TEXT`` sends one text and prints what became of it.
+``python -m tests.integration.sms_node DIRECTORY DEVICE DRIVER TEXT`` sends one text and prints its fate.
 """
 
 import asyncio
@@ -11,11 +11,12 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
+
 from actors._runtime.actor import Output
 from actors._runtime.identity import Identity
 from actors._runtime.memory import MemoryKeyValue
-from actors.sms import Sms, SmsConfig
-from actors.sms.gammu_modem import GammuModem
+from actors.sms import Sms, SmsConfig, driver_of
 from actors.sms.ledger import Ledger
 from actors.sms.parts import Parts
 from subjects.errors import RetryLaterError
@@ -56,7 +57,7 @@ class FileKeyValue(MemoryKeyValue):
 class Node:
     """The sms actor with everything it says and keeps."""
 
-    def __init__(self, directory: Path, device: Path, **config: float) -> None:
+    def __init__(self, directory: Path, device: Path, driver: str = "gammu", **config: float) -> None:
         self.ledger = FileKeyValue(directory / "ledger")
         self.parts = FileKeyValue(directory / "parts")
         self.numbers = MemoryKeyValue()
@@ -65,10 +66,12 @@ class Node:
         self.letters: list[DeadLetter] = []
         self.events: list[Event] = []
         self.refuse_publish: Exception | None = None
+        table = {"device": str(device), "driver": driver, "connection": "dku2at", **config}
+        settings = msgspec.convert(table, SmsConfig)
         self.sms = Sms(
-            config=SmsConfig(device=str(device), **config),  # type: ignore[arg-type]  # all of them are numbers
+            config=settings,
             identity=IDENTITY,
-            modem=GammuModem(str(device), "dku2at"),
+            modem=driver_of(settings, directory),
             lane_of=lambda text: "flash" if "HELP" in text else "routine",
             ledger=Ledger(self.ledger, "modem", IDENTITY.sender_ref),
             parts=Parts(self.parts),
@@ -133,12 +136,12 @@ async def until(condition: Callable[[], bool], within_s: float = 15) -> None:
             await asyncio.sleep(0.01)
 
 
-async def _main(directory: Path, device: Path, text: str) -> None:
-    node = Node(directory, device)
+async def _main(directory: Path, device: Path, driver: str, text: str) -> None:
+    node = Node(directory, device, driver)
     async with node.running():
         await node.send(text)
         print(json.dumps(await node.states()), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))
+    asyncio.run(_main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]))

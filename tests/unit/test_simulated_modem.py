@@ -9,7 +9,26 @@ from pathlib import Path
 import pytest
 from evy_core import Deliver, StatusReport, Submit, decode_received, encode_pdus
 
-from simulators.control import Control, Cut, Log, Mute, Phone, Plug, Raw, Refuse, Send, Slots, Unplug, serve
+from simulators.control import (
+    Control,
+    Cut,
+    Fail,
+    Half,
+    Log,
+    Mute,
+    Noise,
+    Phone,
+    Plug,
+    Raw,
+    Reboot,
+    Refuse,
+    Register,
+    Send,
+    Slots,
+    Slow,
+    Unplug,
+    serve,
+)
 from simulators.modem import Modem
 from simulators.network import Network
 
@@ -253,3 +272,78 @@ async def test_the_socket_answers_nonsense_with_an_error(modem: Modem, tmp_path:
             assert b'"error"' in await reader.readline()
         writer.close()
         await writer.wait_closed()
+
+
+async def test_faults_on_demand(modem: Modem, terminal: Terminal, tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    async with serve(path, modem), Control(path) as control:
+        await control.do(Fail("AT+CMGR", "+CMS ERROR: 314", times=2))
+        for result in ("+CMS ERROR: 314", "+CMS ERROR: 314", "OK"):
+            await terminal.ask("AT+CMGR=1", f"{result}\r\n")
+        await control.do(Fail("AT+CSQ", ""))
+        await terminal.ask("AT+CSQ", "AT+CSQ\r")
+        assert (await terminal.ask("AT")).startswith("AT\r")
+        await control.do(Noise("002123"))
+        await terminal.until("!#")
+        await terminal.ask("ATE0")
+        await control.do(Half(6))
+        os.write(terminal.descriptor, b"AT+CSQ\r")
+        await terminal.until("\r\n+CSQ")
+        await control.do(Register(3))
+        assert "+CREG: 0,3" in await terminal.ask("AT+CREG?")
+        await terminal.submit(Submit(NUMBER, "no network"), "+CMS ERROR: 331")
+        await control.do(Send(NUMBER, "waits"))
+        assert (modem.sim, modem.network.waiting()) == ({}, 1)
+        await control.do(Register(5))
+        assert modem.network.waiting() == 0
+        await control.do(Slow(0.05))
+        await terminal.submit(Submit(NUMBER, "slow"))
+        await terminal.ask("AT+CNMI=2,1,0,1,0")
+        await control.do(Reboot(0.05))
+        os.write(terminal.descriptor, b"AT+CSQ\r")  # deaf
+        said = await terminal.until("SMS Ready\r\n")
+        assert "RDY" in said
+        assert "CSQ" not in said
+        assert "+CNMI: 2,1,0,0,0" in await terminal.ask("AT+CNMI?")
+
+
+async def test_a_sim_with_a_pin_gives_nothing_before_it_and_three_wrong_ones_lock_it(tmp_path: Path) -> None:
+    modem = Modem(tmp_path / "tty", Network(retry_s=0.01), pin="1234")
+    modem.plug()
+    terminal = Terminal(modem.link)
+    modem.network.send(NUMBER, "waits")
+    await terminal.ask("AT+CMGL=4", "+CMS ERROR: 311")
+    await terminal.ask("AT+CMEE=1")
+    await terminal.ask('AT+CPIN="0000"', "+CME ERROR: 16")
+    assert "+SPIC: 2," in await terminal.ask("AT+SPIC")
+    await terminal.ask('AT+CPIN="1234"')
+    await terminal.until('+CMTI: "SM",1')
+    assert "+SPIC: 3," in await terminal.ask("AT+SPIC")
+    terminal.close()
+    modem.unplug()
+    modem.plug()
+    terminal = Terminal(modem.link)
+    for _ in range(3):
+        await terminal.ask('AT+CPIN="0000"', "ERROR")
+    assert "+CPIN: SIM PUK" in await terminal.ask("AT+CPIN?")
+    await terminal.ask('AT+CPIN="1234"', "ERROR")
+    terminal.close()
+    modem.unplug()
+    modem.network.close()
+
+
+async def test_a_sim7000_keeps_status_reports(tmp_path: Path) -> None:
+    modem = Modem(tmp_path / "tty", Network(retry_s=0.01), model="sim7000")
+    modem.plug()
+    terminal = Terminal(modem.link)
+    assert "SIM7000" in await terminal.ask("AT+CGMM")
+    assert "+CEREG: 0,1" in await terminal.ask("AT+CEREG?")
+    await terminal.ask("AT+CNMI=2,1,0,2,0")
+    await terminal.submit(Submit(NUMBER, "one"))
+    await terminal.until('+CDSI: "SM",1\r\n')
+    pdu = (await terminal.ask("AT+CMGR=1")).split("\r\n")[2]
+    (report,) = decode_received([bytes.fromhex(pdu)])
+    assert isinstance(report, StatusReport)
+    terminal.close()
+    modem.unplug()
+    modem.network.close()

@@ -1,0 +1,120 @@
+"""What a modem stores and shows in PDU mode, read by EVY's codec: the same for every driver."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Final
+
+from evy_core import PduError, StatusReport, decode_received
+
+from actors.sms.modem import Concat, Received, Report
+
+GARBLED_TRIES: Final = 3
+"""How often a PDU of the wrong length is read again: it was garbled on the line, or is stored like that."""
+
+_LISTED: Final = re.compile(r"\+CMGL: ?(\d+),")
+
+
+def listed(lines: Sequence[str]) -> Iterator[tuple[int, str, bool]]:
+    """Location, PDU and whether it came whole of each entry in an answer to AT+CMGL (TS 27.005 §3.4.2)."""
+    for head, pdu in pairwise([*lines, ""]):
+        if entry := _LISTED.match(head):
+            # A slot without octets shows the next entry, or the end, in their place.
+            stored = "" if _LISTED.match(pdu) else pdu
+            yield int(entry[1]), stored, is_whole(head, stored)
+
+
+def is_whole(head: str, pdu: str) -> bool:
+    """Whether a PDU has the length that the line before it states: without the service centre in front."""
+    try:
+        octets = bytes.fromhex(pdu)
+        stated = int(head.rpartition(",")[2])
+    except ValueError:
+        return False
+    return stated == (max(0, len(octets) - 1 - octets[0]) if octets else 0)
+
+
+def read_pdu(location: int, pdu: str) -> Received | Report:
+    """One SMS or status report from its PDU in hexadecimal; what cannot be read is kept with the reason.
+
+    Text in UCS-2 keeps half a surrogate pair: its other half is in the next part.
+    """
+    try:
+        raw = bytes.fromhex(pdu)
+        (message,) = decode_received([raw])
+    except PduError as error:
+        return Received(location, raw=raw, error=str(error))
+    except ValueError:
+        return Received(location, raw=pdu.encode(), error="the PDU is not hexadecimal")
+    if isinstance(message, StatusReport):
+        delivered, final = message.outcome == "delivered", message.outcome != "pending"
+        return Report(message.reference, message.recipient, delivered, final, message.status)
+    text = message.text
+    if text is None:
+        return Received(location, message.sender, raw=raw, error="8-bit data, not a text")
+    if message.alphabet == "ucs2":
+        text = message.data[: len(message.data) & ~1].decode("utf-16-be", "surrogatepass")
+    concat = Concat(*message.concat) if message.concat else None
+    return Received(location, message.sender, text, message.smsc_at, concat, raw)
+
+
+class Storage:
+    """What is on the SIM as far as it was read, and what the modem showed without storing it."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, Received] = {}
+        """By location: as many as the SIM has slots. Below 0 what was shown and not stored."""
+        self._reports: list[Report] = []
+        self._shown = 0
+        self._garbled: Counter[int] = Counter()
+        """How often in a row a location was read with a wrong length."""
+
+    @property
+    def has_reports(self) -> bool:
+        """Whether status reports wait to be offered."""
+        return bool(self._reports)
+
+    def clear(self) -> None:
+        """The line is closed: what is on the SIM is read anew."""
+        self._texts.clear()
+        self._reports.clear()
+
+    def take(self, location: int, pdu: str) -> bool:
+        """Keeps an SMS or a status report; True for a report, which need not stay on the SIM.
+
+        At location 0 only a report is expected: one that cannot be read teaches nothing.
+        """
+        sms = read_pdu(location, pdu)
+        if isinstance(sms, Report):
+            self._reports.append(sms)
+            return True
+        if location:
+            self._texts[location] = sms
+        return False
+
+    def show(self, pdu: str) -> None:
+        """Keeps an SMS that was shown and not stored, as class 0 is: this is the only copy."""
+        self._shown -= 1
+        self.take(self._shown, pdu)
+
+    def relist(self, lines: Sequence[str]) -> tuple[list[int], bool]:
+        """Takes in an answer to AT+CMGL: locations of reports to remove, and whether to list once more."""
+        self._texts = {location: sms for location, sms in self._texts.items() if location < 0}
+        before, self._garbled = self._garbled, Counter()
+        reports = []
+        for location, pdu, whole in listed(lines):
+            if not whole and before[location] < GARBLED_TRIES:
+                self._garbled[location] = before[location] + 1
+            elif self.take(location, pdu):
+                reports.append(location)
+        return reports, bool(self._garbled)
+
+    def forget(self, location: int) -> None:
+        """The SMS is safe elsewhere."""
+        self._texts.pop(location, None)
+
+    def offer(self, in_hand: frozenset[int]) -> tuple[list[Received], list[Report]]:
+        """Texts except those ``in_hand``, and the reports that came since the last call."""
+        reports, self._reports = self._reports, []
+        return [sms for location, sms in self._texts.items() if location not in in_hand], reports
