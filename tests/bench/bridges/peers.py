@@ -35,7 +35,7 @@ PEERS: Final = (
         "bridge: EVY's NATS leaf, sourced work queues",
         leaf.bridge,
         "edge and centre sync each message to disk by itself before they acknowledge it "
-        "(sync_interval: always); exactly once across the link",
+        "(sync_interval: always); taken over by sequence, so once; TLS and credentials, which the others lack",
     ),
     Peer(
         "bridge-rabbitmq",
