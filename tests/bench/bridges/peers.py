@@ -34,8 +34,8 @@ PEERS: Final = (
         "bridge-leaf",
         "bridge: EVY's NATS leaf, sourced work queues",
         leaf.bridge,
-        "edge and centre sync each message to disk by itself before they acknowledge it "
-        "(sync_interval: always); taken over by sequence, so once; TLS and credentials, which the others lack",
+        "edge and centre sync each message by itself before they acknowledge it (sync_interval: always); "
+        "taken over by sequence, so once; with TLS and credentials, the others without",
     ),
     Peer(
         "bridge-rabbitmq",
