@@ -186,7 +186,8 @@ class Compress:
         fitting = (p for p in answer.passages if not answer.by_centre or p.score >= UNSURE)
         best = max(fitting, key=rank, default=None)
         if best is None:
-            text = self._texts.say("unsure", answer.lang)
+            follows = answer.wait is not None and not answer.by_centre and self._remaining_s(answer.wait) > 0
+            text = self._texts.say("answer_follows" if follows else "unsure", answer.lang)
             return msgspec.structs.replace(answer, text=text, step="unsure", verbatim=True, sources=())
         sources = (best.source,) if best.source else ()
         return msgspec.structs.replace(

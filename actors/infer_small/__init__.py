@@ -61,7 +61,7 @@ def actor(
     ``remaining_s`` reads the boot clock, ``now`` gives Unix time for events. A missing or wrong model file
     is reported as an event at once, with its fix, and the ladder goes on without it.
     """
-    ladder = _Ladder(node, model, texts, emit, now, ModelThread(model, idle_s))
+    ladder = _Ladder(node, model, texts, emit, now, remaining_s, ModelThread(model, idle_s))
 
     async def handle(query: Query) -> Sequence[Output]:
         budget_s = min(max_generate_s, remaining_s(query.deadline) - RESERVE_S)
@@ -111,6 +111,7 @@ class _Ladder:
     texts: Texts
     emit: Emit
     now: Callable[[], float]
+    remaining_s: Callable[[Deadline], float]
     thread: ModelThread
 
     async def answer(self, query: Query, budget_s: float) -> Answer:
@@ -121,7 +122,8 @@ class _Ladder:
             passages = prompt.notes(query)[:1]
             text = passages[0].text
         elif not text:
-            step, text = "unsure", self.texts.say("unsure", query.lang)
+            follows = query.wait is not None and self.remaining_s(query.wait) > 0
+            step, text = "unsure", self.texts.say("answer_follows" if follows else "unsure", query.lang)
         self.report("decided", query, step=step, reason=reason)
         return answer_to(query, step, text, passages)
 

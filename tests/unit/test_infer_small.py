@@ -432,6 +432,14 @@ async def test_without_its_file_the_ladder_goes_on(tmp_path: Path) -> None:
     assert answer.text == Texts.load().say("unsure", "en")
 
 
+async def test_who_waits_for_the_centre_is_told_so() -> None:
+    for waits, says in ((60.0, "answer_follows"), (0.0, "unsure")):
+        asked = query("which mushrooms can i eat", asked=True, wait=clock.deadline_in(waits))
+        answer, _ = await handled(Scripted("I am the model."), asked)
+        assert answer.asked
+        assert answer.text == Texts.load().say(says, "en")  # type: ignore[arg-type]  # names of notices
+
+
 @pytest.mark.parametrize(
     "asked",
     [
