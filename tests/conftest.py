@@ -13,6 +13,7 @@ import pytest
 from actors._runtime.bus import NatsBus
 from actors._runtime.identity import Identity
 from actors._runtime.provision import Place, provision
+from actors._runtime.server_files import STORE_KEY
 from actors._runtime.supervisor import (
     nats_configuration,
     nats_environment,
@@ -41,13 +42,15 @@ class Server:
         *,
         configuration: Path | None = None,
         logs: Path | None = None,
+        store_key: str = "",
     ) -> None:
         """``under`` is a command, such as strace, that runs the server it is given; ``logs`` a directory,
-        beside the store when not given."""
+        beside the store when not given; with ``store_key`` the store is encrypted."""
         self.store = store
         self.under = under
         self.configuration = configuration or nats_configuration()
         self.logs = logs or store.parent
+        self.store_key = store_key
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
@@ -55,6 +58,7 @@ class Server:
 
     def start(self) -> None:
         environment = {**os.environ, **nats_environment(NODE, self.port, self.store)}
+        environment[STORE_KEY] = f'"{self.store_key}"'
         log = (self.logs / f"nats-{self.port}.log").open("ab")
         self.process = subprocess.Popen(
             [*self.under, nats_server_path(), "-c", str(self.configuration)],

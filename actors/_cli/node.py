@@ -17,7 +17,7 @@ from actors._runtime.identity import load_identity
 from actors._runtime.process import log_to_stderr, run_until_signal, serve
 from actors._runtime.provision import Place
 from actors._runtime.server_files import STORE_KEY, Settings, fill, settings
-from actors._runtime.store_watch import cannot_write
+from actors._runtime.store_watch import cannot_write, set_aside_unreadable
 from actors._runtime.supervisor import (
     Child,
     DirectoryLock,
@@ -63,7 +63,13 @@ def server_child(config: Config) -> Child | None:
         environment = nats_environment(node.name, node.nats_port, store, monitor_port)
     log_file = node.directory / "nats-server.log"
     command = [nats_server_path(), "-c", str(configuration), "-l", str(log_file)]
-    return Child("nats-server", command, environment, watch=partial(cannot_write, monitor_port, store))
+    return Child(
+        "nats-server",
+        command,
+        environment,
+        watch=partial(cannot_write, monitor_port, store),
+        prepare=partial(set_aside_unreadable, store),
+    )
 
 
 def _check(installed: Settings, config: Config) -> None:

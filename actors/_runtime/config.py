@@ -29,11 +29,10 @@ def default_data_dir() -> str:
 
 
 _EDGE: Final = (("sms",), ("intake", "route", "compress", "alert", "link"), ("rag", "infer_small"))
-_CENTRE: Final = (("infer_large",),)
 PROCESSES: Final[Mapping[Profile, tuple[tuple[str, ...], ...]]] = {
     "lilevy": _EDGE,
-    "bigevy": _CENTRE,
-    "hybrid": _EDGE + _CENTRE,
+    "bigevy": (("infer_large", "link"),),
+    "hybrid": (*_EDGE, ("infer_large",)),
 }
 """Which actors share a process under `evy up`; libgammu and llama.cpp are kept apart from the rest."""
 

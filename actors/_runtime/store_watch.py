@@ -1,4 +1,4 @@
-"""A nats-server that can no longer write: told from outside, since it neither ends nor answers.
+"""What nats-server does not mend by itself: a store it cannot write to any more, a stream it cannot read.
 
 After one failed write (a full card, an I/O error) a stream of nats-server 2.15 takes nothing more until the
 server is started again, even when there is room; its publishers get no answer at all, and every other request
@@ -10,6 +10,7 @@ import http.client
 import logging
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,27 @@ ROOM_OCTETS: Final = 16 * 1024 * 1024
 """Free space below which a fresh start would only fail again: two blocks of a stream."""
 
 _CANNOT_WRITE: Final = re.compile(r"write error|jetstream not enabled", re.IGNORECASE)
+
+
+META_KEY_OCTETS: Final = 64
+"""A stream's key file is never shorter; nats-server looks past a stream with a shorter one."""
+
+
+def set_aside_unreadable(store: Path) -> None:
+    """Before the server starts: moves encrypted streams whose key never reached the card out of its
+    way, to ``unreadable`` in ``store``.
+
+    The server syncs the key of every stream but one with asynchronous persistence (events). When the power
+    went while that was new the key is empty: nats-server 2.15.1 looks past the stream at start and panics
+    when somebody makes it again, each time.
+    """
+    for key in store.glob("jetstream/*/streams/*/meta.key"):
+        if key.stat().st_size >= META_KEY_OCTETS:
+            continue
+        aside = store / "unreadable" / f"{key.parent.name}.{time.time_ns()}"
+        aside.parent.mkdir(exist_ok=True)
+        key.parent.rename(aside)
+        log.error("the key of stream %s is not on the card: its files are now in %s", key.parent.name, aside)
 
 
 class _Trouble(msgspec.Struct):

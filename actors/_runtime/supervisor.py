@@ -112,7 +112,8 @@ class DirectoryLock:
 class Child:
     """One supervised process; ``log_file`` takes its output instead of ours.
 
-    ``watch`` runs beside it and returns, with the reason, when it must be started again though it lives.
+    ``prepare`` is called before each start. ``watch`` runs beside it and returns, with the reason, when it
+    must be started again though it lives.
     """
 
     def __init__(
@@ -121,11 +122,14 @@ class Child:
         command: Sequence[str],
         environment: Mapping[str, str],
         log_file: Path | None = None,
+        *,
         watch: Callable[[], Awaitable[str]] | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self.log_file = log_file
         self.watch = watch
+        self.prepare = prepare
         self.command = command
         self.environment = {**os.environ, **environment}
         self.process: asyncio.subprocess.Process | None = None
@@ -136,6 +140,8 @@ class Child:
         deaths = 0
         while not stop.is_set():
             started = time.monotonic()
+            if self.prepare:
+                self.prepare()
             with contextlib.ExitStack() as files:
                 output = files.enter_context(self.log_file.open("ab")) if self.log_file else None
                 self.process = await asyncio.create_subprocess_exec(

@@ -64,7 +64,7 @@ async def node(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             [nats_server(), "-c", str(nats_configuration())],
             nats_environment(NODE, port, store, monitor_port),
             directory / "nats-server.log",
-            partial(cannot_write, monitor_port, store),
+            watch=partial(cannot_write, monitor_port, store),
         )
         stop = asyncio.Event()
         keeper = asyncio.create_task(server.keep(stop))

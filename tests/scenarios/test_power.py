@@ -23,6 +23,7 @@ import pytest
 from actors._runtime.bus import NatsBus
 from actors._runtime.identity import Identity
 from actors._runtime.provision import provision
+from actors._runtime.store_watch import set_aside_unreadable
 from actors._runtime.supervisor import nats_configuration
 from simulators.disk.client import MountedDisk, mounted, why_not
 from simulators.disk.orders import Cut
@@ -43,9 +44,12 @@ pytestmark = [
 ]
 
 
-def off(disk: MountedDisk, logs: Path, configuration: Path | None = None) -> Server:
-    """A server with its store on the card, not running."""
-    server = Server(disk.path / "nats", logs=logs, configuration=configuration)
+KEYS = pytest.mark.parametrize("key", ["", "a store key of the tests, 32 long"], ids=["clear", "encrypted"])
+
+
+def off(disk: MountedDisk, logs: Path, configuration: Path | None = None, key: str = "") -> Server:
+    """A server with its store on the card, encrypted when there is a key; not running."""
+    server = Server(disk.path / "nats", logs=logs, configuration=configuration, store_key=key)
     server.kill()
     return server
 
@@ -53,6 +57,7 @@ def off(disk: MountedDisk, logs: Path, configuration: Path | None = None) -> Ser
 @asynccontextmanager
 async def power_on(server: Server) -> AsyncIterator[NatsBus]:
     """The server runs and a connection to it, until the power goes."""
+    set_aside_unreadable(server.store)  # as `evy up` does before each start
     server.start()
     bus = await NatsBus.connect(Identity(NODE, b"secret of the tests", "0000"), server.url, "test", wait_s=20)
     bus.client.options["allow_reconnect"] = False  # its process dies with the power
@@ -113,9 +118,10 @@ async def test_nothing_acknowledged_is_lost_when_the_power_goes(
     assert set(ledger.created.values()) == {1}
 
 
-async def test_what_was_provisioned_is_there_after_a_power_cut(tmp_path: Path) -> None:
+@KEYS
+async def test_what_was_provisioned_is_there_after_a_power_cut(tmp_path: Path, key: str) -> None:
     with mounted(tmp_path) as disk:
-        server = off(disk, tmp_path)
+        server = off(disk, tmp_path, key=key)
         async with power_on(server) as bus:
             assert await provision(bus.js, PLACE) == []
             before = await found(bus)
