@@ -22,14 +22,14 @@ setup: $(UV)  ## Install everything into .venv; `.venv/bin/evy` is the command
 	@$(UV) sync --locked $(if $(CI),--quiet,)
 
 # Programs of others. Nothing of EVY needs them; a test or bench that uses one says so and is skipped without it.
-OPS_PACKAGES := iproute2 mosquitto rabbitmq-server strace tcpdump
+OPS_PACKAGES := gammu-smsd iproute2 mosquitto rabbitmq-server smstools strace tcpdump
 
 setup-ops: .ops/bin/nats  ## Optional: the nats command line, Debian packages for some tests and benches
 	@for package in $(OPS_PACKAGES); do \
 	  dpkg-query -W -f '$${db:Status-Abbrev}' $$package 2>/dev/null | grep -q '^ii' || missing="$$missing $$package"; \
 	done; \
 	if [ -z "$$missing" ]; then echo "Debian packages: all here"; else \
-	  echo "Debian packages for namespaces, packet captures and brokers to compare with:$$missing"; \
+	  echo "Debian packages for namespaces, packet captures, brokers and gateways to compare with:$$missing"; \
 	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$sudo sh deploy/ops/packages.sh $$missing; \
 	fi

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 
-from tests.bench import answers, core, disk, flow, large, link, memory, rate, writes
+from tests.bench import answers, core, disk, flow, large, link, memory, modem_line, rate, writes
 from tests.bench.bridges import peers
 from tests.bench.rows import Row, Setting, SkippedError
 from tests.bench.table import show
@@ -38,6 +38,7 @@ AREAS: Final[dict[str, Callable[[Setting], list[Row]]]] = {
     "memory": memory.measure,
     "writes": writes.measure,
     "slow": writes.slow_card,
+    "line": modem_line.measure,
     "tcp": link.tcp,
     "link": link.measure,
     "catch-up": link.catch_up,

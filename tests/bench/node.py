@@ -21,7 +21,7 @@ from actors._runtime.identity import Identity
 from actors._runtime.provision import provision
 from actors._runtime.worker import run_actors
 from actors.sms.ledger import Ledger
-from actors.sms.modem import Opened, Part, Received, Report
+from actors.sms.modem import Modem, Opened, Part, Received, Report
 from actors.sms.parts import Parts
 from subjects import names, registry
 from tests.conftest import NODE, PLACE, Server
@@ -176,9 +176,9 @@ class MemoryModem:
                 yield part.number, at
 
 
-async def build_sms(context: BusContext, modem: MemoryModem) -> Actor:
+async def build_sms(context: BusContext, modem: Modem, poll_interval_s: float = 0.01) -> Actor:
     """The real actor `sms` as it builds itself, but with ``modem``."""
-    config = sms_actor.SmsConfig(device="memory", poll_interval_s=0.01)
+    config = sms_actor.SmsConfig(device="memory", poll_interval_s=poll_interval_s)
     identity = context.identity
     actor = sms_actor.Sms(
         config=config,

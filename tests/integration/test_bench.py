@@ -85,7 +85,7 @@ LINK = ("tcp", "link", "catch-up", "resume", "link-slow", "wire")
 @pytest.mark.modem
 @pytest.mark.model
 def test_a_quick_run_measures_every_row_and_loses_no_text(tmp_path: Path) -> None:
-    rows = bench(tmp_path, *(area for area in AREAS if area not in {*LINK, "bridges"}))
+    rows = bench(tmp_path, *(area for area in AREAS if area not in {*LINK, "bridges", "line"}))
     skipped = {name for name, row in rows.items() if row["skipped"]}
     # strace may be missing here; a slow card and a big model take minutes.
     assert skipped <= {"writes", "slow", "large"}
@@ -110,6 +110,17 @@ def test_a_quick_run_measures_the_link_and_loses_no_question(tmp_path: Path) -> 
     assert repeats(rows["wire-s2"])["up"] < repeats(rows["wire"])["up"]
     assert min(repeats(rows["link-slow"])["p50"]) > 2 * LESS_SLOW.delay_s
     assert {"tcp", "tcp-relay", "link", "uplink", "link-memory", "resume"} <= rows.keys()
+
+
+@pytest.mark.nats
+@pytest.mark.modem
+def test_a_quick_run_measures_every_gateway_that_is_installed_on_the_same_line(tmp_path: Path) -> None:
+    rows = bench(tmp_path, "line")
+    skipped = {name for name, row in rows.items() if row["skipped"]}
+    assert skipped <= {"line-gammu-smsd", "line-smstools"}
+    assert all("make setup-ops" in rows[name]["skipped"] for name in skipped)
+    assert min(repeats(rows["line-direct"])["rate"]) > 0
+    assert min(repeats(rows["line-gammu"])["rate"]) > 0
 
 
 @pytest.mark.nats

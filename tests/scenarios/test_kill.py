@@ -2,7 +2,7 @@
 
 Real nats-server, real Gammu, every actor in a process of its own; the modem and the network behind it are
 simulated. The network's log is the truth, the ledger must agree with it. ``EVY_CHAOS_TEXTS`` and
-``EVY_CHAOS_SEED`` choose size and seed (`make chaos COUNT=500 SEED=1`).
+``EVY_CHAOS_SEED`` choose size and seed (`make chaos COUNT=500 SEED=1`), ``EVY_CHAOS_DRIVER`` the driver.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from tests.conftest import Server
 
 TEXTS = int(os.environ.get("EVY_CHAOS_TEXTS", "24"))
 SEED = int(os.environ.get("EVY_CHAOS_SEED", "1"))
+DRIVER = os.environ.get("EVY_CHAOS_DRIVER", "gammu")
 
 VICTIMS = ("sms", "intake", "route", "compress")
 OTHERS = (("rag", "infer_small"), ("alert",))
@@ -54,9 +55,17 @@ class Swarm:
         self.random = random.Random(seed)
         self.config_path = directory / "evy.toml"
         text = CONFIGURATION.format(
-            directory=directory, port=server.port, own=NODE_NUMBER, cache=cache_directory()
+            profile="lilevy",
+            name="demo",
+            directory=directory,
+            port=server.port,
+            wait_s=6 * 3600.0,
+            own=NODE_NUMBER,
+            cache=cache_directory(),
         )
-        self.config_path.write_text(text.replace("[sms]", "[sms]\nanswer_within_s = 120", 1))
+        self.config_path.write_text(
+            text.replace("[sms]", f'[sms]\nanswer_within_s = 120\ndriver = "{DRIVER}"', 1)
+        )
         self.stop = asyncio.Event()
         self.kills: Counter[str] = Counter()
         simulator = ["simulators.modem", "--link", f"{directory}/modem", "--control", f"{directory}/control"]
