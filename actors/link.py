@@ -1,15 +1,14 @@
-"""link watches the line between node and centre, and ends the queries that waited for it too long.
+"""link watches the line to the centre, and ends the queries that waited for it too long.
 
-It handles no work. At a node it says in events when the link comes and goes, and takes out of the uplink
-stream what nobody would want an answer to any more, each with an event. At either end it starts again what
-should take messages over from the other end and is silent.
+It handles no work. It says in events when the link comes and goes, and takes out of the uplink stream what
+nobody would want an answer to any more, each with an event.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit
@@ -36,7 +35,6 @@ def actor(
     *,
     now: Callable[[], float] = time.time,
     every_s: float = EXPIRE_EVERY_S,
-    keep_sources: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> Actor:
     """The actor; ``now`` gives Unix time for events."""
 
@@ -71,9 +69,9 @@ def actor(
                 )
             await asyncio.sleep(every_s)
 
-    return Actor("link", {}, (watch, expire, *([keep_sources] if keep_sources else [])))
+    return Actor("link", {}, (watch, expire))
 
 
 async def build(context: Context) -> Actor:
-    """The actor of a node or a centre."""
-    return actor(context.identity.node, context.link(), context.emit, keep_sources=context.keep_sources)
+    """The actor of a node."""
+    return actor(context.identity.node, context.link(), context.emit)

@@ -29,10 +29,11 @@ def default_data_dir() -> str:
 
 
 _EDGE: Final = (("sms",), ("intake", "route", "compress", "alert", "link"), ("rag", "infer_small"))
+_CENTRE: Final = (("infer_large",),)
 PROCESSES: Final[Mapping[Profile, tuple[tuple[str, ...], ...]]] = {
     "lilevy": _EDGE,
-    "bigevy": (("infer_large", "link"),),
-    "hybrid": (*_EDGE, ("infer_large",)),
+    "bigevy": _CENTRE,
+    "hybrid": _EDGE + _CENTRE,
 }
 """Which actors share a process under `evy up`; libgammu and llama.cpp are kept apart from the rest."""
 

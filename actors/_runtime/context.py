@@ -15,7 +15,6 @@ from actors._runtime.identity import Identity
 from actors._runtime.link import Link, NatsLink, NoLink
 from actors._runtime.memory import MemoryKeyValue
 from actors._runtime.provision import Place
-from actors._runtime.sources import Sources
 from subjects.errors import ConfigError
 from subjects.messages import DeadLetter, Event
 from subjects.registry import WORK
@@ -45,9 +44,6 @@ class Context(Protocol):
     def emit(self, event: Event) -> None:
         """Publishes an event without waiting."""
 
-    async def keep_sources(self) -> None:
-        """Starts streams again that should take messages over from the other end and are silent, for ever."""
-
 
 class BusContext:
     """A node on its server."""
@@ -66,10 +62,6 @@ class BusContext:
         place = Place.of(self.config.node)
         return NatsLink(self._bus, place) if place.linked else NoLink()
 
-    async def keep_sources(self) -> None:
-        """See :class:`Sources`."""
-        await Sources(self._bus, Place.of(self.config.node), self.emit).watch()
-
 
 class MemoryContext:
     """A node without a server: what is published is kept here, for `evy ask` and tests."""
@@ -85,9 +77,6 @@ class MemoryContext:
     def link(self) -> Link:
         """There is none."""
         return NoLink()
-
-    async def keep_sources(self) -> None:
-        """There are none."""
 
     async def bucket(self, name: str) -> KeyValue:
         """The bucket in memory, made at its first use."""

@@ -17,7 +17,7 @@ import nats.js.errors
 from actors._runtime.bus import NatsBus, bus_errors
 from actors._runtime.link import NatsLink
 from actors._runtime.provision import Place, edges
-from actors._runtime.sources import ANSWERS_WITHIN_S, NotThereError, StreamInfo, ask
+from actors._runtime.stream_info import ANSWERS_WITHIN_S, NotThereError, StreamInfo, ask
 from subjects import names
 from subjects.errors import MessageError
 from subjects.messages import Event, decode

@@ -101,11 +101,14 @@ fn cued(work: &mut Work, cue_end: usize, secret: bool) {
         }
         at = to;
     }
+    let hyphenated = matches!(work.what(start + 1), What::Mark('-' | '_'))
+        && work.glued(start + 1)
+        && work.glued(start + 2);
     let least = if secret { SECRET_DIGITS } else { CUED_DIGITS };
     if secret
         && work.is_word(start)
-        && (!work.has(start, ORDINARY | STOP) || work.piece_goes_on(start))
-        && (start > cue_end || work.piece_goes_on(start))
+        && (!work.has(start, ORDINARY | STOP) || work.piece_goes_on(start) || hyphenated)
+        && (start > cue_end || work.piece_goes_on(start) || hyphenated)
         && work.gap(start) != Gap::Line
     {
         // A password is any word that is none.

@@ -219,8 +219,14 @@ fn announced(work: &mut Work, hit: Hit, trust: Trust) {
                     && !ends(i + 1)
         }
     };
-    if fits || trust != Trust::Look && work.is_initial(i) {
-        let mut end = extend(work, i, trust);
+    // «Abdul Karim», «عبد الله»
+    let kin = trust != Trust::Look
+        && work.has(i, KIN)
+        && (work.case(i) == Case::None || work.is_capital(i))
+        && work.is_word(i + 1)
+        && work.same_line(i + 1);
+    if fits || kin || trust != Trust::Look && work.is_initial(i) {
+        let mut end = extend(work, i + usize::from(kin), trust);
         let start = if trust == Trust::Title && work.has(cue_start, KIN) {
             cue_start
         } else {
@@ -396,6 +402,7 @@ fn extend(work: &Work, i: usize, trust: Trust) -> usize {
             || work.is_sure(at)
             || class & NAME != 0 && class & (ORDINARY | STOP | PLACE) == 0
             || class & (NAME | ALSO_NAME) != 0 && class & MONTH == 0 && capital
+            || class & ALSO_NAME != 0 && class & (ORDINARY | STOP | PLACE | MONTH) == 0
             || class & ALSO_NAME != 0
                 && class & (MONTH | STOP) == 0
                 && (trust == Trust::Full || work.is_sure(at + 1) && work.same_line(at + 1))

@@ -202,6 +202,8 @@ fn collect(work: &Work, start: usize, cue: Option<Cue>, over_words: bool) -> Vec
             break;
         }
         let goes_on = match between {
+            // «seven two two, one one two»
+            Between::List if last.spelled => work.has(next, NUMERAL),
             Between::List => dialled && last.digits.len() >= 3 && work.digits(next).len() >= 2,
             Between::Slash => last.digits.len() >= 4 || work.digits(next).len() >= 4,
             // «0712 345 then 678» goes on, «0712345678 and 300 people» does not.
