@@ -7,9 +7,10 @@ duplicates by their ids, so nothing is lost and nothing is doubled.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import nats.errors
@@ -41,6 +42,16 @@ _REQUEST: Final = b'{"batch":%%d,"expires":%d,"idle_heartbeat":%d}' % (
 """A pull request, NATS ADR-13; times are nanoseconds."""
 BACK_PRESSURE_WAIT_S: Final = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Waits between tries to publish an output that the server does not take; the last one repeats."""
+
+
+BUS_PATIENCE_S: Final = 600.0
+"""How long one delivery waits for a bus that does not give its handler what it asks for. What fails so long
+with six deliveries is no outage any more."""
+
+
+def _waits() -> Iterator[float]:
+    yield from BACK_PRESSURE_WAIT_S
+    yield from itertools.repeat(BACK_PRESSURE_WAIT_S[-1])
 
 
 class LaneWorker:
@@ -191,7 +202,7 @@ class LaneWorker:
             if isinstance(message, MessageError):
                 raise message  # noqa: TRY301  # it was met while reading; what becomes of it is said here
             self._check_origin(message)
-            outputs = await self._handler(message)
+            outputs = await self._handled(message)
         except RefusedError as error:
             await self._dead_letter(msg, str(error))
         except RetryLaterError as error:
@@ -211,16 +222,27 @@ class LaneWorker:
         if self._row.at == "centre" and (said := getattr(message, "node", "")) != self._node:
             raise RefusedError(f"it came from node {self._node!r} and says {said!r}")
 
+    async def _handled(self, message: Message) -> Sequence[Output]:
+        """What the handler makes of a message, once the bus gives it what it reads and keeps. A disk that is
+        full for an hour must not use up the deliveries of what is in hand."""
+        until_s = time.monotonic() + BUS_PATIENCE_S
+        for wait_s in _waits():
+            try:
+                return await self._handler(message)
+            except BusError as error:
+                if time.monotonic() > until_s:
+                    raise
+                log.warning("%s; handled again in %.2f s", error, wait_s)
+                await asyncio.sleep(wait_s)
+        raise AssertionError("waits without end")
+
     async def _publish(self, output: Output) -> None:
         """Publishes until the server takes it. Waiting here is back-pressure: it holds one slot and no
         delivery is used up, so a full subject or a restarting server never turns into a dead letter."""
-        tries = 0
-        while True:
+        for wait_s in _waits():
             try:
                 await self._bus.publish(output, self._actor)
             except BusError as error:
-                wait_s = BACK_PRESSURE_WAIT_S[min(tries, len(BACK_PRESSURE_WAIT_S) - 1)]
-                tries += 1
                 log.warning("%s; trying again in %.2f s", error, wait_s)
                 await asyncio.sleep(wait_s)
             else:

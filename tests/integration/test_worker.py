@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from nats.aio.msg import Msg
 
-from actors._runtime import clock
+from actors._runtime import clock, worker
 from actors._runtime.actor import Actor, Handler, Output
 from actors._runtime.bus import BusError, NatsBus, StreamFullError
 from actors._runtime.provision import provision
@@ -102,6 +102,27 @@ async def test_the_same_output_published_twice_is_handled_once(bus: NatsBus) -> 
         await until(lambda: "q2" in seen)
         await empty(bus)
     assert seen == ["q1", "q2"]
+
+
+async def test_a_bus_that_refuses_its_handler_uses_up_no_delivery(
+    bus: NatsBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "BACK_PRESSURE_WAIT_S", (0.01,))
+    tries = 0
+
+    async def handle(message: Query) -> Sequence[Output]:
+        nonlocal tries
+        tries += 1
+        if tries <= 2 * registry.work(names.ROUTE).max_deliver:
+            raise BusError("the disk is full")
+        return [to(names.RAG, message)]
+
+    await bus.publish(to(names.ROUTE, query(1)), "test")
+    async with running(bus, (names.ROUTE, handle)):
+        async with asyncio.timeout(20):
+            while (await bus.js.consumer_info(f"WORK_{NODE}", f"{NODE}_rag_routine")).num_pending != 1:
+                await asyncio.sleep(0.02)
+    assert (await bus.js.stream_info(f"DLQ_{NODE}")).state.messages == 0
 
 
 async def test_what_one_person_sends_is_handled_in_order(bus: NatsBus) -> None:

@@ -66,7 +66,7 @@ def why_not() -> str:
         return f"no network namespaces here: {error}"
 
 
-def _started(pid: int) -> str:
+def started(pid: int) -> str:
     """Start of a process in clock ticks (proc_pid_stat(5), field 22); with the pid it names one for ever."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 
@@ -78,7 +78,7 @@ def purge() -> list[str]:
         if not (ours := _OURS.fullmatch(name)):
             continue
         try:
-            alive = _started(int(ours[1])) == ours[2]
+            alive = started(int(ours[1])) == ours[2]
         except FileNotFoundError:
             alive = False
         if not alive:
@@ -243,7 +243,7 @@ class Hosts:
 
     def __init__(self, names: Sequence[str] = NAMES, network: str = NETWORK) -> None:
         pid = os.getpid()
-        prefix = f"evy-{pid}-{_started(pid)}-{next(_MADE)}"
+        prefix = f"evy-{pid}-{started(pid)}-{next(_MADE)}"
         self._switch = f"{prefix}-switch"
         space = ipaddress.ip_network(network)
         self._length = space.prefixlen

@@ -1,13 +1,15 @@
 """One process of a scenario, that may die at any moment: ``python -m tests.scenarios.worker ROLE TOML``.
 
 ``compress`` and ``sms`` are the real actors, ``sms`` with a modem whose air is a file. ``infer_large`` stands
-in for the model, which is not under test: the runtime around it is the real one. ``feed`` publishes queries
-as ``rag`` does. ``line`` is the bad network between an edge and the centre. What each of them sees is
-appended to a file of JSON lines under ``log/`` in its data directory, see :mod:`tests.scenarios.truth`.
+in for the model, which is not under test: the runtime around it is the real one. Beside ``compress`` runs
+the real actor `link`, as under `evy up`. ``feed`` publishes queries as ``rag`` does.
+``line`` is the bad network between an edge and the centre. What each of them sees is appended to a file of
+JSON lines under ``log/`` in its data directory, see :mod:`tests.scenarios.truth`.
 """
 
 import asyncio
 import os
+import select
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from actors import compress as compress_actor
+from actors import link as link_actor
 from actors import sms as sms_actor
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Output
@@ -52,11 +55,23 @@ class FileModem:
         self._count = sum(1 for _ in self._log.read())
         return Opened(last_reference=self._count % 256)
 
-    def poll(self, _: frozenset[int]) -> tuple[list[Received], list[Report]]:
+    def poll(self, in_hand: frozenset[int]) -> tuple[list[Received], list[Report]]:  # noqa: ARG002  # none come
         """Nothing comes."""
         return [], []
 
-    def delete(self, _: int) -> None:
+    def wait(self, wake: int, timeout_s: float) -> bool:
+        """Nothing comes; waits to be asked."""
+        select.select([wake], [], [], timeout_s)
+        return False
+
+    def status(self) -> dict[str, str]:
+        """Nothing to tell."""
+        return {}
+
+    def restart(self) -> None:
+        """Nothing hangs."""
+
+    def delete(self, location: int) -> None:
         """There is nothing."""
 
     def send_part(self, part: Part) -> int:
@@ -89,7 +104,7 @@ async def build_sms(context: BusContext, log: Log) -> Actor:
 
 
 async def build_compress(context: BusContext, log: Log) -> Actor:
-    """The actor `compress`; each answer that it is given is noted before it is handled."""
+    """The actor `compress`; what it is given is noted before it is handled."""
     real = await compress_actor.build(context)
     handler = real.handlers[names.COMPRESS]
 
@@ -120,7 +135,9 @@ def work(role: str, config: Config) -> int:
     log = Log(node.directory, role)
 
     async def build(bus: NatsBus) -> Sequence[Actor]:
-        return [await ROLES[role](BusContext(config, bus), log)]
+        context = BusContext(config, bus)
+        beside = [await link_actor.build(context)] if role == "compress" else []
+        return [await ROLES[role](context, log), *beside]
 
     identity = load_identity(node.name, node.directory)
     return run_until_signal(lambda stop: serve(identity, Place.of(node), node.url, [role], build, stop))
