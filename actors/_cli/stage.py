@@ -15,9 +15,10 @@ from typing import Final
 
 from actors._cli.node import actor_children, server_child
 from actors._runtime.bus import BusError, NatsBus
-from actors._runtime.config import Config, load_config
+from actors._runtime.config import Config, NodeConfig, load_config
 from actors._runtime.identity import Identity, load_identity
 from actors._runtime.provision import Place
+from actors._runtime.server_files import settings
 from actors._runtime.supervisor import Child, port_is_free, supervise
 from simulators.control import AnyOrder, Control, Send
 from simulators.network import Entry
@@ -31,6 +32,8 @@ RESPONDER: Final = "+15550199"
 READY_WITHIN_S: Final = 90.0
 
 LLM_ANSWERS_WITHIN_S: Final = 60.0
+WITH_CENTRE_WITHIN_S: Final = 20.0
+"""Time for an answer where a centre shares the cores of its nodes; the default is 15."""
 DISTRICT: Final = Path(__file__).parent / "district"
 """What the centre of a demonstration knows and its nodes do not."""
 
@@ -41,6 +44,7 @@ name = "{name}"
 data_dir = "{directory}"
 nats_port = {port}
 wait_s = {wait_s}
+answer_within_s = {answer_within_s}
 emergency_number = "112"
 
 [sms]
@@ -165,8 +169,10 @@ def write_configuration(
 ) -> Config:
     """Files of a demonstration node; ``port`` 0 is any free one, ``more`` are further tables."""
     path = directory / "evy.toml"
+    linked = profile == "hybrid" or settings(directory / "server") is not None
     text = CONFIGURATION.format(
         profile=profile,
+        answer_within_s=WITH_CENTRE_WITHIN_S if linked else NodeConfig().answer_within_s,
         name=name,
         directory=directory,
         port=port or free_ports(1)[0],

@@ -6,6 +6,7 @@ here it is only bounded and cleaned. While the server is down a question waits i
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -30,7 +31,7 @@ from actors.infer_large.client import (
 )
 from actors.infer_large.gate import Gate
 from actors.infer_large.retrieval import Retrieval, UnreachableError, merged
-from actors.knowledge import Texts
+from actors.knowledge import ENGLISH, Texts
 from subjects import names
 from subjects.errors import ConfigError, RefusedError, RetryLaterError
 from subjects.messages import Answer, Event, Passage, Privacy, Query, Step, answer_to
@@ -255,7 +256,12 @@ class Large:
         raise AssertionError("unreachable: the last try returns or raises")
 
     async def watch(self) -> None:
-        """Looks at the server's health while the breaker is not closed, to learn at once that it is back."""
+        """Looks at the server's health while the breaker is not closed, to learn at once that it is back.
+
+        First of all it searches once: loading the embeddings takes seconds that the first question has not.
+        """
+        with contextlib.suppress(UnreachableError):
+            await self._retrieval.search("anybody there", ENGLISH, 1)
         while True:
             await asyncio.sleep(PROBE_EVERY_S)
             if self.breaker.state == "open":
