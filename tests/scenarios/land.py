@@ -67,7 +67,7 @@ class Program:
         watch: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         self.name = name
-        self._child = Child(name, host.command(command), {}, log_file, watch)
+        self._child = Child(name, host.command(command), {}, log_file, watch=watch)
         self._stop = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self.kills = 0
