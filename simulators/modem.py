@@ -4,8 +4,8 @@
 over replugging, so that a client opens it like ``/dev/ttyUSB0``. The modem holds the terminal open itself: a
 client may die, close and come back, and what the modem says meanwhile waits in the line.
 
-Commands and answers follow 3GPP TS 27.005 and TS 27.007 as SIM800 firmware gives them in PDU mode, with the
-SIM as its only storage.
+Commands and answers follow 3GPP TS 27.005 and TS 27.007 as SIMCom's firmware gives them, with the SIM as the
+only storage.
 """
 
 import asyncio
@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Final, Literal
 
 import click
-from evy_core import Deliver, PduError, decode_received
+from evy_core import PduError
 
 from simulators.control import serve
 from simulators.models import MODELS
 from simulators.network import SMSC, Network
+from simulators.shown import in_pdu_mode, in_text_mode, is_class_0, tpdu_octets, typed
 
 log = logging.getLogger("simulators.modem")
 
@@ -51,6 +52,13 @@ PIN_TRIES: Final = 3
 RESTART_S: Final = 0.5
 """How long AT+CFUN=1,1 takes; a real modem needs 5 to 10 s."""
 NEEDS_SIM: Final = ("AT+CMG", "AT+CPMS", "AT+CNMI", "AT+CSCA", "AT+CRSM")
+LISTS: Final = {"": (False,), "=0": (False,), "=1": (True,), "=4": (False, True)}
+LISTS_OF_TEXT_MODE: Final = {
+    "": (False,),
+    '="REC UNREAD"': (False,),
+    '="REC READ"': (True,),
+    '="ALL"': (False, True),
+}
 EF_SMSS: Final = "176,28483,0,0,2"
 """READ BINARY of the SIM file with the last TP-MR used (3GPP TS 51.011 §10.5.7)."""
 
@@ -102,6 +110,9 @@ class Modem:
         self._charset = "IRA"
         self._notify_texts = True
         self._notify_reports = False
+        self._text_mode = False
+        self._first_octet = 17
+        self._recipient = ""
         self._errors = 0
         self._shows_registration = False
         self._store_reports = False
@@ -192,8 +203,8 @@ class Modem:
         """
         if not self._in_network:
             return False
-        if _class_0(pdu):
-            self.say(f'\r\n+CMT: "",{_tpdu_octets(pdu)}\r\n{pdu.hex().upper()}\r\n')
+        if is_class_0(pdu):
+            self.say(f"\r\n{self._shown('+CMT: ', pdu, alpha=True)}\r\n")
             return True
         slot = self._store(pdu)
         if slot and self._notify_texts:
@@ -216,7 +227,7 @@ class Modem:
                 self.say(f'\r\n+CDSI: "SM",{slot}\r\n')
             return slot is not None
         if self._notify_reports:
-            self.say(f"\r\n+CDS: {_tpdu_octets(pdu)}\r\n{pdu.hex().upper()}\r\n")
+            self.say(f"\r\n{self._shown('+CDS: ', pdu)}\r\n")
         return True
 
     # -- serial line ---------------------------------------------------------------------------------------
@@ -298,10 +309,14 @@ class Modem:
         text = self._buffer.decode("ascii", "replace").strip()
         self._buffer.clear()
         try:
-            pdu = bytes.fromhex(text)
+            if self._recipient:
+                pdu = typed(self._recipient, text, self._charset, self._first_octet)
+                expected = tpdu_octets(pdu)
+            else:
+                pdu = bytes.fromhex(text)
         except ValueError:
             pdu = b""
-        if not pdu or _tpdu_octets(pdu) != expected:
+        if not pdu or tpdu_octets(pdu) != expected:
             self._fail(CMS_INVALID_PDU)
             return
         self._submit(pdu)
@@ -338,6 +353,7 @@ class Modem:
             "AT+CEREG": lambda value: self._registration("CEREG", value),
             "AT+COPS?": lambda _: self._final("+COPS: 0" + (',0,"EVY"' if self._in_network else "")),
             "AT+CMGF": self._set_mode,
+            "AT+CSMP": self._set_parameters,
             "AT+CSCS": self._character_set,
             "AT+CPMS": self._storage,
             "AT+CNMI": self._notifications,
@@ -369,9 +385,21 @@ class Modem:
 
     def _set_mode(self, value: str) -> None:
         if value == "?":
-            self._final("+CMGF: 0")
+            self._final(f"+CMGF: {int(self._text_mode)}")
+        elif value in {"=0", "=1"}:
+            self._text_mode = value == "=1"
+            self._final("")
         else:
-            self._final("", "OK" if value == "=0" else "ERROR")
+            self._final("", "ERROR")
+
+    def _set_parameters(self, value: str) -> None:
+        if value == "?":
+            self._final(f"+CSMP: {self._first_octet},167,0,0")
+        elif match := re.fullmatch(r"=(\d{1,3})(,\d{0,3}){0,3}", value):
+            self._first_octet = int(match[1])
+            self._final("")
+        else:
+            self._final("", "ERROR")
 
     def _enter_pin(self, value: str) -> None:
         if value == "?":
@@ -435,18 +463,24 @@ class Modem:
         else:
             self._final("", "ERROR")
 
+    def _shown(self, head: str, pdu: bytes, read: bool | None = None, *, alpha: bool = False) -> str:
+        if self._text_mode:
+            return in_text_mode(head, pdu, self._charset, read)
+        state = "" if read is None else f"{int(read)},"
+        return in_pdu_mode(head + state + ('"",' if alpha else ""), pdu)
+
     def _list(self, value: str) -> None:
         if value == "=?":
-            self._final("+CMGL: (0-4)")
+            self._final("+CMGL: " + ('("REC UNREAD","REC READ","ALL")' if self._text_mode else "(0-4)"))
             return
-        wanted = {"": (False,), "=0": (False,), "=1": (True,), "=4": (False, True)}.get(value)
+        wanted = (LISTS_OF_TEXT_MODE if self._text_mode else LISTS).get(value)
         if wanted is None:
             self._fail(CMS_INVALID_INDEX)
             return
         shown = []
         for slot, (pdu, read) in sorted(self.sim.items()):
             if read in wanted:
-                shown.append(f'+CMGL: {slot},{int(read)},"",{_tpdu_octets(pdu)}\r\n{pdu.hex().upper()}')
+                shown.append(self._shown(f"+CMGL: {slot},", pdu, read, alpha=True))
                 self.sim[slot] = (pdu, True)
         self._final("\r\n".join(shown))
 
@@ -467,7 +501,7 @@ class Modem:
             return
         pdu, read = self.sim[slot]
         self.sim[slot] = (pdu, True)
-        self._final(f'+CMGR: {int(read)},"",{_tpdu_octets(pdu)}\r\n{pdu.hex().upper()}')
+        self._final(self._shown("+CMGR: ", pdu, read, alpha=True))
 
     def _delete(self, value: str) -> None:
         slot = self._slot(value)
@@ -490,10 +524,12 @@ class Modem:
     # -- sending -------------------------------------------------------------------------------------------
 
     def _prompt(self, value: str) -> None:
-        if not value.isdecimal():
+        recipient = re.match(r'"([^"]+)"', value) if self._text_mode else None
+        if recipient is None and (self._text_mode or not value.isdecimal()):
             self._fail(CMS_INVALID_PDU)
             return
-        self._expected = int(value)
+        self._recipient = recipient[1] if recipient else ""
+        self._expected = 0 if recipient else int(value)
         self._write(b"\r\n> ")
         if self.power_cut == "prompt":
             self._cut()
@@ -531,19 +567,6 @@ class Modem:
     def _sent(self, mr: int) -> None:
         self._sending = None
         self._final(f"+CMGS: {mr}")
-
-
-def _class_0(pdu: bytes) -> bool:
-    try:
-        (message,) = decode_received([pdu])
-    except PduError:
-        return False
-    return isinstance(message, Deliver) and message.message_class == 0
-
-
-def _tpdu_octets(pdu: bytes) -> int:
-    """Length that modems state: without the SMSC address in front (TS 27.005 §3.1)."""
-    return max(0, len(pdu) - 1 - pdu[0]) if pdu else 0
 
 
 async def run(

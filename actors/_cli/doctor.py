@@ -177,7 +177,7 @@ def _ask_modem(device: str, baud: int) -> Iterator[Finding]:
             "SIM",
             "ok" if "READY" in pin else "fail",
             pin.removesuffix(" OK"),
-            "insert a SIM card without PIN (a phone can remove the PIN)",
+            "insert a SIM card; with a PIN name its file: [sms] pin_file",
         )
         registered = re.search(r"\+CREG: \d,([15])", ask("AT+CREG?"))
         signal = re.search(r"\+CSQ: (\d+)", ask("AT+CSQ"))

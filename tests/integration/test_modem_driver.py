@@ -183,6 +183,18 @@ async def test_a_modem_that_falls_mute_is_given_up_and_comes_back(modem: Modem, 
     assert modem.network.log == []
 
 
+async def test_what_another_program_left_behind_is_put_right(name: str, modem: Modem) -> None:
+    modem._text_mode = True
+    modem._charset = "UCS2"
+    modem._expected = 20  # a text half given
+    modem.network.send(NUMBER, "hello")
+    driver = new(name, modem)
+    await asyncio.to_thread(driver.open)
+    texts, _ = await heard(driver)
+    assert [sms.text for sms in texts] == ["hello"]
+    await asyncio.to_thread(driver.close)
+
+
 async def test_a_modem_that_starts_is_waited_for(name: str, modem: Modem) -> None:
     modem.reboot(1.5)
     driver = new(name, modem)

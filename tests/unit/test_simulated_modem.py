@@ -347,3 +347,30 @@ async def test_a_sim7000_keeps_status_reports(tmp_path: Path) -> None:
     terminal.close()
     modem.unplug()
     modem.network.close()
+
+
+async def test_text_mode(modem: Modem, terminal: Terminal) -> None:
+    modem.network.send(NUMBER, "plain", smsc_at=1_752_228_784.0)
+    modem.network.send(NUMBER, "¿qué? 😀", smsc_at=1_752_228_784.0)
+    await terminal.ask("AT+CMGF=1")
+    assert "+CMGF: 1" in await terminal.ask("AT+CMGF?")
+    shown = await terminal.ask("AT+CMGR=1")
+    assert f'+CMGR: "REC UNREAD","{NUMBER}","","25/07/11,10:13:04+00"\r\nplain\r\n' in shown
+    assert 'CMGL: 1,"REC READ"' in await terminal.ask('AT+CMGL="REC READ"')
+    # What plain characters cannot show comes as UCS-2.
+    assert "00BF007100750" in await terminal.ask('AT+CMGL="ALL"')
+    await terminal.ask("AT+CSMP=49,167,0,0")
+    await terminal.ask("AT+CNMI=2,1,0,1,0")
+    await terminal.ask(f'AT+CMGS="{NUMBER}"', "> ")
+    os.write(terminal.descriptor, b"typed\x1a")
+    await terminal.until("+CMGS: 0")
+    assert f'6,0,"{NUMBER}",145,' in await terminal.until(",0\r\n")
+    await terminal.ask('AT+CSCS="UCS2"')
+    number, text = (words.encode("utf-16-be").hex() for words in (NUMBER, "sí"))
+    await terminal.ask(f'AT+CMGS="{number}"', "> ")
+    os.write(terminal.descriptor, text.encode() + b"\x1a")
+    await terminal.until("+CMGS: 1")
+    await terminal.ask(f'AT+CMGS="{number}"', "> ")
+    os.write(terminal.descriptor, b"no digits\x1a")
+    await terminal.until("+CMS ERROR: 304")
+    assert modem.network.phone(NUMBER).inbox == ["typed", "sí"]
