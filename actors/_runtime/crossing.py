@@ -135,7 +135,7 @@ async def look(bus: NatsBus, place: Place) -> list[Crossing]:
         return [await _at_node(bus, place)] if place.linked else []
     with bus_errors("list the nodes of this centre"):
         enrolled = await edges(bus.client)
-    found = await asyncio.gather(*(_at_centre(bus, place, edge) for edge in enrolled))
+    found = await asyncio.gather(*(_at_centre(bus, edge) for edge in enrolled))
     if place.profile == "hybrid":
         own = await _at_node(bus, place)
         return [_joined(own, there) if there.node == place.node else there for there in found]
@@ -173,20 +173,21 @@ async def _at_node(bus: NatsBus, place: Place) -> Crossing:
     )
 
 
-async def _at_centre(bus: NatsBus, place: Place, edge: str) -> Crossing:
-    api = "$JS.API" if place.profile == "hybrid" and edge == place.node else f"$JS.{edge}.API"
-    (up, reason, rtt_ms, leaving), arrived, returning, workers = await asyncio.gather(
-        _ask_node(bus, api, edge),
-        _here(bus, f"IN_{edge}"),
-        _here(bus, f"DOWN_{edge}"),
-        _workers(bus, edge),
+async def _at_centre(bus: NatsBus, edge: str) -> Crossing:
+    """A node as its centre knows it, which may ask it nothing: by what its stream here hears."""
+    arrived, returning, workers = await asyncio.gather(
+        _here(bus, f"IN_{edge}"), _here(bus, f"DOWN_{edge}"), _workers(bus, edge)
     )
+    heard_s = next((source.heard_s for source in arrived.sources), None)
+    up = heard_s is not None and heard_s <= HEARS_WITHIN_S
+    if heard_s is None:
+        reason = "not heard since the centre's start"
+    else:
+        reason = f"heard {heard_s:.0f} s ago" if up else f"not heard for {heard_s:.0f} s"
     return Crossing(
         edge,
         up,
         reason,
-        rtt_ms,
-        leaving=_held(leaving) if leaving else None,
         arrived=_held(arrived),
         returning=_held(returning),
         taking=tuple(_taking(arrived, up=up)),
@@ -265,16 +266,3 @@ async def _there(bus: NatsBus, api: str, name: str) -> StreamInfo | None:
         info, _ = await ask(bus.client, api, name, ANSWERS_WITHIN_S)
         return info
     return None
-
-
-async def _ask_node(bus: NatsBus, api: str, edge: str) -> tuple[bool, str, float | None, StreamInfo | None]:
-    """Whether a node answers its centre, why not, how fast, and what waits there."""
-    try:
-        info, rtt_ms = await ask(bus.client, api, f"UP_{edge}", ANSWERS_WITHIN_S)
-    except NotThereError as error:
-        return False, f"its server has no UP_{edge} ({error}): start it once, `evy up`", error.rtt_ms, None
-    except nats.errors.NoRespondersError:
-        return False, "not connected", None, None
-    except (nats.errors.Error, TimeoutError) as error:
-        return False, f"connected, but it does not answer ({type(error).__name__})", None, None
-    return True, "it answers", rtt_ms, info
