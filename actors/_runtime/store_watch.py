@@ -26,25 +26,45 @@ ROOM_OCTETS: Final = 16 * 1024 * 1024
 _CANNOT_WRITE: Final = re.compile(r"write error|jetstream not enabled", re.IGNORECASE)
 
 
-META_KEY_OCTETS: Final = 64
-"""A stream's key file is never shorter; nats-server looks past a stream with a shorter one."""
+KEY_OCTETS: Final = 64
+"""Key files of streams and of their blocks are never shorter (nats-server's ``minMetaKeySize``)."""
 
 
 def set_aside_unreadable(store: Path) -> None:
-    """Before the server starts: moves encrypted streams whose key never reached the card out of its
-    way, to ``unreadable`` in ``store``.
+    """Before the server starts: takes out of an encrypted store what nats-server 2.15.1 stumbles over.
 
-    The server syncs the key of every stream but one with asynchronous persistence (events). When the power
-    went while that was new the key is empty: nats-server 2.15.1 looks past the stream at start and panics
-    when somebody makes it again, each time.
+    A block without a key: the server makes the block first. Killed in between (it makes one whenever a
+    stream has run empty, so often) it calls the stream corrupt at the next start and **deletes all of it**.
+    The block holds nothing yet.
+
+    A stream without a key: the server syncs the key of every stream but one with asynchronous persistence
+    (events). When the power went while that was new the key is empty; the server looks past the stream at
+    start and panics when somebody makes it again, each time.
+
+    What is not empty is moved to ``unreadable`` in ``store``; nobody can read it.
     """
     for key in store.glob("jetstream/*/streams/*/meta.key"):
-        if key.stat().st_size >= META_KEY_OCTETS:
+        if not _is_key(key):
+            _set_aside(store, key.parent, key.parent.name)
             continue
-        aside = store / "unreadable" / f"{key.parent.name}.{time.time_ns()}"
-        aside.parent.mkdir(exist_ok=True)
-        key.parent.rename(aside)
-        log.error("the key of stream %s is not on the card: its files are now in %s", key.parent.name, aside)
+        for block in key.parent.glob("msgs/*.blk"):
+            if _is_key(block.with_suffix(".key")):
+                continue
+            if block.stat().st_size:
+                _set_aside(store, block, f"{key.parent.name}.{block.name}")
+            else:
+                block.unlink()
+
+
+def _is_key(path: Path) -> bool:
+    return path.exists() and path.stat().st_size >= KEY_OCTETS
+
+
+def _set_aside(store: Path, path: Path, name: str) -> None:
+    aside = store / "unreadable" / f"{name}.{time.time_ns()}"
+    aside.parent.mkdir(exist_ok=True)
+    path.rename(aside)
+    log.error("the key of %s is not on the card: what cannot be read is now in %s", name, aside)
 
 
 class _Trouble(msgspec.Struct):

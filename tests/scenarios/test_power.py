@@ -99,11 +99,12 @@ async def live(disk: MountedDisk, server: Server, cuts: int, seed: int) -> Ledge
     return ledger
 
 
+@KEYS
 async def test_nothing_acknowledged_is_lost_when_the_power_goes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
 ) -> None:
     with mounted(tmp_path) as disk:
-        server = off(disk, tmp_path)
+        server = off(disk, tmp_path, key=key)
         ledger = await live(disk, server, CUTS, SEED)
     with capsys.disabled():
         print(
