@@ -1,13 +1,10 @@
 """A stream as its server tells it, asked across the link in either direction."""
 
-import contextlib
-import secrets
 import time
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-import nats.errors
 from nats.aio.client import Client
 
 from subjects.errors import EvyError
@@ -66,22 +63,12 @@ class NotThereError(EvyError):
 async def ask(client: Client, api: str, stream: str, within_s: float) -> tuple[StreamInfo, float]:
     """A stream of any connected server, and the round trip in milliseconds.
 
-    ``api`` is the prefix of its JetStream API. The reply comes on ``$JSC.R.*``, the one inbox that both ends
-    of a link may use. Raises NoRespondersError when nobody is connected there, TimeoutError when nobody
-    answered, :class:`NotThereError` when the server has no such stream.
+    ``api`` is the prefix of its JetStream API. Raises NoRespondersError when nobody is connected there,
+    TimeoutError when nobody answered, :class:`NotThereError` when the server has no such stream.
     """
-    inbox = f"$JSC.R.{secrets.token_hex(11)}"
-    subscription = await client.subscribe(inbox, max_msgs=1)
     began = time.monotonic()
-    try:
-        await client.publish(f"{api}.STREAM.INFO.{stream}", b'{"subjects_filter":">"}', reply=inbox)
-        reply = await subscription.next_msg(within_s)
-    finally:
-        with contextlib.suppress(nats.errors.Error):
-            await subscription.unsubscribe()
+    reply = await client.request(f"{api}.STREAM.INFO.{stream}", b'{"subjects_filter":">"}', timeout=within_s)
     rtt_ms = (time.monotonic() - began) * 1e3
-    if (reply.headers or {}).get("Status") == "503":
-        raise nats.errors.NoRespondersError
     info = msgspec.json.decode(reply.data, type=StreamInfo)
     if info.error:
         raise NotThereError(str(info.error.get("description", "error")), rtt_ms)
