@@ -46,7 +46,8 @@ def link(path: Path | None, *, as_json: bool, watch: bool) -> None:
 
     \b
     At a node:    is the centre there, how far away, what waits for it, what comes back
-    At a centre:  the same for each enrolled node, one row each
+    At a centre:  one row for each enrolled node, judged by what is heard of it; how far away it is tells
+                  `nats server report leafnodes` (docs/operations.md)
 
     \b
     leaving    queries in UP_<node>, at the node; they leave it for good a few seconds after they arrived
@@ -150,8 +151,6 @@ def _table(report: Report) -> Table:
     for column in (
         "node",
         "link",
-        "round trip",
-        "leaving",
         "arrived",
         "oldest",
         "returning",
@@ -164,8 +163,6 @@ def _table(report: Report) -> Table:
         table.add_row(
             crossing.node,
             Text("up", style="green") if crossing.up else Text("down", style="bold red"),
-            "-" if crossing.rtt_ms is None else f"{crossing.rtt_ms:.0f} ms",
-            _counts(crossing.leaving),
             _counts(arrived),
             "-" if arrived is None or arrived.oldest_s is None else _age(arrived.oldest_s),
             _counts(crossing.returning),
