@@ -26,8 +26,9 @@ ROOM_OCTETS: Final = 16 * 1024 * 1024
 _CANNOT_WRITE: Final = re.compile(r"write error|jetstream not enabled", re.IGNORECASE)
 
 
-KEY_OCTETS: Final = 64
-"""Key files of streams and of their blocks are never shorter (nats-server's ``minMetaKeySize``)."""
+KEY_OCTETS: Final = 72
+"""Key files of streams and of their blocks with the cipher of ``nats/jetstream.conf``, XChaCha20-Poly1305:
+nonce 24, sealed seed 32, tag 16. A shorter one was torn by a power cut."""
 
 
 def set_aside_unreadable(store: Path) -> None:
@@ -38,8 +39,8 @@ def set_aside_unreadable(store: Path) -> None:
     The block holds nothing yet.
 
     A stream without a key: the server syncs the key of every stream but one with asynchronous persistence
-    (events). When the power went while that was new the key is empty; the server looks past the stream at
-    start and panics when somebody makes it again, each time.
+    (events). When the power went while that was new the key is empty or torn; the server looks past the
+    stream at start and panics, or refuses, when somebody makes it again, each time.
 
     What is not empty is moved to ``unreadable`` in ``store``; nobody can read it.
     """

@@ -9,7 +9,7 @@ import pytest
 from actors._runtime.bus import NatsBus
 from actors._runtime.identity import Identity
 from actors._runtime.provision import provision
-from actors._runtime.store_watch import set_aside_unreadable
+from actors._runtime.store_watch import KEY_OCTETS, set_aside_unreadable
 from subjects import names
 from tests.conftest import NODE, PLACE, Server
 
@@ -59,6 +59,8 @@ async def test_an_encrypted_stream_is_deleted_when_its_last_block_has_no_key(
     server.kill()
     await bus.client.close()
     [block] = (tmp_path / "nats").glob(f"jetstream/*/streams/WORK_{NODE}/msgs/*.blk")
+    keys = [path.stat().st_size for path in (tmp_path / "nats").rglob("*.key")]
+    assert set(keys) == {KEY_OCTETS}
     (block.parent / "2.blk").touch()
 
     if set_aside:
