@@ -91,7 +91,16 @@ def test_a_quick_run_measures_every_row_and_loses_no_text(tmp_path: Path) -> Non
     assert skipped <= {"writes", "slow", "large"}
     measured = {"triage", "route", "compress", "segment", "disk", "gateway", "emergency", "chain", "memory"}
     assert (
-        measured | {"chain-runtime", "model-load", "answer-verbatim", "answer-model", "large-cost", "large-steady", "large"}
+        measured
+        | {
+            "chain-runtime",
+            "model-load",
+            "answer-verbatim",
+            "answer-model",
+            "large-cost",
+            "large-steady",
+            "large",
+        }
         <= rows.keys()
     )
     for name in ("sustained-questions", "sustained-emergencies"):

@@ -132,7 +132,7 @@ async def test_questions_at_once_are_answered_for_the_nodes_that_asked(llm: LlmS
     context = MemoryContext(Config({"infer_large": table(llm.url)}), Identity("hub", b"x", "0"))
     actor = await build_large(context)
     try:
-        asked = [query("how long do I boil water", id=f"q{n}", node=f"n{n}") for n in range(3)]
+        asked = [query("who wins the cup tonight", id=f"q{n}", node=f"n{n}") for n in range(3)]
         outputs = [found for [found] in await asyncio.gather(*map(actor.handlers["infer.large"], asked))]
     finally:
         await actor.close()
@@ -166,7 +166,7 @@ async def test_the_model_is_killed_in_the_middle_and_the_question_is_answered_la
     )
     watching = asyncio.create_task(large.watch())
     try:
-        asked = asyncio.create_task(large.handle(query("how long do I boil water")))
+        asked = asyncio.create_task(large.handle(query("who wins the cup tonight")))
         while not await busy(client):
             assert not asked.done()
             await asyncio.sleep(0.02)
@@ -179,7 +179,7 @@ async def test_the_model_is_killed_in_the_middle_and_the_question_is_answered_la
         await server.ready()
         while large.breaker.state == "open":
             await asyncio.sleep(0.05)
-        [output] = await large.handle(query("how long do I boil water"))
+        [output] = await large.handle(query("who wins the cup tonight"))
         assert isinstance(output.message, Answer)
         assert large.breaker.state == "closed"
     finally:
@@ -217,7 +217,7 @@ async def test_check_and_ask(llm: LlmServer, tmp_path: Path) -> None:
     wrong = evy("llm", "check", config=f'{config}\nmodel = "gpt"', folder=tmp_path)
     assert wrong.returncode == 1
     assert "names gpt, and the server has SmolLM2" in wrong.stderr
-    asked = evy("llm", "ask", "--json", "how long do I boil water", config=config, folder=tmp_path)
+    asked = evy("llm", "ask", "--json", "who wins the cup tonight", config=config, folder=tmp_path)
     assert asked.returncode == 0, asked.stderr
     found = json.loads(asked.stdout)
     assert found["answer"]["step"] in ("model", "unsure")

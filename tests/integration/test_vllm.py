@@ -122,7 +122,7 @@ async def test_vllm_answers_as_a_centre_needs_it(vllm: str) -> None:
             id=f"q{number}",
             node="n1",
             sender_ref="ref",
-            text=f"how long do I boil {number} litres while I wait for the doctor",
+            text=f"who wins cup {number} tonight while I wait for the doctor",
             lang="en",
             lane="routine",
             deadline=clock.deadline_in(60),
