@@ -134,7 +134,7 @@ class Bucket(msgspec.Struct, frozen=True):
 _QUICK: Final = (1.0, 5.0, 15.0, 60.0)
 _MODEM: Final = (5.0, 15.0, 30.0, 60.0, 300.0)
 
-_MANY: Final = Slots(8, 8, 8)
+_MANY: Final = Slots(8, 16, 16)
 """A big model answers many at once for little more than one; its actor bounds what all nodes ask together."""
 
 A_DAY_OF_TRIES: Final = 300
