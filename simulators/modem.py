@@ -63,6 +63,10 @@ EF_SMSS: Final = "176,28483,0,0,2"
 """READ BINARY of the SIM file with the last TP-MR used (3GPP TS 51.011 §10.5.7)."""
 
 
+MAX_OUTGOING_OCTETS: Final = 256 * 1024
+"""Twice the list of a full SIM of 255 slots; beyond it nobody reads."""
+
+
 class Modem:
     """The device. ``slots`` is the room on the SIM, ``answer_delay_s`` what the network takes for a SUBMIT.
 
@@ -103,6 +107,8 @@ class Modem:
         self.commands: list[str] = []
         """Every command a client gave, for tests of drivers; grows with use."""
         self._line: tuple[int, int] | None = None
+        self._outgoing = bytearray()
+        """What the line has no room for yet: a full SIM's list is longer than a pseudo terminal's buffer."""
         self._reset()
 
     def _reset(self) -> None:
@@ -155,6 +161,8 @@ class Modem:
         if self._sending:
             self._sending.cancel()
         asyncio.get_running_loop().remove_reader(master)
+        asyncio.get_running_loop().remove_writer(master)
+        self._outgoing.clear()
         self.link.unlink(missing_ok=True)
         os.close(master)
         os.close(slave)
@@ -237,10 +245,24 @@ class Modem:
             return
         if self.cut_to is not None:
             octets, self.cut_to = octets[: self.cut_to], None
-        try:
-            os.write(self._line[0], octets)
-        except BlockingIOError:
+        if len(self._outgoing) + len(octets) > MAX_OUTGOING_OCTETS:
             log.warning("nobody reads the line: %d octets lost", len(octets))
+            return
+        self._outgoing += octets
+        self._drain()
+
+    def _drain(self) -> None:
+        """Writes what the line takes now, and the rest as soon as it takes more."""
+        if self._line is None:
+            return
+        with contextlib.suppress(BlockingIOError):
+            while self._outgoing:
+                del self._outgoing[: os.write(self._line[0], self._outgoing)]
+        loop = asyncio.get_running_loop()
+        if self._outgoing:
+            loop.add_writer(self._line[0], self._drain)
+        else:
+            loop.remove_writer(self._line[0])
 
     def noise(self, octets: bytes) -> None:
         """Octets that nobody sent appear on the line."""

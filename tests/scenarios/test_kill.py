@@ -60,6 +60,7 @@ class Swarm:
             directory=directory,
             port=server.port,
             wait_s=6 * 3600.0,
+            answer_within_s=15.0,
             own=NODE_NUMBER,
             cache=cache_directory(),
         )
