@@ -22,7 +22,7 @@ from actors._runtime.process import run_until_signal
 from subjects.messages import Event
 from subjects.registry import Profile
 
-ANSWER_WITHIN_S: Final = 30.0
+ANSWER_WITHIN_S: Final = 60.0
 SETTLE_S: Final = 1.5
 """Time for a second answer to show up where there must be none."""
 

@@ -170,9 +170,12 @@ def write_configuration(
     """Files of a demonstration node; ``port`` 0 is any free one, ``more`` are further tables."""
     path = directory / "evy.toml"
     linked = profile == "hybrid" or settings(directory / "server") is not None
+    within_s = WITH_CENTRE_WITHIN_S if linked else NodeConfig().answer_within_s
+    if profile == "hybrid":
+        within_s *= 1.5  # node, centre and both models share the cores
     text = CONFIGURATION.format(
         profile=profile,
-        answer_within_s=WITH_CENTRE_WITHIN_S if linked else NodeConfig().answer_within_s,
+        answer_within_s=within_s,
         name=name,
         directory=directory,
         port=port or free_ports(1)[0],
