@@ -68,7 +68,9 @@ def bench(directory: Path, *areas: str) -> dict[str, dict[str, Any]]:
     assert str(report) in done.stdout
     rows = {row["name"]: row for row in json.loads(report.read_bytes())["rows"]}
     for row in rows.values():
-        assert row["skipped"] or min(min(figure["repeats"]) for figure in row["figures"]) >= 0, row
+        for figure in row["figures"]:
+            # What one thing adds to another is a difference of two measured times: noise takes it below zero.
+            assert figure["name"] == "added" or min(figure["repeats"]) >= 0, row
         assert row["what"].split()[0] in done.stdout
     assert list(directory.iterdir()) == [report]
     return rows
