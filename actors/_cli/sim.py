@@ -4,7 +4,7 @@ import click
 
 import simulators.disk.__main__
 import simulators.link
-import simulators.modem
+import simulators.modem.__main__
 import simulators.orders
 
 
@@ -13,7 +13,7 @@ def sim() -> None:
     """Run a simulator: hardware or a network that is not here."""
 
 
-sim.add_command(simulators.modem.main, "modem")
+sim.add_command(simulators.modem.__main__.main, "modem")
 sim.add_command(simulators.link.main, "link")
 sim.add_command(simulators.orders.main, "order")
 sim.add_command(simulators.disk.__main__.main, "disk")

@@ -184,9 +184,9 @@ async def test_a_modem_that_falls_mute_is_given_up_and_comes_back(modem: Modem, 
 
 
 async def test_what_another_program_left_behind_is_put_right(name: str, modem: Modem) -> None:
-    modem._text_mode = True
-    modem._charset = "UCS2"
-    modem._expected = 20  # a text half given
+    modem.session.text_mode = True
+    modem.session.charset = "UCS2"
+    modem.session.expected = 20  # a text half given
     modem.network.send(NUMBER, "hello")
     driver = new(name, modem)
     await asyncio.to_thread(driver.open)
@@ -303,8 +303,8 @@ async def test_a_prompt_that_does_not_come_sends_nothing_and_the_next_text_is_se
 
 async def test_a_reference_lost_on_the_line_is_asked_for(modem: Modem, direct: Driver) -> None:
     modem.last_mr = 8
-    real = modem._sent  # what the modem says when the network has answered
-    modem._sent = lambda _mr: real("garbled")  # type: ignore[method-assign,arg-type]
+    real = modem.sent  # what the modem says when the network has answered
+    modem.sent = lambda _mr: real("garbled")  # type: ignore[method-assign,arg-type]
     assert await send(direct, "hello") == 9
 
 

@@ -13,6 +13,7 @@ from evy_core import Deliver, decode_received, encode_pdus
 
 from actors._runtime.bus import BusError
 from simulators.modem import Modem, PowerCut
+from simulators.modem.session import Session
 from simulators.network import Network
 from subjects.errors import RefusedError
 from tests.integration.sms_node import IDENTITY, NUMBER, Node, until
@@ -82,7 +83,7 @@ async def test_receiving(modem: Modem, tmp_path: Path, driver: str) -> None:
         network.send(NUMBER, "evacuate", coding=0x10)
         await until(lambda: node.received[-1].text == "evacuate")
         for nonsense in ("+CDS: 2\r\nZZ", "+CDS: 0\r\n", '+CMT: "",1\r\n00', '+CMTI: "SM",99', "RING"):
-            modem.say(f"\r\n{nonsense}\r\n")
+            modem.session.say(f"\r\n{nonsense}\r\n")
 
         # A part never comes: the text is passed on as it is, after the timeout.
         network.send(OTHER, "a" * 300, drop=(2,))
@@ -195,13 +196,13 @@ async def test_kill_9_between_intent_and_submitted(
 ) -> None:
     modem.answer_delay_s = 2.0 if taken else 0.0
     if not taken:
-        prompt = modem._prompt
+        prompt = Session.prompt
 
-        def prompt_is_lost(value: str) -> None:
+        def prompt_is_lost(session: Session, value: str) -> None:
             modem.cut_to = 0
-            prompt(value)
+            prompt(session, value)
 
-        monkeypatch.setattr(modem, "_prompt", prompt_is_lost)
+        monkeypatch.setattr(Session, "prompt", prompt_is_lost)
 
     async def process() -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

@@ -1,0 +1,136 @@
+"""What a modem and its client say to each other from one power-up to the next: lines, prompts, notices.
+
+Settings such as +CNMI live here and are gone after a restart.
+"""
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from simulators.modem.shown import in_pdu_mode, in_text_mode, tpdu_octets, typed
+
+if TYPE_CHECKING:
+    from simulators.modem.device import Modem
+
+ESC: Final = 0x1B
+CTRL_Z: Final = 0x1A
+LINE_OCTETS: Final = 1024
+"""Longest command or PDU line; what goes on without an end is dropped, as firmware does."""
+CMS_INVALID_PDU: Final = 304
+
+
+class Session:
+    """One power-up's conversation. ``obey`` of :mod:`simulators.modem.commands` answers the commands."""
+
+    def __init__(self, modem: "Modem") -> None:
+        self.modem = modem
+        self.echo = True
+        self.charset = "IRA"
+        self.notify_texts = True
+        self.notify_reports = False
+        self.store_reports = False
+        self.text_mode = False
+        self.first_octet = 17
+        self.errors = 0
+        """+CMEE: 0 gives ERROR instead of +CME ERROR."""
+        self.shows_registration = False
+        self.locked = bool(modem.pin)
+        self.deaf = False
+        """Takes nothing, as a modem that starts."""
+        self.sending = False
+        """Firmware is deaf while the text is on air."""
+        self.expected: int | None = None
+        """Octets of the PDU that the client is giving; None when it gives commands."""
+        self.recipient = ""
+        """Whom the text goes to that the client is giving in text mode."""
+        self._buffer = bytearray()
+        self._held: list[bytes] = []
+
+    # -- what the modem says -------------------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """Shows a result nobody asked for; while a text is being given or sent it waits."""
+        self._held.append(text.encode())
+        self._flush()
+
+    def _flush(self) -> None:
+        if self.expected is None and not self.sending:
+            for octets in self._held:
+                self.modem.write(octets)
+            self._held.clear()
+
+    def final(self, text: str = "", result: str = "OK") -> None:
+        """Ends a command."""
+        self.modem.write((f"\r\n{text}\r\n" if text else "").encode() + f"\r\n{result}\r\n".encode())
+        self._flush()
+
+    def fail(self, code: int) -> None:
+        """Ends a command about texts with an error (TS 27.005 §3.2.5)."""
+        self.final("", f"+CMS ERROR: {code}")
+
+    def fail_device(self, code: int) -> None:
+        """Ends a command about the device with an error (TS 27.007 §9.2)."""
+        self.final("", f"+CME ERROR: {code}" if self.errors else "ERROR")
+
+    def shown(self, head: str, pdu: bytes, read: bool | None = None, *, alpha: bool = False) -> str:
+        """A text or report as the mode of +CMGF asks."""
+        if self.text_mode:
+            return in_text_mode(head, pdu, self.charset, read)
+        state = "" if read is None else f"{int(read)},"
+        return in_pdu_mode(head + state + ('"",' if alpha else ""), pdu)
+
+    # -- what the client says ------------------------------------------------------------------------------
+
+    def take(self, octet: int) -> str:
+        """One octet from the client; gives the command that it completes, else nothing."""
+        if self.sending or self.deaf:
+            return ""
+        if octet == ESC:
+            self._buffer.clear()
+            if self.expected is not None:
+                self.expected = None
+                self.final()
+        elif self.expected is not None:
+            self._take_text(octet)
+        elif octet == ord("\r"):
+            if self.echo:
+                self.modem.write(bytes(self._buffer) + b"\r")
+            command = self._buffer.decode("ascii", "replace").strip()
+            self._buffer.clear()
+            return command
+        elif octet != ord("\n") and len(self._buffer) < LINE_OCTETS:
+            self._buffer.append(octet)
+        return ""
+
+    def prompt(self, value: str) -> None:
+        """AT+CMGS: the client may give a text."""
+        recipient = re.match(r'"([^"]+)"', value) if self.text_mode else None
+        if recipient is None and (self.text_mode or not value.isdecimal()):
+            self.fail(CMS_INVALID_PDU)
+            return
+        self.recipient = recipient[1] if recipient else ""
+        self.expected = 0 if recipient else int(value)
+        self.modem.write(b"\r\n> ")
+        self.modem.prompted()
+
+    def _take_text(self, octet: int) -> None:
+        if octet != CTRL_Z:
+            if self.echo:
+                self.modem.write(bytes([octet]))
+            if len(self._buffer) < LINE_OCTETS:
+                self._buffer.append(octet)
+            return
+        expected, self.expected = self.expected, None
+        text = self._buffer.decode("ascii", "replace").strip()
+        self._buffer.clear()
+        try:
+            if self.recipient:
+                pdu = typed(self.recipient, text, self.charset, self.first_octet)
+                expected = tpdu_octets(pdu)
+            else:
+                pdu = bytes.fromhex(text)
+        except ValueError:
+            pdu = b""
+        if not pdu or tpdu_octets(pdu) != expected:
+            self.fail(CMS_INVALID_PDU)
+            return
+        self.modem.submit(pdu)
