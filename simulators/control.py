@@ -7,16 +7,22 @@
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, get_args
 
 import msgspec
 
-from simulators.network import Entry, Network
+from simulators.network import Disorder, Entry, Network
 from simulators.orders import Client, Order, OrderClient, serve_orders
+
+Chance = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+"""A day is 86400; beyond it a number is a mistake."""
 
 
 class Send(Order, frozen=True):
-    """A phone texts the modem; the fields are those of :meth:`Network.send`."""
+    """A phone texts the modem. Parts of a long text (from 1) that are in ``drop`` get lost, those in
+    ``late`` come ``late_s`` after the others; ``shuffle`` mixes them, ``times`` delivers all of it again.
+    ``sender`` stands in place of the number, ``coding`` is the TP-DCS."""
 
     number: str
     text: str
@@ -24,6 +30,8 @@ class Send(Order, frozen=True):
     coding: int | None = None
     wide_reference: bool = False
     drop: tuple[int, ...] = ()
+    late: tuple[int, ...] = ()
+    late_s: Seconds = 0.0
     shuffle: bool = False
     times: int = 1
     smsc_at: float | None = None
@@ -44,7 +52,8 @@ class Unplug(Order, frozen=True):
 
 
 class Cut(Order, frozen=True):
-    """Pulls the plug at the next text the modem sends."""
+    """Pulls the plug at the next text the modem sends: after the "prompt", or "before_network" or
+    "after_network" has it."""
 
     at: Literal["prompt", "before_network", "after_network"]
 
@@ -70,9 +79,10 @@ class Fail(Order, frozen=True):
 
 
 class Noise(Order, frozen=True):
-    """Octets, in hexadecimal, that nobody sent appear on the line."""
+    """Octets that nobody sent appear on the line: these, in hexadecimal, and so many ``random`` ones."""
 
-    octets: str
+    octets: str = ""
+    random: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
 
 
 class Half(Order, frozen=True):
@@ -94,9 +104,20 @@ class Register(Order, frozen=True):
 
 
 class Slow(Order, frozen=True):
-    """What the network takes for each text."""
+    """The network takes so long for each text that the modem sends, or any time up to ``up_to_s``."""
 
-    answer_delay_s: float
+    answer_delay_s: Seconds
+    up_to_s: Seconds = 0.0
+
+
+class Muddle(Order, frozen=True):
+    """From now on the network delivers a part ``twice``, or ``late``, or a text's parts ``shuffled``: chances
+    from 0 to 1. What is late or comes again does so within ``up_to_s``."""
+
+    twice: Chance = 0.0
+    late: Chance = 0.0
+    shuffled: Chance = 0.0
+    up_to_s: Seconds = 0.0
 
 
 class Slots(Order, frozen=True):
@@ -120,8 +141,19 @@ class Watch(Order, frozen=True):
     """Asks for the log and for everything that follows."""
 
 
-Fault = Cut | Mute | Refuse | Fail | Noise | Half | Reboot | Register | Slow | Slots
+Fault = Cut | Mute | Refuse | Fail | Noise | Half | Reboot | Register | Slow | Slots | Muddle
 AnyOrder = Send | Raw | Plug | Unplug | Fault | Phone | Log | Watch
+
+
+def described() -> str:
+    """The orders with their fields, one a paragraph, for people."""
+    shown = []
+    for kind in get_args(AnyOrder):
+        fields = msgspec.structs.fields(kind)
+        words = [field.name if field.required else f"[{field.name}]" for field in fields]
+        meaning = " ".join((kind.__doc__ or "").replace("``", "").split())
+        shown.append(f"{' '.join([kind.__name__.lower(), *words])}: {meaning}")
+    return "\n\n".join(shown)
 
 
 class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -142,6 +174,7 @@ class Device(Protocol):
     cut_to: int | None
     slots: int
     answer_delay_s: float
+    answer_up_to_s: float
     power_cut: Any
 
     def plug(self) -> None:
@@ -156,7 +189,7 @@ class Device(Protocol):
     def register(self, status: int) -> None:
         """Enters or leaves the network."""
 
-    def noise(self, octets: bytes) -> None:
+    def noise(self, octets: bytes, count: int = 0) -> None:
         """Writes on the line."""
 
 
@@ -171,19 +204,21 @@ def spoil(order: Fault, modem: Device) -> None:  # noqa: C901  one case per faul
             modem.refuse.extend(codes)
         case Fail(command, result, times):
             modem.fail.extend([(command.upper(), result)] * times)
-        case Noise(octets):
-            modem.noise(bytes.fromhex(octets))
+        case Noise(octets, count):
+            modem.noise(bytes.fromhex(octets), count)
         case Half(count):
             modem.cut_to = count
         case Reboot(deaf_s):
             modem.reboot(deaf_s)
         case Register(status):
             modem.register(status)
-        case Slow(answer_delay_s):
-            modem.answer_delay_s = answer_delay_s
+        case Slow(answer_delay_s, up_to_s):
+            modem.answer_delay_s, modem.answer_up_to_s = answer_delay_s, up_to_s
         case Slots(slots):
             modem.slots = slots
             modem.network.offer()
+        case Muddle():
+            modem.network.disorder = Disorder(**msgspec.structs.asdict(order))
 
 
 def obey(order: AnyOrder, modem: Device) -> Reply:

@@ -51,6 +51,19 @@ class Subscriber(Protocol):
         """Passes an SMS-STATUS-REPORT on; False when there is no power."""
 
 
+class Disorder(msgspec.Struct, frozen=True):
+    """What the network does to texts that phones send: chances from 0 to 1, each by itself."""
+
+    twice: float = 0.0
+    """Of each part: it comes again, as when the modem's acknowledgement got lost."""
+    late: float = 0.0
+    """Of each part: it comes after the others."""
+    shuffled: float = 0.0
+    """Of each text: its parts come in any order."""
+    up_to_s: float = 0.0
+    """Longest time until what is late or comes again."""
+
+
 @dataclass
 class Phone:
     """A phone that shows whole texts. ``status`` is the TP-ST of reports about texts to it."""
@@ -125,6 +138,8 @@ class Network:
         self._waiting: deque[bytes] = deque()
         self._reports: deque[tuple[bytes, Entry]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._late: set[asyncio.TimerHandle] = set()
+        self.disorder = Disorder()
 
     def register(self, modem: Subscriber) -> None:
         """The modem is in the network; what waits for it is delivered."""
@@ -149,6 +164,8 @@ class Network:
         coding: int | None = None,
         wide_reference: bool = False,
         drop: Collection[int] = (),
+        late: Collection[int] = (),
+        late_s: float = 0.0,
         shuffle: bool = False,
         times: int = 1,
         smsc_at: float | None = None,
@@ -156,8 +173,9 @@ class Network:
         """A phone texts the modem; gives the PDUs in the order they are delivered.
 
         ``sender`` replaces the number, for names. ``coding`` forces TP-DCS. Parts in ``drop`` (from 1) get
-        lost on the way, ``shuffle`` mixes the others, ``times`` delivers everything again with the same
-        service centre time, as networks do when an acknowledgement got lost.
+        lost on the way, those in ``late`` come ``late_s`` after the others, ``shuffle`` mixes the others,
+        ``times`` delivers everything again with the same service centre time, as networks do when an
+        acknowledgement got lost. To all this the :class:`Disorder` of the network is added.
         """
         self._record(Entry("sent", self._clock(), number, text, number_from=sender))
         ucs2 = segment([text])[0].encoding == "ucs2" or (coding is not None and coding & 0x0C == UCS2)
@@ -180,12 +198,31 @@ class Network:
                 for n, part in enumerate(parts, start=1)
             ]
         )
-        kept = [pdu for n, pdu in enumerate(pdus, start=1) if n not in drop]
-        if shuffle:
-            self._random.shuffle(kept)
+        disorder, chance = self.disorder, self._random
+        kept = [pdu for n, pdu in enumerate(pdus, start=1) if n not in drop and n not in late]
+        if shuffle or chance.random() < disorder.shuffled:
+            chance.shuffle(kept)
         kept *= times
-        self.deliver(kept)
+        prompt = []
+        for pdu in kept:
+            if chance.random() < disorder.late:
+                self._deliver_late(pdu, chance.uniform(0, disorder.up_to_s))
+            else:
+                prompt.append(pdu)
+            if chance.random() < disorder.twice:
+                self._deliver_late(pdu, chance.uniform(0, disorder.up_to_s))
+        for n in late:
+            self._deliver_late(pdus[n - 1], late_s)
+        self.deliver(prompt)
         return kept
+
+    def _deliver_late(self, pdu: bytes, after_s: float) -> None:
+        def deliver() -> None:
+            self._late.discard(timer)
+            self.deliver([pdu])
+
+        timer = asyncio.get_running_loop().call_later(after_s, deliver)
+        self._late.add(timer)
 
     def deliver(self, pdus: Sequence[bytes]) -> None:
         """Hands PDUs to the modem as they are, broken ones too, in order, until it takes them."""
@@ -193,7 +230,7 @@ class Network:
         self.offer()
 
     def waiting(self) -> int:
-        """Texts and reports that the modem has not taken yet."""
+        """Texts and reports that the modem has not taken yet, without those that come later."""
         return len(self._waiting) + len(self._reports)
 
     def offer(self) -> None:
@@ -240,6 +277,8 @@ class Network:
 
     def close(self) -> None:
         """Stops trying."""
+        for timer in self._late:
+            timer.cancel()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

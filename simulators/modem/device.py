@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from pathlib import Path
 from typing import Final, Literal
 
@@ -41,10 +42,13 @@ class Modem:
         answer_delay_s: float = 0.0,
         model: str = "sim800c",
         pin: str = "",
+        seed: int = 0,
     ) -> None:
         self.network = network
         self.slots = slots
         self.answer_delay_s = answer_delay_s
+        self.answer_up_to_s = 0.0
+        """When it is more than ``answer_delay_s``: the network takes any time between the two."""
         self.mute = False
         """Takes everything and says nothing, as a modem with a hung firmware."""
         self.refuse: list[int] = []
@@ -67,6 +71,7 @@ class Modem:
         self.session = Session(self)
         self._terminal = Terminal(link, self._take)
         self._answer: asyncio.TimerHandle | None = None
+        self._random = random.Random(seed)  # noqa: S311  reproducible, guards nothing
 
     # -- power ---------------------------------------------------------------------------------------------
 
@@ -142,9 +147,9 @@ class Modem:
             octets, self.cut_to = octets[: self.cut_to], None
         self._terminal.write(octets)
 
-    def noise(self, octets: bytes) -> None:
-        """Octets that nobody sent appear on the line."""
-        self.write(octets)
+    def noise(self, octets: bytes, count: int = 0) -> None:
+        """Octets that nobody sent appear on the line, and ``count`` random ones."""
+        self.write(octets + self._random.randbytes(count))
 
     def _take(self, octets: bytes) -> None:
         for octet in octets:
@@ -228,7 +233,9 @@ class Modem:
             self._cut()
             return
         self.session.sending = True
-        self._answer = asyncio.get_running_loop().call_later(self.answer_delay_s, self.sent, mr)
+        longest_s = max(self.answer_delay_s, self.answer_up_to_s)
+        takes_s = self._random.uniform(self.answer_delay_s, longest_s)
+        self._answer = asyncio.get_running_loop().call_later(takes_s, self.sent, mr)
 
     def sent(self, mr: int) -> None:
         """The network has answered: tells the client the TP-MR."""

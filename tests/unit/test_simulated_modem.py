@@ -3,18 +3,23 @@
 import asyncio
 import os
 import tty
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from click.testing import CliRunner
 from evy_core import Deliver, StatusReport, Submit, decode_received, encode_pdus
 
 from simulators.control import (
+    AnyOrder,
     Control,
     Cut,
     Fail,
     Half,
     Log,
+    Muddle,
     Mute,
     Noise,
     Phone,
@@ -30,6 +35,7 @@ from simulators.control import (
     serve,
 )
 from simulators.modem import Modem
+from simulators.modem.__main__ import main
 from simulators.network import Network
 
 NUMBER = "+34600111222"
@@ -48,7 +54,7 @@ class Terminal:
         async with asyncio.timeout(5):
             while words not in self.seen:
                 try:
-                    self.seen += os.read(self.descriptor, 4096).decode()
+                    self.seen += os.read(self.descriptor, 4096).decode("latin-1")
                 except BlockingIOError:
                     await asyncio.sleep(0.001)
         head, _, self.seen = self.seen.partition(words)
@@ -374,3 +380,64 @@ async def test_text_mode(modem: Modem, terminal: Terminal) -> None:
     os.write(terminal.descriptor, b"no digits\x1a")
     await terminal.until("+CMS ERROR: 304")
     assert modem.network.phone(NUMBER).inbox == ["typed", "sí"]
+
+
+def parts_of(pdus: list[bytes]) -> list[int]:
+    """Numbers of the parts, in order."""
+    return [(only(pdu).concat or (0, 0, 0))[2] for pdu in pdus]
+
+
+async def test_a_part_that_comes_late_comes_after_the_others(modem: Modem) -> None:
+    modem.network.send(NUMBER, "a" * 400, late=(1,), late_s=0.05)
+    assert parts_of([pdu for pdu, _ in modem.sim.values()]) == [2, 3]
+    await true(lambda: len(modem.sim) == 3)
+    assert parts_of([pdu for pdu, _ in modem.sim.values()]) == [2, 3, 1]
+
+
+async def muddled(directory: Path) -> list[bytes]:
+    """What a network that muddles delivers of twenty texts of three parts."""
+    modem = Modem(directory / "tty", Network(seed=7), slots=255)
+    path = directory / "control"
+    modem.plug()
+    async with serve(path, modem), Control(path) as control:
+        await control.do(Muddle(twice=0.3, late=0.3, shuffled=0.5))
+        for n in range(20):
+            await control.do(Send(NUMBER, f"{n:03}" + "x" * 400, smsc_at=1_752_228_784.0))
+        await true(lambda: not modem.network._late)
+        came = [pdu for pdu, _ in modem.sim.values()]
+        await control.do(Muddle())
+        with pytest.raises(ValueError, match=r"<= 1"):
+            await control.do(Muddle(twice=2))
+        assert parts_of(modem.network.send(NUMBER, "y" * 400)) == [1, 2, 3]
+    modem.unplug()
+    modem.network.close()
+    return came
+
+
+async def test_a_network_that_muddles_loses_nothing_and_repeats_itself_by_seed(tmp_path: Path) -> None:
+    pdus = await muddled(tmp_path)
+    assert len(set(pdus)) == 60
+    assert 60 < len(pdus) < 90
+    assert parts_of(pdus) != sorted(parts_of(pdus))
+    assert Counter(await muddled(tmp_path)) == Counter(pdus)
+
+
+async def test_a_slow_network_and_a_noisy_line(modem: Modem, terminal: Terminal, tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    async with serve(path, modem), Control(path) as control:
+        await control.do(Slow(0.1, 0.2))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await terminal.submit(Submit(NUMBER, "slow"))
+        assert loop.time() - began > 0.09
+        await control.do(Noise("0d0a", random=64))
+        await terminal.ask("AT")
+
+
+def test_the_help_tells_every_order() -> None:
+    told = CliRunner().invoke(main, ["--help"]).output
+    for kind in get_args(AnyOrder):
+        assert f"\n  {kind.__name__.lower()}" in told
+    refused = CliRunner().invoke(main, ["--link", "/nowhere/tty", "--order", '{"do": "dance"}'])
+    assert refused.exit_code == 2
+    assert "dance" in refused.output
