@@ -125,6 +125,8 @@ class Bucket(msgspec.Struct, frozen=True):
     holds: str
     ttl_s: float = 0.0
     max_octets: int = 64 * 1024 * 1024
+    storage: Literal["file", "memory"] = "file"
+    """"memory": it ends with the server, and its writer makes it again."""
 
     def bucket(self, node: str) -> str:
         """Bucket name on a node; unique across nodes like a stream name."""
@@ -260,6 +262,14 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
         "answered", "compress", "what a person was told whose query the centre has too", ttl_s=2 * 86400.0
     ),
     Bucket("alerts", "alert", "alerts open per person and sent per responder", ttl_s=86400.0),
+    Bucket(
+        "node",
+        "node",
+        "power, memory, clock, link and modems of this node",
+        ttl_s=120.0,
+        max_octets=1024 * 1024,
+        storage="memory",
+    ),
 )
 
 

@@ -16,7 +16,7 @@ from actors._runtime.config import Config, load_config
 from actors._runtime.identity import load_identity
 from actors._runtime.provision import Place, provision
 from subjects.names import LANES
-from subjects.registry import BUCKETS, STREAMS, WORK, Stream
+from subjects.registry import BUCKETS, STREAMS, WORK, Bucket, Stream
 
 
 @click.command()
@@ -119,11 +119,17 @@ def _print(node: str) -> None:
                 row.bucket(node),
                 row.writer,
                 row.holds,
-                f"{row.ttl_s / 86400:g} d" if row.ttl_s else "always",
+                _kept(row),
             )
             for row in BUCKETS
         ],
     )
+
+
+def _kept(row: Bucket) -> str:
+    if row.storage == "memory":
+        return f"{row.ttl_s:g} s, in memory"
+    return f"{row.ttl_s / 86400:g} d" if row.ttl_s else "always"
 
 
 _PLACES: Final = {"node": "node", "both": "both", "uplink": "node", "centre": "centre"}

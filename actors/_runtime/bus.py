@@ -11,7 +11,7 @@ import re
 import secrets
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ from nats.js.kv import KeyValue as NatsKeyValue
 
 from actors._runtime.actor import Output
 from actors._runtime.identity import Identity
+from actors._runtime.provision import bucket_config
 from subjects import names, registry
 from subjects.errors import EvyError, MessageError
 from subjects.messages import DeadLetter, Event, decode, encode
@@ -250,8 +251,11 @@ class NatsBus:
 
     async def bucket(self, name: str) -> Bucket:
         """Bucket of the registry by its short name."""
-        full = registry.bucket(name).bucket(self.node)
+        row = registry.bucket(name)
+        full = row.bucket(self.node)
         with bus_errors(f"open bucket {full}"):
+            if row.storage == "memory":  # it went with the last server; making it twice changes nothing
+                await self.js.add_stream(bucket_config(row, self.node))
             return Bucket(await self.js.key_value(full), self.js, full)
 
     def message_id(self, actor: str, output: Output) -> str:
@@ -309,16 +313,21 @@ class NatsBus:
         return True
 
     async def follow_events(
-        self, receive: Callable[[Event], Awaitable[None]]
+        self, receive: Callable[[Event], Awaitable[None]], kinds: Collection[str] | None = None
     ) -> Callable[[], Awaitable[None]]:
-        """Calls ``receive`` with each event from now on; gives a function that stops it."""
+        """Calls ``receive`` with each event from now on, of some ``kinds`` or of all, in the order in which
+        they were emitted; gives a function that stops it. Events of an outage are lost: they are no work."""
+        wanted = None if kinds is None else {names.event_subject(kind) for kind in kinds}
 
         async def on_message(msg: Msg) -> None:
-            with contextlib.suppress(MessageError):  # an event of a newer node is not for us
-                await receive(decode(msg.data, Event))
+            if wanted is None or msg.subject in wanted:
+                with contextlib.suppress(MessageError):  # an event of a newer node is not for us
+                    await receive(decode(msg.data, Event))
 
+        # One subscription, because several would not keep the order between kinds.
         subscription = await self.client.subscribe(f"{names.EVT}.>", cb=on_message)
-        await self.client.flush()
+        with bus_errors("follow events"):
+            await self.client.flush()
 
         async def stop() -> None:
             with contextlib.suppress(nats.errors.Error):

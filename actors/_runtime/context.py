@@ -4,8 +4,9 @@ Every actor module has ``async def build(context) -> Actor`` and reads its own t
 else knows how an actor is made.
 """
 
+import asyncio
 import importlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from actors._runtime.actor import Actor, KeyValue, Output
@@ -14,9 +15,11 @@ from actors._runtime.config import Config
 from actors._runtime.identity import Identity
 from actors._runtime.link import Link, NatsLink, NoLink
 from actors._runtime.memory import MemoryKeyValue
+from actors._runtime.node_view import NodeView
 from actors._runtime.provision import Place
 from subjects.errors import ConfigError
 from subjects.messages import DeadLetter, Event
+from subjects.node_state import NodeState
 from subjects.registry import WORK
 
 ACTORS: Final = (*dict.fromkeys(row.actor for row in WORK), "link")
@@ -31,6 +34,12 @@ class Context(Protocol):
 
     def link(self) -> Link:
         """The line to the centre, for one actor to watch."""
+
+    def node_state(self) -> Callable[[], NodeState]:
+        """A live view of the node: what it gives now is what the actor `node` said last."""
+
+    async def follow(self, kinds: Collection[str], receive: Callable[[Event], Awaitable[None]]) -> None:
+        """Calls ``receive`` with each event of these kinds from now on. Events of an outage are lost."""
 
     async def bucket(self, name: str) -> KeyValue:
         """Bucket of the registry by its short name."""
@@ -52,6 +61,7 @@ class BusContext:
         self.config = config
         self.identity = bus.identity
         self._bus = bus
+        self._view: NodeView | None = None
         self.bucket = bus.bucket
         self.publish = bus.publish
         self.dead_letter = bus.dead_letter
@@ -61,6 +71,16 @@ class BusContext:
         """The line to the centre, if there is one."""
         place = Place.of(self.config.node)
         return NatsLink(self._bus, place) if place.linked else NoLink()
+
+    def node_state(self) -> Callable[[], NodeState]:
+        """A live view; all actors of a process share it."""
+        if self._view is None:
+            self._view = NodeView(self._bus)
+        return self._view
+
+    async def follow(self, kinds: Collection[str], receive: Callable[[Event], Awaitable[None]]) -> None:
+        """Events of the bus, for as long as it is connected."""
+        await self._bus.follow_events(receive, kinds)
 
 
 class MemoryContext:
@@ -73,10 +93,22 @@ class MemoryContext:
         self.published: list[Output] = []
         self.dead_letters: list[DeadLetter] = []
         self.events: list[Event] = []
+        self.state = NodeState(node=identity.node)
+        """What :meth:`node_state` gives; tests set it."""
+        self._followers: list[tuple[Collection[str], Callable[[Event], Awaitable[None]]]] = []
+        self._telling: set[asyncio.Future[None]] = set()
 
     def link(self) -> Link:
         """There is none."""
         return NoLink()
+
+    def node_state(self) -> Callable[[], NodeState]:
+        """What ``state`` is at that moment."""
+        return lambda: self.state
+
+    async def follow(self, kinds: Collection[str], receive: Callable[[Event], Awaitable[None]]) -> None:
+        """Events emitted here."""
+        self._followers.append((kinds, receive))
 
     async def bucket(self, name: str) -> KeyValue:
         """The bucket in memory, made at its first use."""
@@ -91,8 +123,13 @@ class MemoryContext:
         self.dead_letters.append(letter)
 
     def emit(self, event: Event) -> None:
-        """Keeps the event."""
+        """Keeps the event, and tells who follows its kind."""
         self.events.append(event)
+        for kinds, receive in self._followers:
+            if event.kind in kinds:
+                telling = asyncio.ensure_future(receive(event))
+                self._telling.add(telling)
+                telling.add_done_callback(self._telling.discard)
 
 
 async def build_actors(names: Sequence[str], context: Context) -> list[Actor]:

@@ -169,7 +169,7 @@ def bucket_config(row: Bucket, node: str) -> StreamConfig:
         max_msg_size=MAX_MESSAGE_OCTETS,
         discard=DiscardPolicy.NEW,
         duplicate_window=min(120.0, row.ttl_s or 120.0),
-        storage=StorageType.FILE,
+        storage=StorageType.FILE if row.storage == "file" else StorageType.MEMORY,
         allow_rollup_hdrs=True,
         deny_delete=True,
         allow_direct=True,

@@ -52,7 +52,9 @@ class Node:
     async def stored(self) -> tuple[int, int]:
         """Work messages and key-value writes stored so far, each of them synchronously."""
         work = [await self.sequence(f"{name}_{NODE}") for name in ("FLASH", "WORK")]
-        values = [await self.sequence(f"KV_{row.bucket(NODE)}") for row in registry.BUCKETS]
+        values = [
+            await self.sequence(f"KV_{row.bucket(NODE)}") for row in registry.BUCKETS if row.storage == "file"
+        ]
         return sum(work), sum(values)
 
     async def idle(self) -> bool:

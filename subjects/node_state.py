@@ -1,0 +1,76 @@
+"""What a node knows of itself: power, memory, clock, link and modems; decisions take it as an argument.
+
+None is unknown, and a decision treats it as the worst that is still useful. The one writer is the actor
+``node``, which keeps it in the bucket of that name; readers hold `Context.node_state`, a live view.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from subjects.messages import Message
+
+ModemCondition = Literal["up", "away", "dead"]
+"""up: it answers. away: it does not, and is being brought back. dead: nothing brought it back."""
+
+STATE_KEY = "state"
+"""The one key of the bucket ``node``."""
+
+
+class ModemState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One modem as the actor ``sms`` last told of it, by the event kind ``modem_state``."""
+
+    name: str
+    state: ModemCondition
+    registered: bool | None = None
+    """Whether the network has accepted it (home or roaming), 3GPP TS 27.007 §7.2."""
+    operator: str = ""
+    signal_dbm: float | None = None
+    """Received signal strength, 3GPP TS 27.007 §8.5."""
+    storage_used: int | None = None
+    """Texts in the storage that texts arrive in, 3GPP TS 27.005 §3.2.2."""
+    storage_size: int | None = None
+    credit: float | None = None
+    """Balance of a prepaid card, in its own currency."""
+    credit_text: str = ""
+    """What the network said about it."""
+    sent_hour: int | None = None
+    """Parts sent in the last hour."""
+    limit_hour: int | None = None
+    """Parts that the carrier lets through in an hour, as far as it was learned or configured."""
+
+    @classmethod
+    def of_event(cls, fields: dict[str, Any]) -> "ModemState":
+        """State told by an event's fields, where the name is called ``modem``. Unknown fields are ignored.
+
+        Raises :class:`msgspec.ValidationError` for fields that are not such a state.
+        """
+        return msgspec.convert({"name": fields.get("modem"), **fields}, type=cls)
+
+
+class NodeState(Message, frozen=True, kw_only=True):
+    """A node at the moment ``at``, Unix seconds by its own idea of the time."""
+
+    node: str
+    at: float = 0.0
+    """0: nothing was seen yet."""
+    battery_percent: float | None = None
+    charging: bool | None = None
+    voltage_v: float | None = None
+    draw_w: float | None = None
+    """What the battery gives, in watts; negative while it is charged."""
+    cpu_percent: float | None = None
+    """Of all cores together, 0 to 100."""
+    memory_free_octets: int | None = None
+    """What a new program could use, caches that the kernel would give up included."""
+    temperature_c: float | None = None
+    under_voltage: bool | None = None
+    """The board's supply is too low now."""
+    throttled: bool | None = None
+    """The board slows its processor down now, for heat or for voltage."""
+    storage_free_octets: int | None = None
+    link: Literal["up", "down", "none"] = "none"
+    """none: there is no centre, or nobody has looked."""
+    clock: Literal["network", "sms", "unset"] = "unset"
+    """Where the node's idea of the time comes from."""
+    modems: tuple[ModemState, ...] = ()
