@@ -20,6 +20,9 @@ Profile = Literal["lilevy", "bigevy", "hybrid"]
 MAX_MESSAGE_OCTETS: Final = 1024 * 1024
 """Largest message on the wire; the longest SMS there is (255 parts) is under 40 kB."""
 
+MAX_WORK_OCTETS: Final = MAX_MESSAGE_OCTETS // 2
+"""Largest message of work: a dead letter holds it in Base64, and must fit on the wire itself."""
+
 
 class Slots(msgspec.Struct, frozen=True):
     """How many messages of each lane one worker handles at a time; a lane's slots are its own."""
@@ -204,7 +207,8 @@ STREAMS: Final[tuple[Stream, ...]] = (
     ),
     Stream(
         "IN_{node}",
-        (),
+        # From the node they come by sourcing; subjects of its own let a person replay a dead letter.
+        tuple(names.work_subject(f"{base}.{{node}}", lane) for base in UP for lane in LANES),
         "workqueue",
         DEDUP_WINDOW_S,
         max_per_subject=2000,
@@ -274,12 +278,15 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
 
 
 def work(subject: str) -> Work:
-    """Row of a work subject, given with or without its lane. Raises KeyError for an unknown one."""
+    """Row of a work subject, given with or without its lane, at the centre with the node it came from.
+
+    Raises KeyError for an unknown one.
+    """
     base = subject
     if subject.rpartition(".")[2] in LANES:
         base = subject.rpartition(".")[0]
     for row in WORK:
-        if row.subject == base:
+        if row.subject in (base, base.rpartition(".")[0] if row.at == "centre" else base):
             return row
     raise KeyError(subject)
 

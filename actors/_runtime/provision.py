@@ -28,6 +28,7 @@ from subjects.names import HUB, Lane
 from subjects.registry import (
     BUCKETS,
     MAX_MESSAGE_OCTETS,
+    MAX_WORK_OCTETS,
     STREAMS,
     WORK,
     Bucket,
@@ -94,7 +95,7 @@ class Place(msgspec.Struct, frozen=True):
             max_msgs_per_subject=row.max_per_subject,
             max_age=row.max_age_s,
             max_bytes=row.max_octets,
-            max_msg_size=MAX_MESSAGE_OCTETS,
+            max_msg_size=MAX_WORK_OCTETS if row.retention == "workqueue" else MAX_MESSAGE_OCTETS,
             duplicate_window=row.dedup_window_s,
             storage=StorageType.FILE,
             first_seq=FIRST_SEQUENCE if row.name in _TAKEN else None,

@@ -268,7 +268,7 @@ class LaneWorker:
             node=self._bus.node,
             deliveries=msg.metadata.num_delivered,
             at=time.time(),
-            replay=f"nats pub {msg.subject} --force-stdin < payload",
+            replay="evy dlq ls, and evy dlq replay with the number it shows",
         )
         identity = headers.get(MSG_ID) or f"{msg.metadata.stream}.{msg.metadata.sequence.stream}"
         await self._bus.dead_letter(letter, identity)

@@ -64,6 +64,7 @@ def test_help_lists_every_command_and_each_teaches() -> None:
         "triage",
         "compress",
         "subjects",
+        "dlq",
         "link",
         "doctor",
         "sim",
