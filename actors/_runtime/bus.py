@@ -144,7 +144,8 @@ class Bucket:
                     raw = await self._js.get_msg(stream, sequence)
                 except nats.js.errors.NotFoundError:
                     continue
-                found.append(((raw.subject or "").removeprefix(head), raw.data or b""))
+                if (raw.subject or "").startswith(head):  # else it is ballast of a sweep, see erase.py
+                    found.append(((raw.subject or "").removeprefix(head), raw.data or b""))
         return found
 
 

@@ -1,0 +1,256 @@
+"""`evy forget` on a real server: nothing of one person is left in any file, and nobody else is touched."""
+
+import asyncio
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from evy_core import Deliver, encode_pdus
+
+from actors._cli.forget import EmergencyError, forget_person, person_of
+from actors._runtime import erase
+from actors._runtime.actor import Output
+from actors._runtime.bus import NatsBus
+from actors._runtime.clock import deadline_in
+from actors._runtime.config import Config
+from actors._runtime.context import BusContext, build_actors
+from actors._runtime.identity import Identity, load_identity
+from actors._runtime.provision import provision
+from actors._runtime.worker import run_actors
+from subjects import names
+from subjects.errors import ConfigError
+from subjects.messages import DeadLetter, InboundSms, OutboundSms, encode
+from subjects.names import Lane
+from tests.conftest import NODE, PLACE, Server
+
+pytestmark = pytest.mark.nats
+
+NUMBER, OTHER = "+491711234567", "+491717654321"
+WORDS = "how do I keep rice dry under the table"
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody here holds work in hand for a quarter of a minute."""
+    monkeypatch.setattr(erase.erase, "__kwdefaults__", {**erase.erase.__kwdefaults__, "linger_s": 1.0})
+    monkeypatch.setattr(erase, "PAUSE_S", 0.1)
+
+
+def text(bus: NatsBus, number: str, words: str, lane: Lane = "routine", serial: str = "") -> Output:
+    query_id = bus.identity.sender_ref(number + words + serial)[:16] * 2
+    sms = InboundSms(
+        id=query_id,
+        node=NODE,
+        sender=number,
+        text=words,
+        lane=lane,
+        deadline=deadline_in(60),
+        received_at=1.0,
+    )
+    return Output(names.SMS_IN, lane, sms, query_id)
+
+
+@asynccontextmanager
+async def at_work(bus: NatsBus) -> AsyncIterator[None]:
+    """intake, route and compress; questions wait for `rag` and replies for a modem."""
+    actors = await build_actors(
+        ("intake", "route", "compress"), BusContext(Config({"node": {"name": NODE}}), bus)
+    )
+    stop = asyncio.Event()
+    running = asyncio.create_task(run_actors(bus, actors, stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await running
+
+
+async def waits(bus: NatsBus, subject: str, count: int) -> None:
+    """Waits until so many messages of a subject wait in a work stream."""
+    async with asyncio.timeout(20):
+        while True:
+            there = 0
+            for stream in (f"WORK_{NODE}", f"FLASH_{NODE}"):
+                info = await bus.js.stream_info(stream, subjects_filter=subject)
+                there += (info.state.subjects or {}).get(subject, 0)
+            if there == count:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def lived_in(bus: NatsBus) -> None:
+    """Two people have texted, thrice and with a lost part; one text each is a dead letter."""
+    numbers = await bus.bucket("numbers")
+    for number in (NUMBER, OTHER):
+        for serial in "123":
+            await bus.publish(text(bus, number, f"{WORDS} {number[-4:]}", serial=serial), "test")
+        await bus.publish(text(bus, number, "STOP"), "test")
+        ref = bus.identity.sender_ref(number)
+        part = json.dumps({"sender": number, "total": 2, "utf16": "aGk="}).encode()
+        await (await bus.bucket("parts")).put(f"{ref}.7-2.1", part)
+        more = await bus.bucket("more")
+        for _ in range(3):
+            await more.put(ref, json.dumps({"rest": WORDS}).encode())
+        ledger = json.dumps({"state": "SUBMITTED", "modem": "m", "to": ref, "lane": "routine"}).encode()
+        await (await bus.bucket("ledger")).put(f"{ref[:16] * 2}.reply.1", ledger)
+        answered = json.dumps({"by_centre": False, "text": WORDS}).encode()
+        await (await bus.bucket("answered")).put(ref[:16] * 2, answered)
+        letter = DeadLetter(
+            subject="sms.in.routine",
+            payload=encode(text(bus, number, f"{WORDS} dead").message),
+            headers={},
+            error="bad",
+            actor="intake",
+            node=NODE,
+            deliveries=6,
+            at=1.0,
+        )
+        await bus.dead_letter(letter)
+        [pdu] = encode_pdus([Deliver(number, data=b"\x00\xff", coding=0x04)])
+        await bus.dead_letter(msgspec.structs.replace(letter, payload=pdu))
+        await waits(bus, "rag.routine", 3 if number == NUMBER else 6)
+        for _ in range(3):  # as intake does, once a day
+            await numbers.put(ref, number.encode())
+    await waits(bus, "sms.out.routine", 2)
+
+
+def files_with(directory: Path, *words: str) -> Iterator[str]:
+    """Files of a directory that hold a word, as it is or in base64 at any of its three offsets."""
+    for path in directory.rglob("*"):
+        octets = path.read_bytes() if path.is_file() else b""
+        for word in words:
+            # Of the first and last digit of base64 some bits are the neighbours'.
+            wrapped = [base64.b64encode(b"x" * pad + word.encode())[pad and 4 : -4] for pad in range(3)]
+            if any(mark in octets for mark in (word.encode(), *wrapped)):
+                yield f"{word!r} in {path.name} of {path.parents[1].name}"
+
+
+@pytest.mark.parametrize("store_key", ["", "a store key of the tests, 32 long"])
+async def test_nothing_of_a_person_is_left_in_any_file_and_nobody_else_is_touched(
+    tmp_path: Path, store_key: str
+) -> None:
+    server = Server(tmp_path / "nats", store_key=store_key)
+    bus = await NatsBus.connect(Identity(NODE, b"secret of the tests", "0000"), server.url, "test", wait_s=10)
+    assert await provision(bus.js, PLACE) == []
+    person = await person_of(NUMBER, bus)
+    [ref] = [ref for ref in person.refs if ref == bus.identity.sender_ref(NUMBER)]
+    async with at_work(bus):
+        await lived_in(bus)
+        found = ["numbers, WORK and DLQ, encrypted"]
+        if not store_key:
+            found = list(files_with(server.store, NUMBER, f"{WORDS} 4567"))
+        assert all(any(name in place for place in found) for name in ("numbers", "WORK", "DLQ")), found
+        report = await forget_person(bus, NUMBER, everything=False, now=False)
+        assert report.opt_out_kept
+        assert report.swept, report.later
+        assert {"bucket numbers", "bucket session", "bucket parts", "bucket more", "bucket ledger"} <= set(
+            report.erased
+        )
+        assert report.erased[f"stream DLQ_{NODE}"] == 2
+        assert report.erased[f"stream WORK_{NODE}"] == 4
+        again = await forget_person(bus, ref, everything=False, now=False)
+        assert again.erased == {}
+    assert await (await bus.bucket("consent")).get(ref) is not None
+    last = await forget_person(bus, NUMBER, everything=True, now=False)
+    assert last.erased == {"bucket consent": 1}
+    await waits(bus, "rag.routine", 3)
+    assert list(files_with(server.store, NUMBER, f"{WORDS} 4567", NUMBER.removeprefix("+"))) == []
+    other = bus.identity.sender_ref(OTHER)
+    for name in ("numbers", "session", "consent", "more"):
+        assert await (await bus.bucket(name)).get(other) is not None, name
+    assert (await bus.js.stream_info(f"DLQ_{NODE}")).state.messages == 2
+
+    server.kill()
+    await bus.close()
+    server.start()
+    fresh = await NatsBus.connect(bus.identity, server.url, "test", wait_s=10)
+    try:
+        assert await provision(fresh.js, PLACE) == []
+        for name in ("numbers", "session", "consent", "more", "parts", "ledger", "answered"):
+            assert not await (await fresh.bucket(name)).keys(ref), name
+        assert await (await fresh.bucket("numbers")).get(other) is not None
+    finally:
+        await fresh.close()
+        server.stop()
+
+
+async def test_an_emergency_under_way_is_not_forgotten_by_the_way(bus: NatsBus) -> None:
+    await bus.publish(text(bus, NUMBER, "trapped under a wall", "flash"), "test")
+    with pytest.raises(EmergencyError, match="1 messages"):
+        await forget_person(bus, NUMBER, everything=False, now=False)
+    await waits(bus, "sms.in.flash", 1)
+    report = await forget_person(bus, NUMBER, everything=False, now=True)
+    assert report.erased == {f"stream FLASH_{NODE}": 1}
+
+
+async def test_a_responder_is_found_by_number_and_an_alert_by_whom_it_is_about(bus: NatsBus) -> None:
+    ref = bus.identity.sender_ref(NUMBER)
+    for query, number, about in (("1" * 32, OTHER, ref), ("2" * 32, NUMBER, ""), ("3" * 32, OTHER, "")):
+        out = OutboundSms(
+            query_id=query,
+            node=NODE,
+            text="{number} needs help",
+            lang="en",
+            lane="priority",
+            step="alert",
+            kind="alert",
+            number=number,
+            about_ref=about,
+        )
+        await bus.publish(Output(names.SMS_OUT, "priority", out, query), "test")
+    report = await forget_person(bus, "+49 171 123-4567", everything=False, now=False)
+    assert report.erased == {f"stream WORK_{NODE}": 2}
+
+
+async def test_a_card_without_room_is_not_swept_and_says_where_the_number_still_is(
+    bus: NatsBus, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = bus.identity.sender_ref(NUMBER)
+    for key in ("another", ref):  # a stream that runs empty begins a new file
+        await (await bus.bucket("numbers")).put(key, NUMBER.encode() if key == ref else b"+1")
+    monkeypatch.setattr("actors._cli.forget.ROOM_OCTETS", 2**60)
+    report = await forget_person(bus, NUMBER, everything=False, now=False, store=server.store)
+    assert not report.swept
+    assert "make room" in report.later[0]
+    assert f"KV_numbers_{NODE}" in report.later[1]
+
+
+async def test_what_is_no_number_and_no_reference_is_refused(bus: NatsBus) -> None:
+    with pytest.raises(ConfigError, match="neither a phone number"):
+        await person_of("somebody", bus)
+
+
+def test_the_command(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "evy.toml").write_text(
+        f'[node]\nname = "{NODE}"\ndata_dir = "{tmp_path}"\nnats_url = "{server.url}"\n'
+    )
+    identity = load_identity(NODE, tmp_path)
+
+    async def prepare() -> None:
+        bus = await NatsBus.connect(Identity(NODE, identity.secret, "0"), server.url, "test", wait_s=10)
+        await provision(bus.js, PLACE)
+        await (await bus.bucket("numbers")).put(identity.sender_ref(NUMBER), NUMBER.encode())
+        await bus.close()
+
+    asyncio.run(prepare())
+
+    def evy(*arguments: str) -> str:
+        command = [
+            sys.executable,
+            "-m",
+            "actors",
+            "--config",
+            str(tmp_path / "evy.toml"),
+            "forget",
+            *arguments,
+        ]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    assert "1  bucket numbers" in evy(NUMBER)
+    assert json.loads(evy(NUMBER, "--json"))["erased"] == {}
