@@ -7,7 +7,7 @@ RUN := .venv/bin/
 RUST := rust_ext
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-ops demo test lint bench chaos clean pytest cargo-test
+.PHONY: help setup setup-ops demo test lint bench chaos fuzz coverage clean pytest cargo-test
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -22,7 +22,7 @@ setup: $(UV)  ## Install everything into .venv; `.venv/bin/evy` is the command
 	@$(UV) sync --locked $(if $(CI),--quiet,)
 
 # Programs of others. Nothing of EVY needs them; a test or bench that uses one says so and is skipped without it.
-OPS_PACKAGES := gammu-smsd iproute2 mosquitto rabbitmq-server smstools strace tcpdump
+OPS_PACKAGES := gammu-smsd iproute2 llvm-19 mosquitto rabbitmq-server smstools strace tcpdump
 
 setup-ops: .ops/bin/nats  ## Optional: the nats command line, Debian packages for some tests and benches
 	@for package in $(OPS_PACKAGES); do \
@@ -58,7 +58,7 @@ lint: setup  ## ruff, mypy, import contracts, rustfmt, clippy, stubtest
 	$(RUN)mypy
 	$(RUN)lint-imports
 	$(RUN)python -m mypy.stubtest evy_core
-	cd $(RUST) && cargo fmt --check
+	cd $(RUST) && cargo fmt --check && cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cd $(RUST) && cargo clippy --locked --quiet --all-targets --features python -- -D warnings
 
 bench: setup  ## Measure this machine: a table, and JSON in bench-latest.json
@@ -68,6 +68,15 @@ chaos: setup  ## Break everything: 500 texts under kill -9, 12,000 messages over
 	EVY_CHAOS_TEXTS=$(or $(COUNT),500) EVY_CHAOS_MESSAGES=$(or $(MESSAGES),12000) EVY_CHAOS_SEED=$(or $(SEED),1) \
 		EVY_CHAOS_CUTS=$(or $(CUTS),40) $(RUN)python -m pytest -q -s tests/scenarios --timeout 3000
 
+fuzz: $(UV)  ## Damage PDUs, texts, AT lines and envelopes, EACH=60 seconds a target; finds stay in var/fuzz
+	@$(UV) run --locked --group fuzz python -m tests.fuzz --seconds $(or $(EACH),60)
+
+coverage: setup  ## Every test once more, counting lines: Python's, then the core's; 85 % at least
+	mkdir -p var/coverage && $(RUN)python -m coverage erase
+	$(RUN)python -m coverage run -m pytest -q $(TESTS)
+	$(RUN)python -m coverage combine --quiet && $(RUN)python -m coverage report
+	$(RUST)/coverage.sh
+
 clean:  ## Remove what the other commands made
-	rm -rf .venv .uv .ops $(RUST)/target $(RUST)/python/evy_core/*.so build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .uv .ops var $(RUST)/target $(RUST)/fuzz/target $(RUST)/python/evy_core/*.so build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,88 @@
+"""What each target starts from: well-formed input, which the fuzzer then damages."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from evy_core import Deliver, Submit, encode_pdus
+
+from subjects.messages import (
+    Alert,
+    Answer,
+    DeadLetter,
+    Deadline,
+    Event,
+    InboundSms,
+    Message,
+    OutboundSms,
+    Passage,
+    Query,
+    encode,
+)
+
+VECTORS: Final = Path(__file__).parents[1] / "vectors"
+UNTIL: Final = Deadline("boot", 15.0)
+
+
+def pdu() -> list[bytes]:
+    """Texts in every alphabet, whole and in parts, with national tables; a submission."""
+    return encode_pdus(
+        [
+            Deliver("+34600111222", "help"),
+            Deliver("+34600111222", "ayuda rápido 🆘", zone_quarters=8),
+            Deliver("600111222", "part", concat=(7, 3, 2)),
+            Deliver("600111222", "part", concat=(70, 3, 2), wide_reference=True),
+            Deliver("BANK", data=b"\x09", coding=0, header=[(0x24, b"\x02"), (0x25, b"\x03")]),
+            Deliver("600111222", data=b"\x01\x02", coding=4, header=[(5, b"\x0b\x84\x23\xf0")]),
+            Submit("+34600111222", "go uphill now", validity=167, concat=(1, 2, 1)),
+        ]
+    )
+
+
+def text() -> Iterator[bytes]:
+    """Texts people send, and scripts that need more than one octet a character."""
+    for line in (VECTORS / "triage.jsonl").read_bytes().splitlines()[::7]:
+        yield msgspec.json.decode(line)["text"].encode()
+    yield "é́ 😀👨‍👩‍👧 पानी ماء +34 600 111 222 € {}[]".encode()
+
+
+def at_lines() -> Iterator[bytes]:
+    """Answers to opening, listing and sending, in the order in which the driver asks."""
+    stored = encode_pdus([Deliver("+34600111222", "help")])[0]
+    whole = f"{len(stored) - 1 - stored[0]}\r\n{stored.hex().upper()}".encode()
+    opening = b"\x00".join([b"SIMCOM_SIM800C", *[b""] * 12])
+    yield opening + b"\x00+CMGL: 1,1,,%s" % whole + b"\x00+CMGS: 17"
+    yield opening + b'\x00+CMTI: "SM",3\x00+CMGR: 0,,%s' % whole
+    yield opening + b"\x00+CMS ERROR: 322\x00+CMS ERROR: 38\x00+CDS: 25\r\n0006"
+    yield b'RDY\r\n+CFUN: 1\r\nCall Ready\r\nSMS Ready\x00NORMAL POWER DOWN\x00RING\r\n+CLIP: "600",129'
+
+
+def envelopes() -> Iterator[bytes]:
+    """One message of each type with every field that has a shape of its own."""
+    address = {"node": "n1", "lang": "es", "lane": "flash"}
+    passage = Passage("water", "Boil it for 1 minute.", score=0.5)
+    messages: list[Message] = [
+        InboundSms(
+            id="q", node="n1", sender="+34600", text="ayuda", lane="flash", deadline=UNTIL, smsc_at=1.5
+        ),
+        Query(id="q", sender_ref="r", text="?", deadline=UNTIL, passages=(passage,), wait=UNTIL, **address),
+        Answer(query_id="q", sender_ref="r", text="!", step="verbatim", passages=(passage,), **address),
+        OutboundSms(query_id="q", sender_ref="r", text="!", step="alert", kind="alert", **address),
+        Alert(query_id="q", sender_ref="r", text="!", priority="emergency", needs=("medical",), **address),
+        Event(kind="received", node="n1", actor="sms", at=1.5, fields={"parts": [1, None, {"x": True}]}),
+        DeadLetter(
+            subject="sms.in.flash",
+            payload=b"\x00",
+            headers={"Nats-Msg-Id": "1"},
+            error="why",
+            actor="intake",
+            node="n1",
+            deliveries=6,
+            at=1.5,
+        ),
+    ]
+    yield from map(encode, messages)
+
+
+SEEDS: Final = {"pdu": pdu, "text": text, "at_lines": at_lines, "envelopes": envelopes}
