@@ -17,6 +17,7 @@ from actors._runtime.context import Context
 from actors.knowledge import Texts, route_rules, triage_files
 from subjects import names
 from subjects.messages import Alert, Event, OutboundSms, Query
+from subjects.services import TriageReply, TriageRequest
 
 GENERAL: Final = "general_danger"
 """Topic of the text for an emergency that is not clearly one of the others."""
@@ -72,6 +73,20 @@ class Route:
         if decision.next == names.SMS_OUT:
             return self._emergency(query, topic)
         return [Output(names.RAG, query.lane, query, query.id)]
+
+    async def triage(self, question: TriageRequest) -> TriageReply:
+        """The service ``route.triage``: the verdict on a text, and the template that would answer it."""
+        [found] = self._triager.classify([question.text])
+        emergency = found.priority == "emergency"
+        return TriageReply(
+            priority=found.priority,
+            lane=names.LANE_OF[found.priority],
+            needs=tuple(need for need in found.needs if need != "none"),
+            topic=(found.template or GENERAL) if emergency else "",
+            lang=found.lang,
+            confidence=found.confidence,
+            cues=tuple(cue for cue, _, _ in found.why),
+        )
 
     def _language(self, query: Query, found: Triage) -> str:
         if query.session.lang_chosen or found.lang_confidence < CLEAR_LANGUAGE:
@@ -141,4 +156,4 @@ async def build(context: Context) -> Actor:
         texts=Texts.load(emergency_number=context.config.node.emergency_number),
         emit=context.emit,
     )
-    return Actor("route", {names.ROUTE: route.handle})
+    return Actor("route", {names.ROUTE: route.handle}, services={"route.triage": route.triage})

@@ -10,6 +10,7 @@ import msgspec
 
 from subjects import names, registry
 from subjects.registry import STREAMS, Stream
+from subjects.services import SVC
 
 
 class Permissions(msgspec.Struct, frozen=True):
@@ -58,4 +59,5 @@ def local_subjects() -> tuple[str, ...]:
     """Subjects of a node that never cross the link, in either direction."""
     here = {subject for row in STREAMS if row.at != "centre" for subject in row.subjects}
     here |= {names.MESH_IN, names.MESH_OUT, *(row.subject for row in registry.WORK)}
-    return tuple(sorted({f"{subject.partition('.')[0]}.>" for subject in {*here, "svc"}}))
+    # $SRV: who serves what, as the micro protocol asks everybody (NATS ADR-32).
+    return tuple(sorted({f"{subject.partition('.')[0]}.>" for subject in {*here, SVC, "$SRV"}}))

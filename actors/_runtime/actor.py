@@ -6,7 +6,7 @@ run again for the same input after a crash, so it must give the same outputs or 
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from subjects.messages import Event, Message
@@ -33,6 +33,11 @@ class Output:
 
 Handler = Callable[[Any], Awaitable[Sequence[Output]]]
 """An async function from one decoded message to its outputs."""
+
+ServiceHandler = Callable[[Any], Awaitable[Message]]
+"""An async function from a decoded question to its reply. Its errors are the asker's: `RefusedError` with a
+reason, `RetryLaterError` when it may answer later. Questions to one service are answered one after the other.
+"""
 
 Emit = Callable[[Event], None]
 """Publishes an event without waiting; never fails, never blocks work."""
@@ -73,9 +78,11 @@ class Actor:
 
     ``handlers`` maps work subjects (without lane) to handlers. ``tasks`` run beside them for the actor's
     whole life, such as the modem's receiver. ``close`` runs after the last handler has finished.
+    ``services`` maps names of `subjects.services` to what answers them.
     """
 
     name: str
     handlers: Mapping[str, Handler]
     tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     close: Callable[[], Awaitable[None]] = nothing
+    services: Mapping[str, ServiceHandler] = field(default_factory=dict)

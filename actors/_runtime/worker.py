@@ -20,6 +20,7 @@ from nats.aio.subscription import Subscription
 from actors._runtime.actor import Actor, Handler, Output
 from actors._runtime.bus import MSG_ID, BusError, NatsBus, set_trace, trace_from
 from actors._runtime.provision import edges
+from actors._runtime.services import Services
 from subjects import names
 from subjects.errors import MessageError, RefusedError, RetryLaterError
 from subjects.messages import DeadLetter, Message, decode
@@ -328,11 +329,14 @@ async def run_actors(bus: NatsBus, actors: Iterable[Actor], stop: asyncio.Event)
         else _all_lanes(bus, bus.node, row, name, handler, stop)
         for row, name, handler in handled
     ]
+    services = Services(bus)
     try:
+        await services.start(actors)
         async with asyncio.TaskGroup() as group:
             own = [group.create_task(task()) for actor in actors for task in actor.tasks]
             workers = [group.create_task(lane) for lane in lanes]
             await stop.wait()
+            await services.stop()
             if workers:
                 await asyncio.wait(workers)
             for task in own:

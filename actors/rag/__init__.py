@@ -30,10 +30,13 @@ from actors.rag.index import KnowledgeIndex
 from subjects import names
 from subjects.errors import RetryLaterError
 from subjects.messages import Event, Query, answer_to
+from subjects.services import SearchReply, SearchRequest
 
 __all__ = ["Centre", "Decide", "Decision", "KnowledgeIndex", "actor", "build", "by_rules"]
 
 MAX_PASSAGES: Final = 3
+MOST_FOUND: Final = 20
+"""Passages that one question to ``rag.search`` may ask for."""
 
 RESERVE_S: Final = 3.0
 """Left before the deadline for the ladder's own answer, when the centre's has not come."""
@@ -149,6 +152,12 @@ class Rag:
             return (self._ladder(asked, decision), self._asking(asked, self._centre))
         return (self._ladder(query, decision),)
 
+    async def search(self, question: SearchRequest) -> SearchReply:
+        """The service ``rag.search``: what would be found, whatever the ladder would make of it."""
+        limit = min(max(1, question.limit), MOST_FOUND)
+        found = await asyncio.to_thread(self._index.search, question.text, question.lang, limit)
+        return SearchReply(passages=tuple(found))
+
     async def _in_time(self, query: Query, centre: Centre) -> Sequence[Output]:
         """The copy of a query that the centre has: nothing until its deadline, then the ladder's answer if
         there is no other."""
@@ -213,7 +222,7 @@ def actor(  # noqa: PLR0917  # what it is made of, in the order that all actors 
     if index.rebuilt:
         emit(Event(kind="index_built", node=node, actor="rag", at=now(), fields={"reason": index.rebuilt}))
     tasks = [partial(centre.link.watch, lambda _: None)] if centre else []
-    return Actor("rag", {names.RAG: rag.handle}, tasks, close)
+    return Actor("rag", {names.RAG: rag.handle}, tasks, close, {"rag.search": rag.search})
 
 
 class RagConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

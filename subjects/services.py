@@ -1,0 +1,122 @@
+"""Questions that actors answer at once: subject ``svc.<node>.<name>``, request and reply.
+
+Unlike work a question is neither stored nor asked again: without an answer the asker goes on alone. They are
+NATS micro services (NATS ADR-32), so `nats service ls`, `info` and `stats` show them, and they never cross
+the link to the centre.
+"""
+
+from typing import Final
+
+import msgspec
+
+from subjects.messages import Message, OutboundKind, Passage
+from subjects.names import Lane, Priority
+
+SVC: Final = "svc"
+
+
+class SearchRequest(Message, frozen=True, kw_only=True):
+    """Which reviewed passages fit a text best."""
+
+    text: str
+    lang: str = "en"
+    limit: int = 3
+
+
+class SearchReply(Message, frozen=True, kw_only=True):
+    """Passages, the best first; ``score`` is the confidence that decides what is sent."""
+
+    passages: tuple[Passage, ...]
+
+
+class TriageRequest(Message, frozen=True, kw_only=True):
+    """How a text would be judged."""
+
+    text: str
+
+
+class TriageReply(Message, frozen=True, kw_only=True):
+    """The verdict of triage. ``topic`` is the template that answers; empty: it goes on to retrieval."""
+
+    priority: Priority
+    lane: Lane
+    needs: tuple[str, ...]
+    topic: str
+    lang: str
+    confidence: float
+    cues: tuple[str, ...]
+
+
+class OutboxRequest(Message, frozen=True, kw_only=True):
+    """What is held. ``full``: with texts and numbers, which otherwise stay in the actor."""
+
+    full: bool = False
+
+
+class HeldPart(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One part of a text whose fate nobody knows. ``since`` is Unix time, ``number`` where it goes."""
+
+    key: str
+    state: str
+    since: float
+    note: str
+    modem: str
+    lane: Lane
+    kind: OutboundKind
+    sender_ref: str
+    part: int
+    parts: int
+    characters: int
+    text: str = ""
+    number: str = ""
+
+
+class OutboxReply(Message, frozen=True, kw_only=True):
+    """All held parts, the oldest first."""
+
+    held: tuple[HeldPart, ...]
+
+
+class OutboxDecision(Message, frozen=True, kw_only=True):
+    """What a person decided about a held part: send it (again), or never."""
+
+    key: str
+    send: bool
+
+
+class OutboxDecided(Message, frozen=True, kw_only=True):
+    """What the ledger says now."""
+
+    key: str
+    state: str
+    note: str
+
+
+class Service(msgspec.Struct, frozen=True):
+    """One service: a row of the table."""
+
+    name: str
+    actor: str
+    request: type[Message]
+    reply: type[Message]
+    says: str
+
+    def subject(self, node: str) -> str:
+        """Where a node's actor is asked."""
+        return f"{SVC}.{node}.{self.name}"
+
+
+SERVICES: Final[tuple[Service, ...]] = (
+    Service("rag.search", "rag", SearchRequest, SearchReply, "reviewed passages that fit a text"),
+    Service("route.triage", "route", TriageRequest, TriageReply, "how a text is judged"),
+    Service("sms.outbox", "sms", OutboxRequest, OutboxReply, "parts whose fate nobody knows"),
+    Service("sms.outbox.decide", "sms", OutboxDecision, OutboxDecided, "sends a held part, or never"),
+)
+
+
+def service(name: str) -> Service:
+    """Row of a service. Raises KeyError for an unknown one."""
+    for row in SERVICES:
+        if row.name == name:
+            return row
+    raise KeyError(name)
