@@ -133,6 +133,17 @@ pub fn encode(text: &str) -> Result<Vec<u8>, Gsm7Error> {
     Ok(septets)
 }
 
+/// Default character of a code below 128; the escape is U+001B, which is never text.
+pub(super) fn character(code: u8) -> char {
+    DEFAULT[usize::from(code & 0x7F)]
+}
+
+/// Character of the default extension table.
+pub(super) fn extension(code: u8) -> Option<char> {
+    let symbol = EXTENSION.iter().find(|(of, _)| *of == code);
+    symbol.map(|(_, c)| *c)
+}
+
 /// Text of septets given one per octet; the eighth bit is ignored.
 ///
 /// An extension code without a symbol shows as the default character of that code, and an escape after an
@@ -143,14 +154,13 @@ pub fn decode(septets: &[u8]) -> String {
     for septet in septets.iter().map(|s| s & 0x7F) {
         match (escaped, septet) {
             (false, ESCAPE) => escaped = true,
-            (false, code) => text.push(DEFAULT[usize::from(code)]),
+            (false, code) => text.push(character(code)),
             (true, ESCAPE) => {
                 text.push(' ');
                 escaped = false;
             }
             (true, code) => {
-                let symbol = EXTENSION.iter().find(|(of, _)| *of == code);
-                text.push(symbol.map_or(DEFAULT[usize::from(code)], |(_, c)| *c));
+                text.push(extension(code).unwrap_or_else(|| character(code)));
                 escaped = false;
             }
         }
