@@ -46,6 +46,8 @@ MAX_QUESTION_CHARACTERS: Final = 1000
 """A question's length; a longer text is answered from its beginning. Triage has seen all of it."""
 MAX_FLASH_CHARACTERS: Final = 12_000
 """An emergency keeps more of its text: the words that matter may come late."""
+TELL_EVERY_S: Final = {"picture": 86400.0, "call": 3600.0}
+"""How often one person is told that pictures, or calls, are not understood; a reboot forgets it."""
 MIN_SUBSCRIBER_DIGITS: Final = 7
 """Shorter numbers are services of the carrier, which answer themselves."""
 
@@ -62,6 +64,14 @@ class Recent(msgspec.Struct, frozen=True):
     repeat: int
 
 
+class Told(msgspec.Struct, frozen=True):
+    """When a person was last told that something cannot be read: at which message, on the boot clock."""
+
+    id: str
+    boot_id: str
+    at_s: float
+
+
 class Person(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the ``session`` bucket keeps of one person."""
 
@@ -72,6 +82,7 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
     numbered_on: int = 0
     """Day (Unix) on which the number was last written to ``numbers``, whose entries expire."""
     recent: tuple[Recent, ...] = ()
+    told: dict[str, Told] = {}
 
 
 class Consent(msgspec.Struct, frozen=True):
@@ -160,11 +171,21 @@ class Intake:
         """One received text → what should happen with it; an empty list when nothing should."""
         ref = self._sender_ref(sms.sender)
         text = visible(sms.text)
-        self._event("received", sms, ref, parts=sms.parts, missing=sms.missing, characters=len(sms.text))
+        self._event(
+            "received",
+            sms,
+            ref,
+            parts=sms.parts,
+            missing=sms.missing,
+            characters=len(sms.text),
+            what=sms.kind,
+        )
         if not _SUBSCRIBER.fullmatch(sms.sender) or sms.sender in self._own_numbers:
             why = "own number" if sms.sender in self._own_numbers else "not a subscriber's number"
             self._event("ignored", sms, ref, reason=why)
             return []
+        if sms.kind != "text":
+            return await self._cannot_read(sms.kind, sms, ref)
         if not text and not sms.missing:
             self._event("ignored", sms, ref, reason="empty text")
             return []
@@ -175,6 +196,25 @@ class Intake:
         if words == "1" and self._menu_open(person):
             return self._in_danger(sms, ref, person)
         return await self._question(sms, ref, text, person, recent)
+
+    async def _cannot_read(
+        self, kind: Literal["picture", "call"], sms: InboundSms, ref: str
+    ) -> Sequence[Output]:
+        """Says that only texts are read: now and then, because a machine may be at the other end."""
+        person, _ = await self._remember(sms, ref, "", kind)
+
+        def step(before: Person | None) -> tuple[Person | None, bool]:
+            before = before or Person()
+            told = before.told.get(kind)
+            if told and told.boot_id == boot_id() and boot_s() - told.at_s < TELL_EVERY_S[kind]:
+                return None, told.id == sms.id  # the same message again after a crash
+            now = Told(sms.id, boot_id(), boot_s())
+            return msgspec.structs.replace(before, told={**before.told, kind: now}), True
+
+        if not await change(self._session, ref, Person, step):
+            self._event("ignored", sms, ref, reason=f"a {kind}; the sender was told lately")
+            return []
+        return [self._say(f"no_{kind}s", sms, ref, person.lang or "en", kind="notice")]  # type: ignore[arg-type]
 
     def _command_of(self, words: str, lane: Lane) -> Command | None:
         """The command that the whole text is. LANG takes one word more, and so does INFO when it is a tag."""

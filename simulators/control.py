@@ -126,6 +126,13 @@ class Slots(Order, frozen=True):
     slots: int
 
 
+class Ring(Order, frozen=True):
+    """A phone calls the modem, which rings so often unless it is hung up; no number is a hidden one."""
+
+    number: str = ""
+    rings: int = 5
+
+
 class Phone(Order, frozen=True):
     """TP-ST of status reports about texts to this number; above 31 it does not get them."""
 
@@ -142,7 +149,7 @@ class Watch(Order, frozen=True):
 
 
 Fault = Cut | Mute | Refuse | Fail | Noise | Half | Reboot | Register | Slow | Slots | Muddle
-AnyOrder = Send | Raw | Plug | Unplug | Fault | Phone | Log | Watch
+AnyOrder = Send | Raw | Ring | Plug | Unplug | Fault | Phone | Log | Watch
 
 
 def described() -> str:
@@ -182,6 +189,9 @@ class Device(Protocol):
 
     def unplug(self) -> None:
         """Pulls the plug."""
+
+    def ring(self, number: str, rings: int) -> object:
+        """Gets a call."""
 
     def reboot(self, deaf_s: float) -> None:
         """Starts anew."""
@@ -230,6 +240,8 @@ def obey(order: AnyOrder, modem: Device) -> Reply:
             network.send(fields.pop("number"), fields.pop("text"), **fields)
         case Raw(pdus):
             network.deliver([bytes.fromhex(pdu) for pdu in pdus])
+        case Ring(number, rings):
+            modem.ring(number, rings)
         case Plug():
             modem.plug()
         case Unplug():

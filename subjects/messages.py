@@ -58,7 +58,8 @@ class InboundSms(Message, frozen=True, kw_only=True):
     """One text as the modem received it, all its parts joined.
 
     ``id`` is the query id: an HMAC over sender, SMSC timestamp, concatenation reference and payload, so the
-    same SMS delivered twice by the network has the same id. ``missing`` counts parts that never came.
+    same SMS delivered twice by the network has the same id. ``missing`` counts parts that never came. Of a
+    ``kind`` that cannot be read, a picture or a call, there is only the sender, who may be told so.
     """
 
     id: str
@@ -67,6 +68,7 @@ class InboundSms(Message, frozen=True, kw_only=True):
     text: str
     lane: Lane
     deadline: Deadline
+    kind: Literal["text", "picture", "call"] = "text"
     smsc_at: float | None = None
     received_at: float = 0.0
     modem: str = ""

@@ -42,6 +42,8 @@ Notice = Literal[
     "incomplete",
     "too_long",
     "flood",
+    "no_pictures",
+    "no_calls",
     "answer_follows",
     "followup",
     "alert_responder",

@@ -7,7 +7,6 @@ writer of the buckets ``ledger`` and ``parts``.
 
 import asyncio
 import hashlib
-import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,7 +18,6 @@ from evy_core import Triager, segment
 
 from actors._runtime.actor import Actor, Emit, KeyValue, Output
 from actors._runtime.bus import BusError
-from actors._runtime.clock import deadline_in
 from actors._runtime.context import Context
 from actors._runtime.identity import Identity
 from actors._runtime.state import read
@@ -29,12 +27,13 @@ from actors.sms.gammu_modem import GammuModem, speed_of
 from actors.sms.ledger import DONE, Entry, Ledger
 from actors.sms.line import Line
 from actors.sms.modem import Modem, ModemLostError, Opened, Part, Received, Report, SendFailedError
-from actors.sms.parts import MAX_PARTS, Parts, StoredPart, join, payload_digest
+from actors.sms.parts import MAX_PARTS, Parts
+from actors.sms.reception import LaneOf, OnCall, Reception
 from actors.sms.sim import Pin
 from actors.sms.turn import Turn
 from subjects import names
 from subjects.errors import ConfigError, RefusedError, RetryLaterError
-from subjects.messages import DeadLetter, Event, InboundSms, OutboundSms
+from subjects.messages import DeadLetter, Event, OutboundSms
 from subjects.names import Lane
 
 log = logging.getLogger("evy.sms")
@@ -44,9 +43,6 @@ HOLD_S: Final = 120.0
 HOLD_CHECK_S: Final = 15.0
 REPORT_WAITS_S: Final = (0.0, 0.5, 2.0, 10.0)
 """Waits before each look for the part that a status report is about; after that it is not ours."""
-
-LaneOf = Callable[[str], Lane]
-"""Lane of a text by triage; decides before the text enters the bus."""
 
 
 class SmsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,6 +69,9 @@ class SmsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a multipart text waits for its missing parts."""
     answer_within_s: float | None = None
     """Overrides [node] answer_within_s for texts of this modem."""
+    calls: OnCall = "text"
+    """What is done about a call: "text" hangs up and says by text, once an hour to a caller, that only texts
+    are read; "reject" hangs up; "ignore" lets it ring."""
 
 
 class _Stopped(msgspec.Struct, frozen=True):
@@ -100,17 +99,22 @@ class Sms:
     ) -> None:
         self._config = config
         self._identity = identity
-        self._lane_of = lane_of
         self._ledger = ledger
-        self._parts = parts
         self._numbers = numbers
         self._consent = consent
-        self._publish = publish
-        self._dead_letter = dead_letter
         self._emit = emit
-        self._answer_within_s = config.answer_within_s or answer_within_s
+        self._reception = Reception(
+            identity=identity,
+            lane_of=lane_of,
+            parts=parts,
+            publish=publish,
+            dead_letter=dead_letter,
+            tell=self._event,
+            answer_within_s=config.answer_within_s or answer_within_s,
+            part_timeout_s=config.part_timeout_s,
+            calls=config.calls,
+        )
         self._turn = Turn()
-        self._joining = asyncio.Lock()
         self._power_kept = True
         self._line = Line(modem, self, config.poll_interval_s, config.power_key_command)
 
@@ -118,7 +122,7 @@ class Sms:
         """Receives until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._line.run())
-            group.create_task(self._release_incomplete())
+            group.create_task(self._reception.release_incomplete(self._config.name))
 
     # What the line tells us.
 
@@ -158,100 +162,18 @@ class Sms:
             await asyncio.sleep(wait_s)
             if key := await self._ledger.report(report):
                 break
-        if key and report.final:
+        if not key:
+            self._event(
+                "stray_report", modem=self._config.name, reference=report.reference, status=report.status
+            )
+        elif report.final:
             query_id = key.partition(".")[0]
             kind = "delivered" if report.delivered else "undelivered"
             self._event(kind, query_id=query_id, part=key, status=report.status)
 
     async def received(self, sms: Received) -> bool:
         """One SMS from storage; True once it may be deleted there."""
-        try:
-            if sms.error:
-                await self._unreadable(sms)
-            elif sms.concat and sms.concat.total > 1:
-                await self._part(sms)
-            else:
-                await self._text([self._single(sms)], "", 1)
-        except (BusError, RetryLaterError) as error:
-            log.warning("left on the modem: %s", error)
-            return False
-        return True
-
-    def _single(self, sms: Received) -> StoredPart:
-        utf16 = sms.text.encode("utf-16-le", "surrogatepass")
-        return StoredPart(sms.sender, 1, 1, utf16, "", 0.0, sms.smsc_at)
-
-    async def _part(self, sms: Received) -> None:
-        assert sms.concat is not None  # noqa: S101  # the caller looked
-        group = Parts.group(self._identity.sender_ref(sms.sender), sms.concat.reference, sms.concat.total)
-        async with self._joining:
-            if await self._parts.is_of_another_text(group, sms):
-                await self._pass_on(group, await self._parts.of(group))
-            if not await self._parts.add(group, sms):
-                self._event("double_part", part=f"{sms.concat.index} of {sms.concat.total}")
-                return
-            if await self._parts.count(group) >= sms.concat.total:
-                await self._pass_on(group, await self._parts.of(group))
-
-    async def _pass_on(self, group: str, parts: list[StoredPart]) -> None:
-        await self._text(parts, group.rpartition(".")[2], parts[0].total)
-        await self._parts.release(group, parts)
-
-    async def _text(self, parts: list[StoredPart], reference: str, total: int) -> None:
-        first = parts[0]
-        text = join(parts)
-        times = [part.smsc_at for part in parts if part.smsc_at is not None]
-        lane = self._lane_of(text)
-        inbound = InboundSms(
-            id=self._query_id(first.sender, times, reference, parts),
-            node=self._identity.node,
-            sender=first.sender,
-            text=text,
-            lane=lane,
-            deadline=deadline_in(self._answer_within_s),
-            smsc_at=min(times, default=None),
-            received_at=time.time(),
-            modem=self._config.name,
-            parts=total,
-            missing=total - len(parts),
-        )
-        await self._publish(Output(names.SMS_IN, lane, inbound, inbound.id), "sms")
-
-    def _query_id(self, sender: str, times: list[float], reference: str, parts: list[StoredPart]) -> str:
-        """HMAC over sender, SMSC timestamps, concatenation reference and payload: the same SMS delivered
-        twice by the network has the same id, the same words sent again have another."""
-        what = f"query:{sender}:{sorted(times)}:{reference}:".encode() + payload_digest(parts)
-        return hmac.new(self._identity.secret, what, hashlib.sha256).hexdigest()[:32]
-
-    async def _unreadable(self, sms: Received) -> None:
-        letter = DeadLetter(
-            subject=names.SMS_IN,
-            payload=sms.raw,
-            headers={"location": str(sms.location), "modem": self._config.name},
-            error=sms.error,
-            actor="sms",
-            node=self._identity.node,
-            deliveries=1,
-            at=time.time(),
-            replay="none: the PDU cannot be read; it is kept here for a person",
-        )
-        # The same PDU at the same place is the same letter, also after a crash before it was deleted.
-        digest = hashlib.sha256(f"{sms.location}:{sms.error}:".encode() + sms.raw)
-        await self._dead_letter(letter, digest.hexdigest()[:32])
-        self._event("unreadable", location=sms.location, reason=sms.error)
-
-    async def _release_incomplete(self) -> None:
-        """Passes on, again and again, what has waited too long for its missing parts."""
-        while True:
-            await asyncio.sleep(min(30.0, self._config.part_timeout_s / 4))
-            try:
-                async with self._joining:
-                    for group, age_s in (await self._parts.waiting()).items():
-                        parts = await self._parts.of(group)
-                        if parts and (age_s > self._config.part_timeout_s or len(parts) >= parts[0].total):
-                            await self._pass_on(group, parts)
-            except BusError as error:
-                log.warning("parts wait for the bus: %s", error)
+        return await self._reception.received(sms, self._config.name)
 
     # What is to be sent.
 
@@ -387,9 +309,10 @@ def driver_of(config: SmsConfig, directory: Path) -> Modem:
     """The driver that the configuration names; ``directory`` is the node's, for the note on a tried PIN."""
     file = Path(config.pin_file).expanduser() if config.pin_file else None
     pin = Pin(file, directory / f"{config.name}.pin-tried")
+    hang_up = config.calls != "ignore"
     if config.driver == "at":
-        return AtModem(config.device, speed_of(config.connection), pin=pin)
-    return GammuModem(config.device, config.connection, pin=pin)
+        return AtModem(config.device, speed_of(config.connection), pin=pin, hang_up=hang_up)
+    return GammuModem(config.device, config.connection, pin=pin, hang_up=hang_up)
 
 
 async def build(context: Context) -> Actor:

@@ -15,6 +15,7 @@ from typing import Final
 
 import serial
 
+from actors.sms.calls import HANG_UP, SAID
 from actors.sms.modem import ModemLostError
 from actors.sms.profiles import BOOTED
 from actors.sms.refusals import Refusal, refusal
@@ -28,7 +29,7 @@ ESC: Final = b"\x1b"
 _UNSEEN: Final = bytes(octet for octet in range(256) if not 0x20 <= octet < 0x7F)
 _WITH_PDU: Final = ("+CMT:", "+CDS:", "+CBM:")
 """What is said unasked and goes on in the next line (TS 27.005 §3.4.1)."""
-_ALONE: Final = ("+CMTI:", "+CDSI:")
+_ALONE: Final = ("+CMTI:", "+CDSI:", *SAID)
 _HEX: Final = frozenset("0123456789ABCDEFabcdef")
 
 Heard = Callable[[str, str], None]
@@ -76,7 +77,7 @@ class AtLine:
             raise ModemLostError(f"{device}: {error}") from error
 
     @property
-    def hung_up(self) -> bool:
+    def is_gone(self) -> bool:
         """Whether the device is gone, found without asking the modem."""
         line = select.poll()
         line.register(self._serial.fileno(), 0)  # POLLHUP and POLLERR come unasked
@@ -186,6 +187,10 @@ class AtLine:
         said = f", only {answer.lines[-1]!r}" if answer.lines else ""
         raise ModemLostError(f"{self._device} does not answer {command[:12]}{said}")
 
+    def hang_up(self) -> bool:
+        """Rejects a call; False when the modem cannot, and lets it ring."""
+        return any(self.ask(command).ok for command in HANG_UP)
+
     def prompt(self, command: str) -> Refusal | None:
         """Gives a command that asks for more, and waits for «> »; None when it came."""
         self.write(f"{command}\r".encode())
@@ -213,7 +218,7 @@ class AtLine:
                 self.ask("AT", 1.0)
                 self.ask("AT+CMEE?", 1.0, must="+CMEE:")
                 return
-            if self.hung_up:
+            if self.is_gone:
                 raise ModemLostError(f"{self._device} was unplugged")
             if time.monotonic() > until_s:
                 raise ModemLostError(f"{self._device} is mute: no answer to AT")

@@ -8,6 +8,7 @@ from typing import Final
 from evy_core import PduError, Submit, encode_pdus
 
 from actors.sms.at_line import ANSWER_WAIT_S, ESC, AtLine, restart
+from actors.sms.calls import Calls
 from actors.sms.modem import ModemLostError, Opened, Part, Received, Report, SendFailedError
 from actors.sms.profiles import ANY, BOOTED, Profile
 from actors.sms.readying import last_reference, ready, status
@@ -30,7 +31,8 @@ class AtModem:
     """Driver for `actors.sms.line`. ``device`` is a serial line, real or simulated.
 
     ``answer_s`` bounds the answer to a command, ``send_s`` one submission: networks answer within 60 s or not
-    at all. ``validity`` is TP-VP in relative form: how long the network keeps trying.
+    at all. ``validity`` is TP-VP in relative form: how long the network keeps trying. ``hang_up`` rejects
+    calls.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class AtModem:
         answer_s: float = ANSWER_WAIT_S,
         send_s: float = 90.0,
         validity: int = DAY,
+        hang_up: bool = True,
     ) -> None:
         self._device = device
         self._baud = baud
@@ -49,6 +52,8 @@ class AtModem:
         self._answer_s = answer_s
         self._send_s = send_s
         self._validity = validity
+        self._hang_up = hang_up
+        self._calls = Calls()
         self._at: AtLine | None = None
         self._profile: Profile = ANY
         self._storage = Storage()
@@ -103,7 +108,7 @@ class AtModem:
     def poll(self, in_hand: frozenset[int]) -> tuple[list[Received], list[Report]]:
         """Hears what the modem says and reads what it announced; now and then all that it stores."""
         line = self._line
-        if line.hung_up:
+        if line.is_gone:
             raise ModemLostError(f"{self._device} was unplugged")
         line.listen()
         if self._trouble:
@@ -114,16 +119,20 @@ class AtModem:
             self._list()
         while self._announced:
             self._fetch(*self._announced.pop(0))
+        if (caller := self._calls.caller()) is not None:
+            self._storage.ring(caller, time.time())
+            if self._hang_up and line.hang_up():
+                self._calls.end()
         return self._storage.offer(in_hand)
 
     def _heard(self, line: str, pdu: str) -> None:
         """Takes in what the modem says unasked (TS 27.005 §3.4.1)."""
         if line in BOOTED:
             self._trouble = f"the modem has restarted by itself: {line}"
-        elif line.startswith("+CDS:"):
-            self._storage.take(0, pdu)
-        elif line.startswith("+CMT:"):
+        elif line.startswith(("+CDS:", "+CMT:")):
             self._storage.show(pdu)
+        elif self._calls.hear(line, time.monotonic()):
+            pass
         elif place := _PLACE.match(line):
             self._announced.append((place[1], int(place[2])))
         else:
@@ -140,7 +149,7 @@ class AtModem:
         pdu = next(pdus, None)
         if memory != "SM":
             if pdu is not None:
-                self._storage.take(0, pdu)
+                self._storage.show(pdu)
             self._line.ask(f"AT+CMGD={location}")
             self._line.ask('AT+CPMS="SM","SM","SM"')
         elif pdu is None:

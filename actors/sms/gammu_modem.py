@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 import gammu
 
 from actors.sms.at_line import AtLine, restart
+from actors.sms.calls import Calls
 from actors.sms.modem import ModemLostError, Opened, Part, Received, Report, SendFailedError
 from actors.sms.profiles import ANY, Profile
 from actors.sms.readying import last_reference, ready, status
@@ -82,7 +83,8 @@ class GammuModem:
     ``connection`` is Gammu's name: "at115200" for a UART, behind USB or not. "dku2at" sets no speed and opens
     in 0.5 s instead of 5, for lines that have none: pseudo terminals, and modems that are USB themselves.
     ``send_s`` bounds one submission: networks answer within 60 s or not at all. ``validity`` is how long the
-    network keeps trying, in Gammu's words ("1D"); without one Gammu asks for 5 minutes.
+    network keeps trying, in Gammu's words ("1D"); without one Gammu asks for 5 minutes. ``hang_up`` rejects
+    calls.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class GammuModem:
         pin: Pin | None = None,
         send_s: float = 90.0,
         validity: str = "1D",
+        hang_up: bool = True,
     ) -> None:
         self._device = device
         self._connection = connection
@@ -100,6 +103,8 @@ class GammuModem:
         self._pin = pin or Pin()
         self._send_s = send_s
         self._validity = validity
+        self._hang_up = hang_up
+        self._calls = Calls()
         self._service_centre = ""
         self._machine: Any = None
         self._line: AtLine | None = None
@@ -169,7 +174,7 @@ class GammuModem:
         """Aborts Gammu when the line hangs up or an operation takes too long."""
         while not closed.wait(WATCH_S):
             limit_s = self._limit_s
-            if line.hung_up or (limit_s is not None and time.monotonic() > limit_s):
+            if line.is_gone or (limit_s is not None and time.monotonic() > limit_s):
                 machine.Abort()
                 return
 
@@ -203,7 +208,7 @@ class GammuModem:
 
     def poll(self, in_hand: frozenset[int]) -> tuple[list[Received], list[Report]]:
         """Hears what the modem says, and looks into its storage when there may be something new."""
-        if self._line is None or self._line.hung_up:
+        if self._line is None or self._line.is_gone:
             # Gammu reads on from a dead line without a word.
             raise ModemLostError(f"{self._device} was unplugged")
         self._call(self._machine.ReadDevice)
@@ -212,6 +217,10 @@ class GammuModem:
             self._look = False
             self._list()
             self._listed_s = time.monotonic()
+        if (caller := self._calls.caller()) is not None:
+            self._storage.ring(caller, time.time())
+            if self._hang_up and self._bare().hang_up():
+                self._calls.end()
         return self._storage.offer(in_hand)
 
     def _overheard(self) -> list[str]:
@@ -225,10 +234,10 @@ class GammuModem:
         for head, pdu in pairwise([*lines, ""]):
             if head.startswith(("+CMTI:", "+CDSI:")):
                 self._look = True
-            elif head.startswith("+CDS:"):
-                self._storage.take(0, pdu)
-            elif head.startswith("+CMT:"):
+            elif head.startswith(("+CDS:", "+CMT:")):
                 self._storage.show(pdu)
+            else:
+                self._calls.hear(head, time.monotonic())
 
     def _list(self) -> None:
         """Reads the SIM. A modem that has marked a text as read shows it again until it is deleted."""

@@ -6,6 +6,7 @@ All methods are called from one thread, see `actors.sms.line`.
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from actors.sms.kinds import Kind
 from subjects.errors import EvyError
 
 
@@ -39,10 +40,11 @@ class Concat:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One SMS in the modem's storage.
+    """One SMS in the modem's storage, or what it showed and did not store (below location 0): also a call.
 
-    ``text`` may hold half a surrogate pair: some phones split an emoji between two parts. ``error`` says why
-    a PDU could not be read; then only ``location`` and perhaps ``raw`` mean something.
+    ``text`` may hold half a surrogate pair: some phones split an emoji between two parts. ``sender`` is empty
+    when nobody can be answered. ``error`` says why an ``unreadable`` one is; then only ``location`` and
+    perhaps ``raw`` mean something.
     """
 
     location: int
@@ -53,6 +55,7 @@ class Received:
     raw: bytes = b""
     """The PDU as stored, if the driver can have it."""
     error: str = ""
+    kind: Kind = "text"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,17 +25,20 @@ class Profile:
 TEXTS: Final = ("ATE0", "AT+CMGF=0", 'AT+CPMS="SM","SM","SM"')
 """No echo, PDU mode, texts to the SIM (3GPP TS 27.005 §3)."""
 
-ANY: Final = Profile("", (*TEXTS, "AT+CNMI=2,1,0,1,0"), ("AT+CREG=1",))
+CALLER: Final = "AT+CLIP=1"
+"""Calls with their number (TS 27.007 §7.6)."""
+
+ANY: Final = Profile("", (*TEXTS, "AT+CNMI=2,1,0,1,0"), ("AT+CREG=1", CALLER))
 """Texts and status reports announced, the latter shown live (+CDS) and not stored."""
 
 PROFILES: Final = (
     # «AT+CSCLK=0»: a sleeping UART loses the first octets of a command.
-    Profile("SIMCOM_SIM800", ANY.settings, ("AT+CSCLK=0", "AT+CREG=1")),
+    Profile("SIMCOM_SIM800", ANY.settings, ("AT+CSCLK=0", "AT+CREG=1", CALLER)),
     # Keeps status reports on the SIM (+CDSI), so those that come while EVY is down are not lost.
     Profile(
         "SIMCOM_SIM7000",
         (*TEXTS, "AT+CNMI=2,1,0,2,0"),
-        ("AT+CSCLK=0", "AT+CEREG=1"),
+        ("AT+CSCLK=0", "AT+CEREG=1", CALLER),
         registration="CEREG",
     ),
 )

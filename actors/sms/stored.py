@@ -1,5 +1,6 @@
 """What a modem stores and shows in PDU mode, read by EVY's codec: the same for every driver."""
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,10 +9,16 @@ from typing import Final
 
 from evy_core import PduError, StatusReport, decode_received
 
+from actors.sms.kinds import kind_of, writer
 from actors.sms.modem import Concat, Received, Report
+
+log = logging.getLogger("evy.sms")
 
 GARBLED_TRIES: Final = 3
 """How often a PDU of the wrong length is read again: it was garbled on the line, or is stored like that."""
+
+MAX_SHOWN: Final = 500
+"""Shown texts and calls that may wait for the bus, below 1 kB each; what is stored waits on the SIM."""
 
 _LISTED: Final = re.compile(r"\+CMGL: ?(\d+),")
 
@@ -44,15 +51,16 @@ def read_pdu(location: int, pdu: str) -> Received | Report:
         raw = bytes.fromhex(pdu)
         (message,) = decode_received([raw])
     except PduError as error:
-        return Received(location, raw=raw, error=str(error))
+        return Received(location, raw=raw, error=str(error), kind="unreadable")
     except ValueError:
-        return Received(location, raw=pdu.encode(), error="the PDU is not hexadecimal")
+        return Received(location, raw=pdu.encode(), error="the PDU is not hexadecimal", kind="unreadable")
     if isinstance(message, StatusReport):
         delivered, final = message.outcome == "delivered", message.outcome != "pending"
         return Report(message.reference, message.recipient, delivered, final, message.status)
-    text = message.text
-    if text is None:
-        return Received(location, message.sender, raw=raw, error="8-bit data, not a text")
+    kind = kind_of(message)
+    if kind != "text":
+        return Received(location, writer(message, kind), smsc_at=message.smsc_at, raw=raw, kind=kind)
+    text = message.text or ""
     if message.alphabet == "ucs2":
         text = message.data[: len(message.data) & ~1].decode("utf-16-be", "surrogatepass")
     concat = Concat(*message.concat) if message.concat else None
@@ -76,31 +84,42 @@ class Storage:
         return bool(self._reports)
 
     def clear(self) -> None:
-        """The line is closed: what is on the SIM is read anew."""
-        self._texts.clear()
+        """The line is closed: what is on the SIM is read anew. What was only shown is nowhere else."""
+        self._texts = self._only_shown()
         self._reports.clear()
 
-    def take(self, location: int, pdu: str) -> bool:
-        """Keeps an SMS or a status report; True for a report, which need not stay on the SIM.
+    def _only_shown(self) -> dict[int, Received]:
+        return {location: sms for location, sms in self._texts.items() if location < 0}
 
-        At location 0 only a report is expected: one that cannot be read teaches nothing.
-        """
+    def take(self, location: int, pdu: str) -> bool:
+        """Keeps an SMS or a status report; True for a report, which need not stay on the SIM."""
         sms = read_pdu(location, pdu)
         if isinstance(sms, Report):
             self._reports.append(sms)
             return True
-        if location:
-            self._texts[location] = sms
+        self._texts[location] = sms
         return False
 
     def show(self, pdu: str) -> None:
-        """Keeps an SMS that was shown and not stored, as class 0 is: this is the only copy."""
+        """Keeps what was shown and not stored, as reports and class 0 are: this is the only copy."""
+        if (place := self._place_for_shown()) is not None:
+            self.take(place, pdu)
+
+    def ring(self, number: str, at: float) -> None:
+        """Keeps a call; an empty number is a hidden one."""
+        if (place := self._place_for_shown()) is not None:
+            self._texts[place] = Received(place, number, smsc_at=at, kind="call")
+
+    def _place_for_shown(self) -> int | None:
+        if len(self._only_shown()) >= MAX_SHOWN:
+            log.error("no room for what the modem shows: %d wait for the bus", MAX_SHOWN)
+            return None
         self._shown -= 1
-        self.take(self._shown, pdu)
+        return self._shown
 
     def relist(self, lines: Sequence[str]) -> tuple[list[int], bool]:
         """Takes in an answer to AT+CMGL: locations of reports to remove, and whether to list once more."""
-        self._texts = {location: sms for location, sms in self._texts.items() if location < 0}
+        self._texts = self._only_shown()
         before, self._garbled = self._garbled, Counter()
         reports = []
         for location, pdu, whole in listed(lines):

@@ -81,6 +81,23 @@ def _restart(modem: "Modem", _: str) -> None:
     modem.reboot(RESTART_S)
 
 
+def _show_caller(modem: "Modem", value: str) -> None:
+    session = modem.session
+    if value == "?":
+        session.final(f"+CLIP: {int(session.shows_caller)},1")
+    elif value in {"=0", "=1"}:
+        session.shows_caller = value == "=1"
+        session.final()
+    else:
+        session.final("", "ERROR")
+
+
+def _hang_up(modem: "Modem", _: str) -> None:
+    if modem.calls:
+        modem.calls[-1].hang_up()
+    modem.session.final()
+
+
 # -- SIM and network ---------------------------------------------------------------------------------------
 
 
@@ -268,6 +285,9 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "AT+CSCS": _character_set,
     "AT+CPMS": _storage,
     "AT+CNMI": _notifications,
+    "AT+CLIP": _show_caller,
+    "AT+CHUP": _hang_up,
+    "ATH": _hang_up,
     "AT+CSCA?": _service_centre,
     "AT+CMGL": _list,
     "AT+CMGR=": _show,

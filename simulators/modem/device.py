@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from evy_core import PduError
 
+from simulators.modem.call import Call
 from simulators.modem.commands import PIN_TRIES, obey
 from simulators.modem.models import MODELS
 from simulators.modem.session import CMS_INVALID_PDU, Session
@@ -68,6 +69,8 @@ class Modem:
         """Slot (from 1) → PDU and whether it was read."""
         self.commands: list[str] = []
         """Every command a client gave, for tests of drivers; grows with use."""
+        self.calls: list[Call] = []
+        """Every call it got; grows with use."""
         self.session = Session(self)
         self._terminal = Terminal(link, self._take)
         self._answer: asyncio.TimerHandle | None = None
@@ -101,6 +104,8 @@ class Modem:
     def _begin(self) -> None:
         if self._answer:
             self._answer.cancel()
+        for call in self.calls[-1:]:
+            call.cut_off()
         self.session = Session(self)
 
     def reboot(self, deaf_s: float) -> None:
@@ -195,6 +200,14 @@ class Modem:
         if self.session.notify_reports:
             self.session.say(f"\r\n{self.session.shown('+CDS: ', pdu)}\r\n")
         return True
+
+    def ring(self, number: str, rings: int = 5, every_s: float = 3.0) -> Call:
+        """A phone calls; without a number it withholds it. Outside the network nothing rings."""
+        call = Call(self, number, rings=rings, every_s=every_s)
+        self.calls.append(call)
+        if self.in_network:
+            call.ring()
+        return call
 
     # -- sending -------------------------------------------------------------------------------------------
 

@@ -34,7 +34,6 @@ _COMMON: Final = {
     "AT+CFUN?": "+CFUN: 1",
     "AT+CFUN=1": "",
     "AT+CBC": "+CBC: 0,95,4100",
-    "AT+CHUP": "",
     "AT+CHUP=?": "",
     "AT+CSCLK=0": "",
 }

@@ -33,6 +33,7 @@ class Session:
         self.errors = 0
         """+CMEE: 0 gives ERROR instead of +CME ERROR."""
         self.shows_registration = False
+        self.shows_caller = False
         self.locked = bool(modem.pin)
         self.deaf = False
         """Takes nothing, as a modem that starts."""

@@ -130,6 +130,31 @@ def test_national_tables_that_gammu_ignores_are_read(language: int, septets: byt
     assert read.text == text
 
 
+@pytest.mark.parametrize(
+    ("language", "locking", "text"),
+    [
+        (1, "1D 1B 69 04", "şı€"),
+        (3, "53 7B 6F 20 0F 67 75 61", "São água"),
+        (4, "1D 46", "জল"),
+        (5, "3D 50 26 52", "પાણી"),
+        (6, "2F 42 4C 5F 27 59 20 1B 1C 1B 1D", "नमस्ते ०१"),
+        (7, "2F 52 44 53", "ನೀರು"),
+        (8, "49 58 47 5F 47 01", "വെള്ളം"),
+        (9, "3D 50 26 51", "ପାଣି"),
+        (10, "3D 50 26 52", "ਪਾਣੀ"),
+        (11, "2F 52 44 5F 20 1B 1D", "நீர் ௧"),
+        (12, "2F 52 44 53 1B 65", "నీరు€"),
+        (13, "3D 4D 00 4E 20 1B 53", "سلام S"),
+    ],
+)
+def test_a_phone_set_to_a_language_is_read(language: int, locking: str, text: str) -> None:
+    header = [(0x24, bytes([language])), (0x25, bytes([language]))]
+    sent = Deliver("+34600111222", data=bytes.fromhex(locking), coding=0, header=header)
+    read = one(encode_pdus([sent])[0])
+    assert isinstance(read, Deliver)
+    assert read.text == text
+
+
 def test_a_pair_divided_between_two_parts_is_joined() -> None:
     halves = [
         Deliver("+1", data="A\ud83d".encode("utf-16-be", "surrogatepass"), coding=8, concat=(9, 2, 1)),

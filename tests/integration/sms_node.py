@@ -57,7 +57,7 @@ class FileKeyValue(MemoryKeyValue):
 class Node:
     """The sms actor with everything it says and keeps."""
 
-    def __init__(self, directory: Path, device: Path, driver: str = "gammu", **config: float) -> None:
+    def __init__(self, directory: Path, device: Path, driver: str = "gammu", **config: float | str) -> None:
         self.ledger = FileKeyValue(directory / "ledger")
         self.parts = FileKeyValue(directory / "parts")
         self.numbers = MemoryKeyValue()

@@ -232,3 +232,26 @@ def test_first_part_cuts_at_a_sentence_or_word_and_never_grows() -> None:
     assert first_part("One two. Three four five", 14) == "One two."
     assert first_part("a" * 50, 10) == "a" * 10
     assert visible("a\nb\x00c") == "a bc"
+
+
+async def test_who_sends_a_picture_or_calls_is_told_once_in_a_while(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 1000.0
+    monkeypatch.setattr("actors.intake.boot_s", lambda: now_s)
+    await desk.text("hay agua?")
+    for kind, every_s, words in (("picture", 86400.0, "fotos"), ("call", 3600.0, "llamadas")):
+        [output] = await desk.text("", kind=kind, id=f"{kind}-1")
+        assert isinstance(output.message, OutboundSms)
+        assert words in output.message.text
+        assert (output.message.kind, output.subject) == ("notice", names.SMS_OUT)
+        # The same message after a crash says the same again; the next picture is not answered.
+        assert [o.message for o in await desk.text("", kind=kind, id=f"{kind}-1")] == [output.message]
+        assert await desk.text("", kind=kind) == []
+        assert desk.events[-1].fields["reason"] == f"a {kind}; the sender was told lately"
+        now_s += every_s
+        assert len(await desk.text("", kind=kind)) == 1
+        for machine in ("3020", "BANK OF X", "+15550001111"):
+            assert await desk.text("", sender=machine, kind=kind) == []
+    monkeypatch.setattr("actors.intake.boot_id", lambda: "another boot")
+    assert len(await desk.text("", kind="call")) == 1
