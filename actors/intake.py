@@ -179,6 +179,7 @@ class Intake:
             missing=sms.missing,
             characters=len(sms.text),
             what=sms.kind,
+            smsc_at=sms.smsc_at,
         )
         if not _SUBSCRIBER.fullmatch(sms.sender) or sms.sender in self._own_numbers:
             why = "own number" if sms.sender in self._own_numbers else "not a subscriber's number"

@@ -55,6 +55,8 @@ class NodeState(Message, frozen=True, kw_only=True):
     at: float = 0.0
     """0: nothing was seen yet."""
     battery_percent: float | None = None
+    battery_rule_percent: float | None = None
+    """The same as the rules take it: a limit once crossed downwards holds until a margin above it."""
     charging: bool | None = None
     voltage_v: float | None = None
     draw_w: float | None = None
@@ -63,6 +65,8 @@ class NodeState(Message, frozen=True, kw_only=True):
     """Of all cores together, 0 to 100."""
     memory_free_octets: int | None = None
     """What a new program could use, caches that the kernel would give up included."""
+    memory_rule_octets: int | None = None
+    """The same as the rules take it, with a margin like the battery's."""
     temperature_c: float | None = None
     under_voltage: bool | None = None
     """The board's supply is too low now."""
@@ -73,4 +77,6 @@ class NodeState(Message, frozen=True, kw_only=True):
     """none: there is no centre, or nobody has looked."""
     clock: Literal["network", "sms", "unset"] = "unset"
     """Where the node's idea of the time comes from."""
+    ahead_s: float = 0.0
+    """How far that idea is ahead of the system's clock; only ``sms`` ever sets it."""
     modems: tuple[ModemState, ...] = ()

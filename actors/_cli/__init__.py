@@ -24,7 +24,7 @@ COMMANDS: Final = {
     "llm": ("llm", "Serve a model at the centre without a GPU; check its server."),
     "nats": ("keys", "Keys and server configurations of edge and centre: init, enrol, join, revoke."),
     "doctor": ("doctor", "Check this machine and say how to mend what is wrong."),
-    "sim": ("sim", "Run a simulated modem, or a bad network."),
+    "sim": ("sim", "Run a simulated modem, a bad network, a solar battery, a memory card."),
     "bench": ("bench", "Measure this machine and print a table."),
 }
 """Each command with the module that holds it; a module is imported only when its command runs, so that

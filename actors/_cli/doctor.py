@@ -20,7 +20,7 @@ from rich.console import Console
 
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.config import Config, load_config
-from actors._runtime.context import ACTORS
+from actors._runtime.context import TABLES
 from actors._runtime.identity import load_identity
 from actors._runtime.provision import Place, provision
 from actors._runtime.supervisor import DirectoryLock, nats_server_path
@@ -52,7 +52,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 def check_configuration(config: Config) -> Iterator[Finding]:
     """The file, and tables that nobody reads."""
-    config.check_sections(frozenset({"node", *ACTORS}))
+    config.check_sections(TABLES)
     yield Finding("configuration", "ok", str(config.path or "none: every value is the default"))
 
 

@@ -12,7 +12,7 @@ import click
 from actors._runtime.actor import Actor
 from actors._runtime.bus import NatsBus
 from actors._runtime.config import Config, load_config
-from actors._runtime.context import ACTORS, BusContext, build_actors
+from actors._runtime.context import ACTORS, TABLES, BusContext, build_actors
 from actors._runtime.identity import load_identity
 from actors._runtime.process import log_to_stderr, run_until_signal, serve
 from actors._runtime.provision import Place
@@ -109,7 +109,7 @@ def up(path: Path | None) -> None:
     config = load_config(path)
     lock = DirectoryLock(config.node.directory)
     load_identity(config.node.name, config.node.directory)
-    config.check_sections(frozenset({"node", *ACTORS}))
+    config.check_sections(TABLES)
 
     async def main(stop: asyncio.Event) -> int:
         server = server_child(config)
@@ -130,7 +130,7 @@ def run(path: Path | None, actors: tuple[str, ...]) -> None:
     """Run some actors in this process, on the server at [node] nats_url or nats_port.
 
     \b
-    Actors: sms intake route rag infer_small compress alert
+    Actors: sms intake route rag infer_small compress alert link node
     Example: evy run intake route rag compress
     """  # noqa: D301  # \b is click's mark against re-wrapping
     log_to_stderr()

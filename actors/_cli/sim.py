@@ -2,6 +2,7 @@
 
 import click
 
+import simulators.battery
 import simulators.disk.__main__
 import simulators.link
 import simulators.modem.__main__
@@ -15,5 +16,6 @@ def sim() -> None:
 
 sim.add_command(simulators.modem.__main__.main, "modem")
 sim.add_command(simulators.link.main, "link")
+sim.add_command(simulators.battery.main, "battery")
 sim.add_command(simulators.orders.main, "order")
 sim.add_command(simulators.disk.__main__.main, "disk")

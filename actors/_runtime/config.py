@@ -28,7 +28,7 @@ def default_data_dir() -> str:
     return os.environ.get("EVY_DATA") or str(Path(state) / "evy")
 
 
-_EDGE: Final = (("sms",), ("intake", "route", "compress", "alert", "link"), ("rag", "infer_small"))
+_EDGE: Final = (("sms",), ("intake", "route", "compress", "alert", "link", "node"), ("rag", "infer_small"))
 _CENTRE: Final = (("infer_large",),)
 PROCESSES: Final[Mapping[Profile, tuple[tuple[str, ...], ...]]] = {
     "lilevy": _EDGE,

@@ -6,6 +6,7 @@ else knows how an actor is made.
 
 import asyncio
 import importlib
+import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, Protocol
 
@@ -22,8 +23,11 @@ from subjects.messages import DeadLetter, Event
 from subjects.node_state import NodeState
 from subjects.registry import WORK
 
-ACTORS: Final = (*dict.fromkeys(row.actor for row in WORK), "link")
-"""Every actor, in the order of the pipeline; `link` handles no work."""
+ACTORS: Final = (*dict.fromkeys(row.actor for row in WORK), "link", "node")
+"""Every actor, in the order of the pipeline; `link` and `node` handle no work."""
+
+TABLES: Final = frozenset({"node", "power", *ACTORS})
+"""Tables of `evy.toml`. ``[node]`` is about all of the node; what the actor `node` reads is ``[power]``."""
 
 
 class Context(Protocol):
@@ -40,6 +44,9 @@ class Context(Protocol):
 
     async def follow(self, kinds: Collection[str], receive: Callable[[Event], Awaitable[None]]) -> None:
         """Calls ``receive`` with each event of these kinds from now on. Events of an outage are lost."""
+
+    def now(self) -> float:
+        """Unix time as the node believes it: for people, never for what decides."""
 
     async def bucket(self, name: str) -> KeyValue:
         """Bucket of the registry by its short name."""
@@ -82,6 +89,10 @@ class BusContext:
         """Events of the bus, for as long as it is connected."""
         await self._bus.follow_events(receive, kinds)
 
+    def now(self) -> float:
+        """The system's clock, put right by what the actor `node` knows."""
+        return time.time() + self.node_state()().ahead_s
+
 
 class MemoryContext:
     """A node without a server: what is published is kept here, for `evy ask` and tests."""
@@ -110,6 +121,10 @@ class MemoryContext:
         """Events emitted here."""
         self._followers.append((kinds, receive))
 
+    def now(self) -> float:
+        """The system's clock, put right by ``state``."""
+        return time.time() + self.state.ahead_s
+
     async def bucket(self, name: str) -> KeyValue:
         """The bucket in memory, made at its first use."""
         return self.buckets.setdefault(name, MemoryKeyValue())
@@ -134,7 +149,7 @@ class MemoryContext:
 
 async def build_actors(names: Sequence[str], context: Context) -> list[Actor]:
     """Builds actors by name. Raises :class:`ConfigError` for a name that is none."""
-    context.config.check_sections(frozenset({"node", *ACTORS}))
+    context.config.check_sections(TABLES)
     built = []
     for name in names:
         if name not in ACTORS:

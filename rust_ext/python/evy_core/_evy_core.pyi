@@ -377,9 +377,11 @@ class Decision:
     @property
     def next(
         self,
-    ) -> Literal["sms.out", "rag", "compress", "infer.small", "infer.large", "mesh.out", "unsure"]:
+    ) -> Literal[
+        "sms.out", "rag", "compress", "infer.small", "infer.large", "mesh.out", "unsure", "low_battery"
+    ]:
         """Subject of the next hop: ``sms.out`` is a template, ``compress`` the best passage as written.
-        ``unsure`` is no subject: say so honestly."""
+        ``unsure`` is no subject: say so honestly; ``low_battery``: and that the battery is why."""
     @property
     def reason(self) -> str:
         """A short code and the numbers that decided, for events and people."""
@@ -401,6 +403,21 @@ class Router:
     @property
     def unsure(self) -> float:
         """Confidence below which no passage is good enough."""
+    @property
+    def battery_limits(self) -> tuple[list[float], float]:
+        """Limits of the battery in per cent, rising, and the margin above one until it is left again."""
+    @property
+    def memory_limits(self) -> tuple[list[float], float]:
+        """Limits of the free memory in megabytes, rising, and the margin above one until it is left again."""
+    def full_answer(
+        self, priority: Literal["emergency", "urgent", "normal"], *, battery_percent: float | None = None
+    ) -> bool:
+        """Whether an answer may take all the segments there are; only a routine one is ever shortened.
+        Raises ValueError for another priority."""
+    def model_obstacle(
+        self, *, battery_percent: float | None = None, free_memory_mb: float | None = None
+    ) -> str | None:
+        """Why the small model may not run now, whatever the text; None when it may."""
     def decide(self, situations: Sequence[Situation]) -> list[Decision]:
         """One decision for each situation, in order; the GIL is released."""
 

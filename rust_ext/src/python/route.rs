@@ -7,6 +7,15 @@ use pyo3::prelude::*;
 
 use crate::route;
 
+fn priority_of(name: &str) -> PyResult<route::Priority> {
+    match name {
+        "emergency" => Ok(route::Priority::Emergency),
+        "urgent" => Ok(route::Priority::Urgent),
+        "normal" => Ok(route::Priority::Normal),
+        other => Err(PyValueError::new_err(format!("no priority {other:?}"))),
+    }
+}
+
 /// See the stub.
 #[pyclass(frozen, from_py_object, module = "evy_core")]
 #[derive(Clone)]
@@ -33,12 +42,7 @@ impl Situation {
         neighbour_link: bool,
         within_budget: bool,
     ) -> PyResult<Self> {
-        let priority = match priority {
-            "emergency" => route::Priority::Emergency,
-            "urgent" => route::Priority::Urgent,
-            "normal" => route::Priority::Normal,
-            other => return Err(PyValueError::new_err(format!("no priority {other:?}"))),
-        };
+        let priority = priority_of(priority)?;
         let link = match link_up {
             Some(true) => route::Link::Up,
             Some(false) => route::Link::Down,
@@ -111,6 +115,32 @@ impl Router {
     #[getter]
     fn unsure(&self) -> f64 {
         self.0.unsure()
+    }
+
+    #[getter]
+    fn battery_limits(&self) -> (Vec<f64>, f64) {
+        let limits = self.0.battery_limits();
+        (limits.at, limits.margin)
+    }
+
+    #[getter]
+    fn memory_limits(&self) -> (Vec<f64>, f64) {
+        let limits = self.0.memory_limits();
+        (limits.at, limits.margin)
+    }
+
+    #[pyo3(signature = (priority, *, battery_percent=None))]
+    fn full_answer(&self, priority: &str, battery_percent: Option<f64>) -> PyResult<bool> {
+        Ok(self.0.full_answer(priority_of(priority)?, battery_percent))
+    }
+
+    #[pyo3(signature = (*, battery_percent=None, free_memory_mb=None))]
+    fn model_obstacle(
+        &self,
+        battery_percent: Option<f64>,
+        free_memory_mb: Option<f64>,
+    ) -> Option<String> {
+        self.0.model_obstacle(battery_percent, free_memory_mb)
     }
 
     fn decide(&self, py: Python<'_>, situations: Vec<Situation>) -> Vec<Decision> {

@@ -31,7 +31,9 @@ struct Battery {
     link_from: f64,
     model_from: f64,
     routine_from: f64,
+    full_answer_from: f64,
     unknown: f64,
+    margin: f64,
 }
 
 /// Limits of the free memory in megabytes.
@@ -40,6 +42,7 @@ struct Battery {
 struct Memory {
     model_from: f64,
     unknown: f64,
+    margin: f64,
 }
 
 /// Seconds that must be left for a rung.
@@ -58,6 +61,15 @@ pub struct Rules {
     battery: Battery,
     memory: Memory,
     deadline: Deadline,
+}
+
+/// Limits of one measured quantity, for whoever keeps a decision from flapping about them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// In rising order.
+    pub at: Vec<f64>,
+    /// A limit that was crossed downwards counts as crossed until the value is so far above it.
+    pub margin: f64,
 }
 
 /// How urgent a text is, as triage says.
@@ -129,6 +141,8 @@ pub enum Next {
     Mesh,
     /// An honest "I do not know".
     Unsure,
+    /// The same, and that the battery is why nothing more was tried.
+    LowBattery,
 }
 
 impl Next {
@@ -142,6 +156,7 @@ impl Next {
             Self::BigModel => "infer.large",
             Self::Mesh => "mesh.out",
             Self::Unsure => "unsure",
+            Self::LowBattery => "low_battery",
         }
     }
 }
@@ -181,14 +196,16 @@ impl Rules {
             && b.routine_from <= b.model_from
             && b.model_from <= b.link_from
             && b.link_from <= 100.0;
-        if !ordered || !(0.0..=100.0).contains(&b.unknown) {
+        let within = [b.unknown, b.full_answer_from, b.margin];
+        if !ordered || !within.iter().all(|value| (0.0..=100.0).contains(value)) {
             return Err(RouteError::Limits(
-                "battery: 0 <= routine_from <= model_from <= link_from <= 100, unknown within",
+                "battery: 0 <= routine_from <= model_from <= link_from <= 100, the others within",
             ));
         }
         let positive = [
             rules.memory.model_from,
             rules.memory.unknown,
+            rules.memory.margin,
             rules.deadline.small_model,
             rules.deadline.big_model,
         ];
@@ -211,6 +228,60 @@ impl Rules {
         self.confidence.unsure
     }
 
+    /// Limits of the battery, per cent.
+    pub fn battery_limits(&self) -> Limits {
+        let b = &self.battery;
+        let mut at = vec![
+            b.routine_from,
+            b.model_from,
+            b.full_answer_from,
+            b.link_from,
+        ];
+        at.sort_by(f64::total_cmp);
+        at.dedup();
+        Limits {
+            at,
+            margin: b.margin,
+        }
+    }
+
+    /// Limits of the free memory, megabytes.
+    pub fn memory_limits(&self) -> Limits {
+        Limits {
+            at: vec![self.memory.model_from],
+            margin: self.memory.margin,
+        }
+    }
+
+    /// Whether an answer may take all the segments there are; only a routine one is ever shortened.
+    pub fn full_answer(&self, priority: Priority, battery_percent: Option<f64>) -> bool {
+        let battery = known(battery_percent).unwrap_or(self.battery.unknown);
+        priority != Priority::Normal || battery >= self.battery.full_answer_from
+    }
+
+    /// Why the small model may not run now, whatever the text; `None` when it may.
+    pub fn model_obstacle(
+        &self,
+        battery_percent: Option<f64>,
+        free_memory_mb: Option<f64>,
+    ) -> Option<String> {
+        let battery = known(battery_percent).unwrap_or(self.battery.unknown);
+        let memory = known(free_memory_mb).unwrap_or(self.memory.unknown);
+        if battery < self.battery.model_from {
+            Some(format!(
+                "battery {battery:.0} % is below {:.0} %",
+                self.battery.model_from
+            ))
+        } else if memory < self.memory.model_from {
+            Some(format!(
+                "{memory:.0} MB free are below {:.0} MB",
+                self.memory.model_from
+            ))
+        } else {
+            None
+        }
+    }
+
     /// Decides. Not-a-number counts as unknown.
     pub fn decide(&self, at: &Situation) -> Decision {
         if at.priority == Priority::Emergency {
@@ -220,15 +291,6 @@ impl Rules {
             );
         }
         let battery = known(at.battery_percent).unwrap_or(self.battery.unknown);
-        if battery < self.battery.routine_from && at.priority == Priority::Normal {
-            return decision(
-                Next::Unsure,
-                format!(
-                    "low-battery: {battery:.0} % is below {:.0} %, only flash and priority",
-                    self.battery.routine_from
-                ),
-            );
-        }
         let Some(confidence) = at.confidence.filter(|value| !value.is_nan()) else {
             return decision(Next::Rag, "retrieval: confidence unknown".to_owned());
         };
@@ -238,10 +300,20 @@ impl Rules {
                 format!("sure: {confidence:.2} >= {:.2}", self.confidence.sure),
             );
         }
-        Decision {
-            wait: self.may_wait_for_centre(at, battery),
-            ..self.decide_unsure(at, confidence, battery)
+        let mut found = self.decide_unsure(at, confidence, battery);
+        found.wait = self.may_wait_for_centre(at, battery);
+        if found.next == Next::Unsure
+            && at.priority == Priority::Normal
+            && battery < self.battery.routine_from
+        {
+            // Models and neighbours were ruled out above; what is left to choose is what the person is told.
+            found.next = Next::LowBattery;
+            found.reason = format!(
+                "low-battery: {battery:.0} % is below {:.0} %; {}",
+                self.battery.routine_from, found.reason
+            );
         }
+        found
     }
 
     /// The rungs for a text that no passage surely answers.
@@ -264,7 +336,7 @@ impl Rules {
         if big {
             return decision(Next::BigModel, far);
         }
-        if self.may_ask_neighbour(at) {
+        if self.may_ask_neighbour(at, battery) {
             return decision(Next::Mesh, far);
         }
         if at.has_needs || at.priority != Priority::Normal {
@@ -294,8 +366,10 @@ impl Rules {
             && (at.has_needs || at.asks || at.priority != Priority::Normal)
     }
 
-    fn may_ask_neighbour(&self, at: &Situation) -> bool {
+    /// On an empty battery the mesh carries only flash, and flash never asks for advice.
+    fn may_ask_neighbour(&self, at: &Situation, battery: f64) -> bool {
         at.link != Link::Up
+            && battery >= self.battery.routine_from
             && at.neighbour_link
             && !at.node_only
             && at.priority != Priority::Normal
@@ -303,13 +377,10 @@ impl Rules {
     }
 
     fn small_model(&self, at: &Situation, battery: f64) -> Result<(), String> {
-        let memory = known(at.free_memory_mb).unwrap_or(self.memory.unknown);
         if at.model_ready == Some(false) {
             Err("no model".to_owned())
-        } else if battery < self.battery.model_from {
-            Err(format!("battery {battery:.0} %"))
-        } else if memory < self.memory.model_from {
-            Err(format!("{memory:.0} MB free"))
+        } else if let Some(obstacle) = self.model_obstacle(Some(battery), at.free_memory_mb) {
+            Err(obstacle)
         } else if at.deadline_s >= self.deadline.small_model {
             Ok(())
         } else {
@@ -512,8 +583,62 @@ mod tests {
     }
 
     #[test]
+    fn on_an_empty_battery_no_neighbour_is_asked() {
+        let urgent = |percent: f64| {
+            next(|s| {
+                s.confidence = Some(0.1);
+                s.neighbour_link = true;
+                s.priority = Priority::Urgent;
+                s.battery_percent = Some(percent);
+            })
+        };
+        assert_eq!(urgent(20.0), Next::Mesh);
+        assert_eq!(urgent(19.9), Next::Unsure);
+    }
+
+    #[test]
+    fn a_low_battery_shortens_routine_answers_only() {
+        let rules = Rules::parse(RULES).expect("the shipped rules");
+        assert!(rules.full_answer(Priority::Normal, Some(30.0)));
+        assert!(!rules.full_answer(Priority::Normal, Some(29.9)));
+        assert!(rules.full_answer(Priority::Normal, None));
+        assert!(rules.full_answer(Priority::Urgent, Some(1.0)));
+        assert!(rules.full_answer(Priority::Emergency, Some(1.0)));
+    }
+
+    #[test]
+    fn the_model_is_told_why_it_may_not_run() {
+        let rules = Rules::parse(RULES).expect("the shipped rules");
+        assert_eq!(rules.model_obstacle(Some(30.0), Some(100.0)), None);
+        assert_eq!(rules.model_obstacle(None, Some(f64::NAN)), None);
+        let says = |battery, memory| {
+            rules
+                .model_obstacle(Some(battery), Some(memory))
+                .expect("an obstacle")
+        };
+        assert_eq!(says(29.0, 900.0), "battery 29 % is below 30 %");
+        assert_eq!(says(90.0, 99.0), "99 MB free are below 100 MB");
+        assert_eq!(rules.battery_limits().at, [20.0, 30.0, 50.0]);
+        assert_eq!(rules.memory_limits().at, [100.0]);
+    }
+
+    #[test]
     fn an_empty_battery_serves_flash_and_priority_only() {
-        assert_eq!(next(|s| s.battery_percent = Some(19.0)), Next::Unsure);
+        let empty = |confidence| {
+            next(|s| {
+                s.battery_percent = Some(19.0);
+                s.link = Link::Up;
+                s.confidence = confidence;
+            })
+        };
+        assert_eq!(
+            empty(None),
+            Next::Rag,
+            "looking up costs a hundredth of the text that carries the answer"
+        );
+        assert_eq!(empty(Some(0.9)), Next::Verbatim);
+        assert_eq!(empty(Some(0.6)), Next::Verbatim);
+        assert_eq!(empty(Some(0.1)), Next::LowBattery);
         assert_eq!(
             next(|s| {
                 s.battery_percent = Some(19.0);
@@ -530,6 +655,7 @@ mod tests {
             ("link_from = 50", "link_from = 5", "battery"),
             ("small_model = 3.0", "small_model = -1.0", "not negative"),
             ("unknown = 200", "unknwon = 200", "unknown field"),
+            ("margin = 5", "margin = -5", "battery"),
             ("[memory]", "[memory", "route rules"),
         ] {
             let error = Rules::parse(&RULES.replacen(from, to, 1)).expect_err(to);

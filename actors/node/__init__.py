@@ -1,0 +1,288 @@
+"""Actor ``node``: what the machine, its battery, its link and its modems are like, for every decision.
+
+It handles no work. Every few seconds it looks at the machine, folds in what the other actors tell in events,
+and writes one `NodeState` into the bucket ``node``, whose only writer it is. What crosses a limit of
+``route.toml``, and what people should know, is an event; so is the state once a minute.
+"""
+
+import asyncio
+import logging
+import statistics
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from evy_core import Router
+
+from actors._runtime import clock
+from actors._runtime.actor import Actor, Emit, KeyValue
+from actors._runtime.bus import BusError
+from actors._runtime.context import Context
+from actors.knowledge import route_rules
+from actors.node import board
+from actors.node.gauge import Gauge, GaugeError, PowerConfig, Reading, open_gauge
+from actors.node.held import held
+from actors.node.sms_time import SmsTime, set_by_network
+from subjects.errors import MessageError
+from subjects.messages import Event, decode, encode
+from subjects.node_state import STATE_KEY, ModemState, NodeState
+
+log = logging.getLogger("evy.node")
+
+EVERY_S: Final = 5.0
+EVENT_EVERY_S: Final = 60.0
+GAUGE_SILENT_S: Final = 600.0
+"""A gauge that does not answer is believed for so long: a battery that was low is not suddenly unknown."""
+SMOOTHED: Final = 5
+"""Readings whose median counts: a modem draws two amperes for half a second and the voltage sags."""
+MODEMS: Final = 8
+"""Modems of one node at most; each costs 200 octets."""
+FOLLOWED: Final = ("modem_state", "link_up", "link_down", "received")
+
+MEGABYTE: Final = 1024 * 1024
+
+
+class Node:
+    """What the actor knows between two looks."""
+
+    def __init__(  # noqa: PLR0917  # what it is made of
+        self,
+        node: str,
+        look: Callable[[], board.Board],
+        gauge: Gauge | None,
+        router: Router,
+        emit: Emit,
+        open_bucket: Callable[[], Awaitable[KeyValue]],
+        *,
+        now: Callable[[], float] = time.time,
+        boot_s: Callable[[], float] = clock.boot_s,
+        by_network: Callable[[], bool] = set_by_network,
+    ) -> None:
+        self._look = look
+        self._gauge = gauge
+        self._battery_limits = router.battery_limits
+        self._memory_limits = router.memory_limits
+        self._emit = emit
+        self._open_bucket = open_bucket
+        self._bucket: KeyValue | None = None
+        self._now = now
+        self._boot_s = boot_s
+        self._by_network = by_network
+        self._time = SmsTime(now() - boot_s())
+        self._percents: deque[float] = deque(maxlen=SMOOTHED)
+        self._reading = Reading()
+        self._read_at = float("-inf")
+        self._gauge_error = ""
+        self._told: NodeState | None = None
+        self._told_at = float("-inf")
+        self._changed = asyncio.Event()
+        self.state = NodeState(node=node)
+
+    async def resume(self) -> None:
+        """Takes over what an earlier process of this actor knew of link and modems."""
+        try:
+            entry = await (await self._open_bucket()).get(STATE_KEY)
+            if entry:
+                before = decode(entry[0], NodeState)
+                self.state = msgspec.structs.replace(
+                    self.state,
+                    link=before.link,
+                    modems=before.modems,
+                    battery_rule_percent=before.battery_rule_percent,
+                    memory_rule_octets=before.memory_rule_octets,
+                )
+        except (BusError, MessageError) as error:
+            log.warning("nothing is known of the state before: %s", error)
+
+    async def on_event(self, event: Event) -> None:
+        """Folds in what another actor tells."""
+        if event.kind == "received":
+            stamp = event.fields.get("smsc_at")
+            if isinstance(stamp, int | float):
+                moved = self._time.observe(event.query_id, float(stamp), self._boot_s())
+                if moved:
+                    self._changed.set()
+            return
+        if event.kind in {"link_up", "link_down"}:
+            link = "up" if event.kind == "link_up" else "down"
+            self.state = msgspec.structs.replace(self.state, link=link)
+        else:
+            try:
+                told = ModemState.of_event(event.fields)
+            except msgspec.ValidationError as error:
+                log.warning("an event modem_state that tells no state: %s", error)
+                return
+            others = [modem for modem in self.state.modems if modem.name != told.name]
+            if len(others) >= MODEMS:
+                return
+            modems = tuple(sorted((*others, told), key=lambda modem: modem.name))
+            self.state = msgspec.structs.replace(self.state, modems=modems)
+        self._changed.set()
+
+    async def watch(self) -> None:
+        """Looks and tells, for ever."""
+        while True:
+            await self.turn()
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(EVERY_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    async def turn(self) -> NodeState:
+        """Looks once, writes what it saw, and tells what changed."""
+        # Off the event loop: an I²C bus or a failing card may hang for a moment.
+        seen, reading = await asyncio.to_thread(lambda: (self._look(), self._read()))
+        before = self.state
+        limits, margin = self._memory_limits
+        free_mb = None if seen.memory_free_octets is None else seen.memory_free_octets / MEGABYTE
+        rule_mb = None if before.memory_rule_octets is None else before.memory_rule_octets / MEGABYTE
+        rule_mb = held(rule_mb, free_mb, limits, margin)
+        by_network = self._by_network()
+        at, offset = self._now(), self._time.offset_s
+        ahead_s = 0.0 if by_network or offset is None else offset + self._boot_s() - at
+        self.state = msgspec.structs.replace(
+            self.state,
+            at=at + ahead_s,
+            battery_percent=reading.percent,
+            battery_rule_percent=held(before.battery_rule_percent, reading.percent, *self._battery_limits),
+            charging=reading.charging,
+            voltage_v=reading.voltage_v,
+            draw_w=reading.draw_w,
+            cpu_percent=seen.cpu_percent,
+            memory_free_octets=seen.memory_free_octets,
+            memory_rule_octets=None if rule_mb is None else round(rule_mb * MEGABYTE),
+            temperature_c=seen.temperature_c,
+            under_voltage=seen.under_voltage,
+            throttled=seen.throttled,
+            storage_free_octets=seen.storage_free_octets,
+            clock="network" if by_network else "unset" if offset is None else "sms",
+            ahead_s=ahead_s,
+        )
+        await self._write()
+        self._tell()
+        return self.state
+
+    def _read(self) -> Reading:
+        """The gauge's reading, with the median of the last charges; the last one while it is silent."""
+        if self._gauge is None:
+            return Reading()
+        try:
+            found = self._gauge.read()
+        except GaugeError as error:
+            if self._gauge_error != str(error):
+                log.warning("%s", error)
+            self._gauge_error = str(error)
+            if self._boot_s() - self._read_at > GAUGE_SILENT_S:
+                self._percents.clear()
+                self._reading = Reading()
+            return self._reading
+        self._gauge_error = ""
+        self._read_at = self._boot_s()
+        if found.percent is not None:
+            self._percents.append(found.percent)
+            found = msgspec.structs.replace(found, percent=statistics.median(self._percents))
+        self._reading = found
+        return found
+
+    async def _write(self) -> None:
+        try:
+            if self._bucket is None:
+                self._bucket = await self._open_bucket()
+            await self._bucket.put(STATE_KEY, encode(self.state))
+        except BusError as error:
+            log.warning("the state is not written: %s", error)
+            self._bucket = None  # it may have ended with the server
+
+    def _tell(self) -> None:
+        """An event for what changed, and once a minute for the curves of a dashboard."""
+        told, at_s = self._told, self._boot_s()
+        reasons = ["started"] if told is None else self._changes(told)
+        if not reasons and at_s - self._told_at < EVENT_EVERY_S:
+            return
+        self._told, self._told_at = self.state, at_s
+        fields = msgspec.to_builtins(self.state)
+        for name in ("v", "node", "at"):
+            fields.pop(name, None)
+        if self._gauge_error:
+            fields["gauge_error"] = self._gauge_error
+        fields["reasons"] = reasons or ["a minute has passed"]
+        if reasons:
+            log.info("%s", "; ".join(reasons))
+        event = Event(kind="node_state", node=self.state.node, actor="node", at=self.state.at, fields=fields)
+        self._emit(event)
+
+    def _changes(self, told: NodeState) -> list[str]:
+        """What is different from what was told last, each for people."""
+        state = self.state
+        memory_mb = [
+            None if octets is None else octets / MEGABYTE
+            for octets in (told.memory_rule_octets, state.memory_rule_octets)
+        ]
+        found = [
+            *crossed(
+                "battery", "%", told.battery_rule_percent, state.battery_rule_percent, self._battery_limits[0]
+            ),
+            *crossed("free memory", "MB", memory_mb[0], memory_mb[1], self._memory_limits[0]),
+        ]
+        for name in ("charging", "under_voltage", "throttled", "link", "clock"):
+            before, after = getattr(told, name), getattr(state, name)
+            if before != after:
+                found.append(f"{name.replace('_', ' ')}: {_word(before)} -> {_word(after)}")
+        for modem in state.modems:
+            was = next((other for other in told.modems if other.name == modem.name), None)
+            if was is None or (was.state, was.registered) != (modem.state, modem.registered):
+                registered = {True: ", registered", False: ", not registered", None: ""}[modem.registered]
+                found.append(f"modem {modem.name}: {modem.state}{registered}")
+        return found
+
+
+def crossed(
+    what: str, unit: str, before: float | None, after: float | None, limits: list[float]
+) -> list[str]:
+    """Which limits lie between two values, for people; becoming known or unknown is one line too."""
+    if before is None or after is None:
+        return [] if before is after else [f"{what}: {_word(before)} -> {_word(after)}"]
+    return [
+        f"{what} {after:.0f} {unit}: {'below' if after < limit else 'again above'} {limit:.0f} {unit}"
+        for limit in limits
+        if (before < limit) != (after < limit)
+    ]
+
+
+def _word(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}"
+    return {None: "unknown", True: "yes", False: "no"}.get(value, str(value))  # type: ignore[call-overload,no-any-return]
+
+
+def actor(node: Node) -> Actor:
+    """Actor of a node that was made."""
+
+    async def watch() -> None:
+        await node.resume()
+        await node.watch()
+
+    return Actor("node", {}, (watch,))
+
+
+async def build(context: Context) -> Actor:
+    """The actor of a node. Raises :class:`ConfigError` for a gauge that is named and not there."""
+    config = context.config.section("power", PowerConfig)
+    gauge = open_gauge(config)
+    log.info("battery: %s", gauge.name if gauge else "no gauge: unknown")
+    data, sys = context.config.node.directory, Path(config.sys)
+    node = Node(
+        context.identity.node,
+        lambda: board.look(sys, data),
+        gauge,
+        Router(route_rules()),
+        context.emit,
+        lambda: context.bucket("node"),
+    )
+    await context.follow(FOLLOWED, node.on_event)
+    return actor(node)
