@@ -260,6 +260,7 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket("session", "intake", "language, topic, recent texts of each person", ttl_s=7 * 86400.0),
     Bucket("numbers", "intake", "the phone number behind each reference", ttl_s=30 * 86400.0),
     Bucket("ledger", "sms", "what became of each part of each text sent", ttl_s=30 * 86400.0),
+    Bucket("outbox", "sms", "texts with a part whose fate nobody knows, for a person", ttl_s=30 * 86400.0),
     Bucket("parts", "sms", "parts of multipart texts that are not complete", ttl_s=2 * 86400.0),
     Bucket("more", "compress", "the rest of the last answer, for MORE", ttl_s=86400.0),
     Bucket(

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "subjects": ("contract", "Print the wire contract; check or mend a server against it."),
     "dlq": ("dlq", "Dead letters: list, show, mend and replay, or drop what nobody could handle."),
     "forget": ("forget", "Erase one person everywhere on this node."),
+    "outbox": ("outbox", "Texts that wait for the modem, and those whose fate a person must decide."),
     "link": ("link", "Show the link to the centre, and what waits on either side."),
     "llm": ("llm", "Serve a model at the centre without a GPU; check its server."),
     "nats": ("keys", "Keys and server configurations of edge and centre: init, enrol, join, revoke."),

@@ -27,6 +27,7 @@ from actors.sms.gammu_modem import GammuModem, speed_of
 from actors.sms.ledger import DONE, Entry, Ledger
 from actors.sms.line import Line
 from actors.sms.modem import Modem, ModemLostError, Opened, Part, Received, Report, SendFailedError
+from actors.sms.outbox import Outbox
 from actors.sms.parts import MAX_PARTS, Parts
 from actors.sms.reception import LaneOf, OnCall, Reception
 from actors.sms.sim import Pin
@@ -90,6 +91,7 @@ class Sms:
         lane_of: LaneOf,
         ledger: Ledger,
         parts: Parts,
+        outbox: Outbox,
         numbers: KeyValue,
         consent: KeyValue,
         publish: Callable[[Output, str], Awaitable[None]],
@@ -100,6 +102,7 @@ class Sms:
         self._config = config
         self._identity = identity
         self._ledger = ledger
+        self._outbox = outbox
         self._numbers = numbers
         self._consent = consent
         self._emit = emit
@@ -192,6 +195,8 @@ class Sms:
             part = Part(number, words, cut.encoding, reference, index, cut.count)
             if entry := await self._send(out, part):
                 held.append((out.ledger_key(index), entry))
+        for key, _ in held:
+            await self._outbox.keep(out, int(key.rpartition(".")[2]))
         for key, entry in held:  # only now: the other parts need not wait for one that may have left
             await self._held(key, entry)
         self._event(
@@ -323,19 +328,21 @@ async def build(context: Context) -> Actor:
             'no modem: set [sms] device = "/dev/ttyUSB0" in evy.toml, or try `evy demo` without one'
         )
     identity = context.identity
-    ledger = Ledger(await context.bucket("ledger"), config.name, identity.sender_ref)
+    entries, numbers = await context.bucket("ledger"), await context.bucket("numbers")
+    outbox = Outbox(await context.bucket("outbox"), entries, numbers, context.publish, context.emit)
     sms = Sms(
         config=config,
         identity=identity,
         modem=driver_of(config, context.config.node.directory),
         lane_of=triage_lane(),
-        ledger=ledger,
+        ledger=Ledger(entries, config.name, identity.sender_ref),
         parts=Parts(await context.bucket("parts")),
-        numbers=await context.bucket("numbers"),
+        outbox=outbox,
+        numbers=numbers,
         consent=await context.bucket("consent"),
         publish=context.publish,
         dead_letter=context.dead_letter,
         emit=context.emit,
         answer_within_s=context.config.node.answer_within_s,
     )
-    return Actor("sms", {names.SMS_OUT: sms.handle}, tasks=[sms.run])
+    return Actor("sms", {names.SMS_OUT: sms.handle}, tasks=[sms.run], services=outbox.services)

@@ -22,6 +22,7 @@ from actors._runtime.provision import provision
 from actors._runtime.worker import run_actors
 from actors.sms.ledger import Ledger
 from actors.sms.modem import Modem, Opened, Part, Received, Report
+from actors.sms.outbox import Outbox
 from actors.sms.parts import Parts
 from subjects import names, registry
 from tests.conftest import NODE, PLACE, Server
@@ -182,17 +183,20 @@ async def build_sms(context: BusContext, modem: Modem, poll_interval_s: float = 
     """The real actor `sms` as it builds itself, but with ``modem``."""
     config = sms_actor.SmsConfig(device="memory", poll_interval_s=poll_interval_s)
     identity = context.identity
+    entries, numbers = await context.bucket("ledger"), await context.bucket("numbers")
+    outbox = Outbox(await context.bucket("outbox"), entries, numbers, context.publish, context.emit)
     actor = sms_actor.Sms(
         config=config,
         identity=identity,
         modem=modem,
         lane_of=sms_actor.triage_lane(),
-        ledger=Ledger(await context.bucket("ledger"), config.name, identity.sender_ref),
+        ledger=Ledger(entries, config.name, identity.sender_ref),
         parts=Parts(await context.bucket("parts")),
-        numbers=await context.bucket("numbers"),
+        outbox=outbox,
+        numbers=numbers,
         consent=await context.bucket("consent"),
         publish=context.publish,
         dead_letter=context.dead_letter,
         emit=context.emit,
     )
-    return Actor("sms", {names.SMS_OUT: actor.handle}, tasks=[actor.run])
+    return Actor("sms", {names.SMS_OUT: actor.handle}, tasks=[actor.run], services=outbox.services)

@@ -18,6 +18,7 @@ from actors._runtime.identity import Identity
 from actors._runtime.memory import MemoryKeyValue
 from actors.sms import Sms, SmsConfig, driver_of
 from actors.sms.ledger import Ledger
+from actors.sms.outbox import Outbox
 from actors.sms.parts import Parts
 from subjects.errors import RetryLaterError
 from subjects.messages import DeadLetter, Event, InboundSms, OutboundSms
@@ -60,6 +61,7 @@ class Node:
     def __init__(self, directory: Path, device: Path, driver: str = "gammu", **config: float | str) -> None:
         self.ledger = FileKeyValue(directory / "ledger")
         self.parts = FileKeyValue(directory / "parts")
+        self.held = FileKeyValue(directory / "outbox")
         self.numbers = MemoryKeyValue()
         self.consent = MemoryKeyValue()
         self.received: list[InboundSms] = []
@@ -68,6 +70,7 @@ class Node:
         self.refuse_publish: Exception | None = None
         table = {"device": str(device), "driver": driver, "connection": "dku2at", **config}
         settings = msgspec.convert(table, SmsConfig)
+        self.outbox = Outbox(self.held, self.ledger, self.numbers, self._publish, self.events.append)
         self.sms = Sms(
             config=settings,
             identity=IDENTITY,
@@ -75,6 +78,7 @@ class Node:
             lane_of=lambda text: "flash" if "HELP" in text else "routine",
             ledger=Ledger(self.ledger, "modem", IDENTITY.sender_ref),
             parts=Parts(self.parts),
+            outbox=self.outbox,
             numbers=self.numbers,
             consent=self.consent,
             publish=self._publish,

@@ -65,6 +65,7 @@ def test_help_lists_every_command_and_each_teaches() -> None:
         "compress",
         "subjects",
         "dlq",
+        "outbox",
         "link",
         "doctor",
         "sim",

@@ -31,6 +31,7 @@ from actors._runtime.process import log_to_stderr, run_until_signal, serve
 from actors._runtime.provision import Place
 from actors.sms.ledger import Ledger
 from actors.sms.modem import Opened, Part, Received, Report
+from actors.sms.outbox import Outbox
 from actors.sms.parts import Parts
 from simulators.link import Link, take_orders
 from subjects import names
@@ -87,14 +88,17 @@ class FileModem:
 async def build_sms(context: BusContext, log: Log) -> Actor:
     """The actor `sms` as it builds itself, but with another modem."""
     identity = context.identity
+    entries, numbers = await context.bucket("ledger"), await context.bucket("numbers")
+    outbox = Outbox(await context.bucket("outbox"), entries, numbers, context.publish, context.emit)
     sms = sms_actor.Sms(
         config=sms_actor.SmsConfig(device="file", poll_interval_s=0.05),
         identity=identity,
         modem=FileModem(log),
         lane_of=lambda _: "routine",
-        ledger=Ledger(await context.bucket("ledger"), "modem", identity.sender_ref),
+        ledger=Ledger(entries, "modem", identity.sender_ref),
         parts=Parts(await context.bucket("parts")),
-        numbers=await context.bucket("numbers"),
+        outbox=outbox,
+        numbers=numbers,
         consent=await context.bucket("consent"),
         publish=context.publish,
         dead_letter=context.dead_letter,
