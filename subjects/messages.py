@@ -260,6 +260,15 @@ class Event(Message, frozen=True, kw_only=True):
     fields: dict[str, Any] = {}
 
 
+class Forget(Message, frozen=True, kw_only=True):
+    """A person of a node is to be forgotten at the centre too, where no number ever was."""
+
+    node: str
+    refs: tuple[str, ...]
+    queries: tuple[str, ...] = ()
+    """Ids of the person's queries, as far as the node knew them."""
+
+
 class DeadLetter(Message, frozen=True, kw_only=True):
     """A message that could not be handled, whole, with the reason and how to replay it."""
 

@@ -25,6 +25,7 @@ SMS_OUT: Final = "sms.out"
 MESH_OUT: Final = "mesh.out"
 MESH_IN: Final = "mesh.in"
 ALERT: Final = "alert"
+FORGET: Final = "forget"
 
 HUB: Final = "hub"
 """JetStream domain of the centre, and its node name."""

@@ -11,7 +11,7 @@ from typing import Final, Literal
 import msgspec
 
 from subjects import names
-from subjects.messages import Alert, Answer, InboundSms, Message, OutboundSms, Query
+from subjects.messages import Alert, Answer, Forget, InboundSms, Message, OutboundSms, Query
 from subjects.names import HUB, LANES, Lane
 
 Profile = Literal["lilevy", "bigevy", "hybrid"]
@@ -155,6 +155,7 @@ WORK: Final[tuple[Work, ...]] = (
     Work(names.INFER_LARGE, Query, "infer_large", 30, A_DAY_OF_TRIES, _MODEM, 2000, _MANY, at="centre"),
     Work(names.COMPRESS, Answer, "compress", 10, 6, _QUICK, 2000),
     Work(names.ALERT, Alert, "alert", 10, 6, _QUICK, 2000),
+    Work(names.FORGET, Forget, "forget", 30, A_DAY_OF_TRIES, _MODEM, 2000, at="centre"),
     Work(names.SMS_OUT, OutboundSms, "sms", 10, A_DAY_OF_TRIES, _MODEM, 2000),
 )
 """The work subjects, in the order of the pipeline."""

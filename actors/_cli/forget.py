@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import secrets
 import shutil
 import time
 from collections import Counter
@@ -12,15 +13,16 @@ from typing import Final
 import click
 import msgspec
 
+from actors._runtime.actor import Output
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.config import Config, load_config
 from actors._runtime.erase import SWEEP_OCTETS, Person, Stored, erase, streams, sweep, under_way
 from actors._runtime.identity import Identity, load_identity
 from actors._runtime.process import log_to_stderr
 from actors._runtime.server_files import settings
-from subjects import registry
+from subjects import names, registry
 from subjects.errors import ConfigError, EvyError
-from subjects.messages import Event
+from subjects.messages import Event, Forget
 
 _REF: Final = re.compile(r"[0-9a-f]{20}")
 _NUMBER: Final = re.compile(r"\+?[0-9]{3,15}")
@@ -77,7 +79,7 @@ def opt_out(message: Stored) -> bytes | None:
 
 
 async def forget_person(
-    bus: NatsBus, who: str, *, everything: bool, now: bool, store: Path | None = None
+    bus: NatsBus, who: str, *, everything: bool, now: bool, store: Path | None = None, linked: bool = False
 ) -> Forgotten:
     """Erases a person on the server of ``bus``. Raises :class:`EmergencyError` unless ``now``."""
     room = shutil.disk_usage(store).free if store else ROOM_OCTETS  # a server elsewhere looks after itself
@@ -116,9 +118,20 @@ async def forget_person(
             f"the number is still in files of {', '.join(places)}: in texts of others, or in octets that the "
             "server has not taken out yet, which it does when half of a block is deleted"
         )
+    if linked:
+        later.append(await _ask_centre(bus, person))
     report = Forgotten(_by_place(erased, bus.node), kept, swept, tuple(later))
     bus.emit(Event(kind="forgotten", node=bus.node, actor="forget", at=time.time(), fields=report.erased))
     return report
+
+
+async def _ask_centre(bus: NatsBus, person: Person) -> str:
+    request = Forget(node=bus.node, refs=tuple(person.refs), queries=tuple(sorted(person.queries))[:1000])
+    try:
+        await bus.publish(Output(names.FORGET, "routine", request, secrets.token_hex(16)), "forget")
+    except BusError as error:
+        return f"the centre keeps its copies: {error}; `evy subjects --apply`, then do this again"
+    return "the centre erases its copies when it has this request, which waits for the link"
 
 
 def _still_in(store: Path, person: Person) -> list[str]:
@@ -150,7 +163,9 @@ def _store(config: Config) -> Path | None:
 async def _run(config: Config, identity: Identity, who: str, *, everything: bool, now: bool) -> Forgotten:
     bus = await NatsBus.connect(identity, config.node.url, "forget", wait_s=10)
     try:
-        return await forget_person(bus, who, everything=everything, now=now, store=_store(config))
+        return await forget_person(
+            bus, who, everything=everything, now=now, store=_store(config), linked=config.node.centre
+        )
     finally:
         await bus.close()
 

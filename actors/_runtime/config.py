@@ -29,7 +29,7 @@ def default_data_dir() -> str:
 
 
 _EDGE: Final = (("sms",), ("intake", "route", "compress", "alert", "link", "node"), ("rag", "infer_small"))
-_CENTRE: Final = (("infer_large",),)
+_CENTRE: Final = (("infer_large", "forget"),)
 PROCESSES: Final[Mapping[Profile, tuple[tuple[str, ...], ...]]] = {
     "lilevy": _EDGE,
     "bigevy": _CENTRE,

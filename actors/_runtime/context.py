@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from actors._runtime.actor import Actor, KeyValue, Output
 from actors._runtime.bus import NatsBus
 from actors._runtime.config import Config
+from actors._runtime.erase import Person, erase, streams, sweep
 from actors._runtime.identity import Identity
 from actors._runtime.link import Link, NatsLink, NoLink
 from actors._runtime.memory import MemoryKeyValue
@@ -21,7 +22,7 @@ from actors._runtime.provision import Place
 from subjects.errors import ConfigError
 from subjects.messages import DeadLetter, Event
 from subjects.node_state import NodeState
-from subjects.registry import WORK
+from subjects.registry import STREAMS, WORK
 
 ACTORS: Final = (*dict.fromkeys(row.actor for row in WORK), "link", "node")
 """Every actor, in the order of the pipeline; `link` and `node` handle no work."""
@@ -60,6 +61,9 @@ class Context(Protocol):
     def emit(self, event: Event) -> None:
         """Publishes an event without waiting."""
 
+    async def erase(self, node: str, person: Person) -> int:
+        """Takes a person of a node out of all that a centre keeps for it; gives how many messages."""
+
 
 class BusContext:
     """A node on its server."""
@@ -84,6 +88,15 @@ class BusContext:
         if self._view is None:
             self._view = NodeView(self._bus)
         return self._view
+
+    async def erase(self, node: str, person: Person) -> int:
+        """Streams of the node, events and dead letters of this server; octets of the former too."""
+        theirs = {row.name.format(node=node) for row in STREAMS if row.at == "centre"}
+        ours = {row.name.format(node=self.identity.node) for row in STREAMS if row.at == "both"}
+        erased = await erase(self._bus.client, person, only=lambda name: name in theirs | ours)
+        for config in await streams(self._bus.client, self._bus.js, lambda name: name in theirs):
+            await sweep(self._bus.client, config)
+        return erased.total()
 
     async def follow(self, kinds: Collection[str], receive: Callable[[Event], Awaitable[None]]) -> None:
         """Events of the bus, for as long as it is connected."""
@@ -124,6 +137,10 @@ class MemoryContext:
     def now(self) -> float:
         """The system's clock, put right by ``state``."""
         return time.time() + self.state.ahead_s
+
+    async def erase(self, node: str, person: Person) -> int:  # noqa: ARG002  # likewise
+        """There is nothing to keep a person in."""
+        return 0
 
     async def bucket(self, name: str) -> KeyValue:
         """The bucket in memory, made at its first use."""

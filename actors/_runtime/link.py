@@ -15,10 +15,10 @@ import nats.js.errors
 
 from actors._runtime.bus import NatsBus, bus_errors
 from actors._runtime.provision import Place
-from subjects import names, registry
+from subjects import registry
 from subjects.errors import MessageError
 from subjects.messages import Query, decode
-from subjects.names import HUB, LANES
+from subjects.names import HUB
 
 PROBE_EVERY_S: Final = 3.0
 PROBE_WITHIN_S: Final = 3.0
@@ -143,9 +143,9 @@ class NatsLink:
         """Takes out the waiting queries whose time has passed. All wait equally long, so in each lane only
         the oldest is looked at, until it may stay. What is no query goes too: nobody could read it."""
         gone: list[Query] = []
-        for base in registry.UP:
-            for lane in LANES:
-                subject = names.work_subject(base, lane)
+        waiting = [row for row in registry.WORK if row.at == "centre" and row.message is Query]
+        for row in waiting:
+            for _, subject in row.subjects():
                 while (found := await self._oldest(subject)) is not None:
                     sequence, data = found
                     try:

@@ -224,7 +224,10 @@ class Sms:
                 return ""
         entry = await self._numbers.get(out.sender_ref)
         if entry is None:
-            raise RefusedError(f"no number for {out.sender_ref}: it was forgotten, or never texted this node")
+            # A dead letter would keep a text of somebody who was forgotten, and could never be sent.
+            reason = "no number: forgotten, or never texted this node"
+            self._event("withheld", query_id=out.query_id, lane=out.lane, reason=reason, purpose=out.kind)
+            return ""
         return entry[0].decode()
 
     async def _with_number(self, out: OutboundSms) -> str:

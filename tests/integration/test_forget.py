@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -25,9 +25,10 @@ from actors._runtime.provision import provision
 from actors._runtime.worker import run_actors
 from subjects import names
 from subjects.errors import ConfigError
-from subjects.messages import DeadLetter, InboundSms, OutboundSms, encode
+from subjects.messages import DeadLetter, InboundSms, OutboundSms, Query, decode, encode
 from subjects.names import Lane
 from tests.conftest import NODE, PLACE, Server
+from tests.linked import Linked, holds, running
 
 pytestmark = pytest.mark.nats
 
@@ -254,3 +255,40 @@ def test_the_command(tmp_path: Path, server: Server) -> None:
 
     assert "1  bucket numbers" in evy(NUMBER)
     assert json.loads(evy(NUMBER, "--json"))["erased"] == {}
+
+
+async def test_the_centre_forgets_too_when_the_link_is_back(tmp_path: Path) -> None:
+    linked = Linked(tmp_path, edges=("e1",))
+    async with running(linked) as (hub, edges), AsyncExitStack() as stack:
+        bus = edges["e1"]
+        for number, serial in ((NUMBER, "1"), (NUMBER, "2"), (OTHER, "3")):
+            ref = bus.identity.sender_ref(number)
+            query = Query(
+                id=serial * 32,
+                node="e1",
+                sender_ref=ref,
+                text=WORDS,
+                lang="en",
+                lane="routine",
+                deadline=deadline_in(60),
+            )
+            await bus.publish(Output(names.INFER_LARGE, "routine", query, query.id), "test")
+        await holds(hub, "IN_e1", 3)
+        await holds(bus, "UP_e1", 0)
+        linked.hubs["hub1"].kill()
+        report = await forget_person(bus, NUMBER, everything=False, now=False, linked=True)
+        assert "waits for the link" in report.later[0]
+        await holds(bus, "UP_e1", 1)
+        linked.hubs["hub1"].start()
+        again = await linked.connect_hub()
+        stack.push_async_callback(again.close)
+        stop = asyncio.Event()
+        config = Config({"node": {"profile": "bigevy"}})
+        actors = await build_actors(("forget",), BusContext(config, again))
+        working = asyncio.create_task(run_actors(again, actors, stop))
+        await holds(again, "IN_e1", 1, within_s=60)
+        await holds(bus, "UP_e1", 0)
+        left = await again.js.get_msg("IN_e1", subject="infer.large.e1.routine")
+        assert decode(left.data or b"", Query).id == "3" * 32
+        stop.set()
+        await working

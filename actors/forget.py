@@ -1,0 +1,34 @@
+"""forget: takes a person of a node out of what the centre keeps for it, when the node asks.
+
+Runs at the centre. The request waits in the node's uplink until there is a link (`evy forget`), and comes
+behind all that the node has asked for that person.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+
+from actors._runtime.actor import Actor, Output
+from actors._runtime.context import Context
+from actors._runtime.erase import Person
+from subjects import names
+from subjects.messages import Event, Forget
+
+log = logging.getLogger("evy.forget")
+
+
+async def build(context: Context) -> Actor:
+    """The actor of a centre."""
+
+    async def handle(request: Forget) -> Sequence[Output]:
+        person = Person(frozenset(request.refs))
+        person.queries |= set(request.queries)
+        erased = await context.erase(request.node, person)
+        fields = {"of": request.node, "erased": erased}
+        context.emit(
+            Event(kind="forgotten", node=context.identity.node, actor="forget", at=time.time(), fields=fields)
+        )
+        log.info("forgot a person of %s: %d messages", request.node, erased)
+        return []
+
+    return Actor("forget", {names.FORGET: handle})
