@@ -6,13 +6,10 @@ This module and `actors._runtime.provision` and `.worker` are the only ones that
 import asyncio
 import contextlib
 import logging
-import random
-import re
 import secrets
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -27,6 +24,7 @@ from nats.js.kv import KeyValue as NatsKeyValue
 from actors._runtime.actor import Output
 from actors._runtime.identity import Identity
 from actors._runtime.provision import bucket_config
+from actors._runtime.telemetry import TRACEPARENT, Hop, Spans, current, step
 from subjects import names, registry
 from subjects.errors import EvyError, MessageError
 from subjects.messages import DeadLetter, Event, decode, encode
@@ -35,13 +33,7 @@ log = logging.getLogger("evy.bus")
 # nats-py turns a plain stream into a TLS one, whose reader then warns at every end of a connection.
 logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in str(record.msg))
 
-TRACEPARENT: Final = "traceparent"
-"""W3C Trace Context header, https://www.w3.org/TR/trace-context/#traceparent-header."""
 MSG_ID: Final = "Nats-Msg-Id"
-
-_TRACEPARENT_FORM = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
-_SPANS: Final = random.Random()  # noqa: S311  # a span id must differ, not be secret: no system call each
-_trace: ContextVar[str] = ContextVar("trace", default="")
 
 PUBLISH_TIMEOUT_S: Final = 10.0
 """A microSD card may take seconds for one fsync when it is busy."""
@@ -55,21 +47,6 @@ class BusError(EvyError):
 
 class StreamFullError(BusError):
     """The stream holds as many messages of this subject as it may: back-pressure, not a fault."""
-
-
-def trace_from(headers: Mapping[str, str] | None) -> str:
-    """Trace id of a message's ``traceparent``; a fresh one when it has none or a broken one."""
-    found = _TRACEPARENT_FORM.fullmatch((headers or {}).get(TRACEPARENT, ""))
-    return found[1] if found else secrets.token_hex(16)
-
-
-def set_trace(trace_id: str) -> None:
-    """Trace id of everything this task publishes from now on."""
-    _trace.set(trace_id)
-
-
-def _traceparent() -> str:
-    return f"00-{_trace.get() or secrets.token_hex(16)}-{_SPANS.getrandbits(64):016x}-01"
 
 
 class Bucket:
@@ -175,6 +152,7 @@ class NatsBus:
         self.identity = identity
         self.client = client
         self.js = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
+        self.spans = Spans(identity.node, self.emit)
 
     @property
     def node(self) -> str:
@@ -231,6 +209,8 @@ class NatsBus:
 
     async def close(self) -> None:
         """Flushes what was published without waiting, and leaves."""
+        self.spans.flush()
+        await asyncio.sleep(0)  # the publish begins
         with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
             await asyncio.wait_for(self.client.flush(), 2)
         with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
@@ -270,10 +250,17 @@ class NatsBus:
 
         Raises :class:`StreamFullError` when the subject is full, :class:`BusError` when nobody answered.
         """
+        if (hop := current()) is None:
+            with self.spans.root(actor, output.lane, output.query_id) as hop:
+                await self._publish(output, actor, hop)
+        else:
+            await self._publish(output, actor, hop)
+
+    async def _publish(self, output: Output, actor: str, hop: Hop) -> None:
         subject = names.work_subject(output.subject, output.lane)
-        headers = {MSG_ID: self.message_id(actor, output), TRACEPARENT: _traceparent()}
+        headers = {MSG_ID: self.message_id(actor, output), TRACEPARENT: hop.traceparent}
         try:
-            with bus_errors(f"publish {subject}"):
+            with bus_errors(f"publish {subject}"), step(f"publish {subject}"):
                 await self.js.publish(subject, encode(output.message), headers=headers)
         except StreamFullError:
             if not output.optional:
@@ -285,11 +272,19 @@ class NatsBus:
             )
 
     async def dead_letter(self, letter: DeadLetter, message_id: str = "") -> None:
-        """Keeps a message that cannot be handled; returns after the PubAck."""
+        """Keeps a message that cannot be handled, and says so in an event; returns after the PubAck."""
         subject = names.dead_letter_subject(letter.subject)
-        headers = {MSG_ID: f"dlq.{message_id or secrets.token_hex(16)}", TRACEPARENT: _traceparent()}
+        headers = {MSG_ID: f"dlq.{message_id or secrets.token_hex(16)}"}
+        hop = current()
+        if hop:
+            headers[TRACEPARENT] = hop.traceparent
         with bus_errors(f"publish {subject}"):
             await self.js.publish(subject, encode(letter), headers=headers)
+        fields = {"subject": letter.subject, "reason": letter.error[:200], "deliveries": letter.deliveries}
+        event = Event(kind="dead_letter", node=self.node, actor=letter.actor, at=time.time(), fields=fields)
+        if hop:
+            event = msgspec.structs.replace(event, query_id=hop.query_id, lane=hop.lane)
+        self.emit(event)
 
     def emit(self, event: Event) -> None:
         """Publishes an event without waiting. Lost when there is no connection: events are not work."""

@@ -30,12 +30,15 @@ def default_data_dir() -> str:
 
 _EDGE: Final = (("sms",), ("intake", "route", "compress", "alert", "link", "node"), ("rag", "infer_small"))
 _CENTRE: Final = (("infer_large", "forget"),)
+_CENTRE: Final = (("infer_large",),)
+_WATCH: Final = (("analytics",),)
 PROCESSES: Final[Mapping[Profile, tuple[tuple[str, ...], ...]]] = {
-    "lilevy": _EDGE,
-    "bigevy": _CENTRE,
-    "hybrid": _EDGE + _CENTRE,
+    "lilevy": _EDGE + _WATCH,
+    "bigevy": _CENTRE + _WATCH,
+    "hybrid": _EDGE + _CENTRE + _WATCH,
 }
-"""Which actors share a process under `evy up`; libgammu and llama.cpp are kept apart from the rest."""
+"""Which actors share a process under `evy up`; libgammu and llama.cpp are kept apart from the rest,
+and so is what only looks on."""
 
 
 class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,20 +14,22 @@ from actors._runtime.actor import Actor, KeyValue, Output
 from actors._runtime.bus import NatsBus
 from actors._runtime.config import Config
 from actors._runtime.erase import Person, erase, streams, sweep
+from actors._runtime.event_log import EventLog, MemoryEventLog, NatsEventLog
 from actors._runtime.identity import Identity
 from actors._runtime.link import Link, NatsLink, NoLink
 from actors._runtime.memory import MemoryKeyValue
 from actors._runtime.node_view import NodeView
 from actors._runtime.provision import Place
+from actors._runtime.telemetry import TelemetryConfig
 from subjects.errors import ConfigError
 from subjects.messages import DeadLetter, Event
 from subjects.node_state import NodeState
 from subjects.registry import STREAMS, WORK
 
-ACTORS: Final = (*dict.fromkeys(row.actor for row in WORK), "link", "node")
-"""Every actor, in the order of the pipeline; `link` and `node` handle no work."""
+ACTORS: Final = (*dict.fromkeys(row.actor for row in WORK), "link", "node", "analytics")
+"""Every actor, in the order of the pipeline; the last three handle no work."""
 
-TABLES: Final = frozenset({"node", "power", *ACTORS})
+TABLES: Final = frozenset({"node", "power", "telemetry", *ACTORS})
 """Tables of `evy.toml`. ``[node]`` is about all of the node; what the actor `node` reads is ``[power]``."""
 
 
@@ -48,6 +50,9 @@ class Context(Protocol):
 
     def now(self) -> float:
         """Unix time as the node believes it: for people, never for what decides."""
+
+    def event_log(self) -> EventLog:
+        """The events of this node as they are kept."""
 
     async def bucket(self, name: str) -> KeyValue:
         """Bucket of the registry by its short name."""
@@ -77,6 +82,7 @@ class BusContext:
         self.publish = bus.publish
         self.dead_letter = bus.dead_letter
         self.emit = bus.emit
+        bus.spans.sample(config.section("telemetry", TelemetryConfig).sample)
 
     def link(self) -> Link:
         """The line to the centre, if there is one."""
@@ -105,6 +111,10 @@ class BusContext:
     def now(self) -> float:
         """The system's clock, put right by what the actor `node` knows."""
         return time.time() + self.node_state()().ahead_s
+
+    def event_log(self) -> EventLog:
+        """The event stream."""
+        return NatsEventLog(self._bus)
 
 
 class MemoryContext:
@@ -141,6 +151,9 @@ class MemoryContext:
     async def erase(self, node: str, person: Person) -> int:  # noqa: ARG002  # likewise
         """There is nothing to keep a person in."""
         return 0
+    def event_log(self) -> EventLog:
+        """What was emitted here."""
+        return MemoryEventLog(self.events)
 
     async def bucket(self, name: str) -> KeyValue:
         """The bucket in memory, made at its first use."""

@@ -13,7 +13,8 @@ from typing import Final
 import msgspec
 import nats.js.errors
 
-from actors._runtime.bus import MSG_ID, TRACEPARENT, BusError, NatsBus, bus_errors
+from actors._runtime.bus import MSG_ID, BusError, NatsBus, bus_errors
+from actors._runtime.telemetry import TRACEPARENT
 from subjects import names, registry
 from subjects.errors import EvyError, MessageError, SchemaVersionError
 from subjects.messages import DeadLetter, decode

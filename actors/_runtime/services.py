@@ -16,7 +16,7 @@ from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER, Request, Service
 from nats.micro.service import Service as MicroService
 
 from actors._runtime.actor import Actor, ServiceHandler
-from actors._runtime.bus import BusError, NatsBus, bus_errors, set_trace, trace_from
+from actors._runtime.bus import BusError, NatsBus, bus_errors
 from subjects import services
 from subjects.errors import EvyError, MessageError, RefusedError, RetryLaterError
 from subjects.messages import Message, decode, encode
@@ -57,7 +57,7 @@ class Services:
                     await running.add_endpoint(
                         name=name.replace(".", "-"),
                         subject=row.subject(self._bus.node),
-                        handler=_Endpoint(row, handler),
+                        handler=_Endpoint(self._bus, row, handler),
                         metadata={
                             "says": row.says,
                             "request": row.request.__name__,
@@ -76,12 +76,13 @@ class Services:
 class _Endpoint:
     """One service's messages in and out."""
 
-    def __init__(self, row: services.Service, handler: ServiceHandler) -> None:
+    def __init__(self, bus: NatsBus, row: services.Service, handler: ServiceHandler) -> None:
+        self._bus = bus
         self._row = row
         self._handler = handler
 
     async def __call__(self, request: Request) -> None:
-        set_trace(trace_from(request.headers))
+        hop = self._bus.spans.begin(request.headers, "routine", "")
         try:
             reply = await self._handler(decode(request.data, self._row.request))
         except MessageError as error:
@@ -93,6 +94,8 @@ class _Endpoint:
         except Exception as error:  # policy boundary: a handler's bug must not stop the service
             log.exception("service %s failed", self._row.name)
             raise ServiceError("500", type(error).__name__) from error
+        finally:
+            self._bus.spans.end(hop, f"service {self._row.name}")
         with suppress(ValueError):  # a question that names no place for its answer
             await request.respond(encode(reply))
 

@@ -38,6 +38,8 @@ class State(msgspec.Struct, frozen=True):
     """What a stream holds; the time of the oldest message is what nats-py leaves out."""
 
     messages: int = 0
+    octets: int = msgspec.field(default=0, name="bytes")
+    last_seq: int = 0
     first_ts: datetime | None = None
     subjects: dict[str, int] = {}
 
@@ -46,6 +48,7 @@ class StreamInfo(msgspec.Struct, frozen=True):
     """A stream as its server tells it, at the server's time ``ts``."""
 
     config: dict[str, Any] = {}
+    created: str = ""
     state: State = State()
     sources: list[SourceInfo] = []
     ts: datetime | None = None

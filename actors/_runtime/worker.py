@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from actors._runtime.actor import Actor, Handler, Output
-from actors._runtime.bus import MSG_ID, BusError, NatsBus, set_trace, trace_from
+from actors._runtime.bus import MSG_ID, BusError, NatsBus
 from actors._runtime.provision import edges
 from actors._runtime.services import Services
 from subjects import names
@@ -169,7 +169,6 @@ class LaneWorker:
     async def _process(
         self, msg: Msg, message: Message | MessageError, before: asyncio.Task[None] | None
     ) -> None:
-        set_trace(trace_from(msg.headers))
         keepers: list[asyncio.Task[None]] = []
         # A timer until then, not a task: nearly every message is done long before.
         timer = asyncio.get_running_loop().call_later(
@@ -178,7 +177,7 @@ class LaneWorker:
         try:
             if before is not None:
                 await asyncio.wait([before])
-            await self._settle(msg, message)
+            await self._traced(msg, message)
         except (nats.errors.Error, BusError, TimeoutError, OSError) as error:
             # Not acknowledged: the server delivers it again after ack_wait.
             log.warning("%s: left for redelivery: %s", msg.subject, error)
@@ -187,36 +186,50 @@ class LaneWorker:
             for keeper in keepers:
                 keeper.cancel()
 
+    async def _traced(self, msg: Msg, message: Message | MessageError) -> None:
+        """Settles a message within a span of its own: what it waited in the stream, what is done with it."""
+        query_id = getattr(message, "id", "") or getattr(message, "query_id", "")
+        hop = self._bus.spans.begin(msg.headers, self._lane, query_id)
+        outcome = "left"
+        try:
+            outcome = await self._settle(msg, message)
+        finally:
+            if hop.sampled:
+                stored = msg.metadata
+                queue_s = hop.begun - stored.timestamp.timestamp()
+                self._bus.spans.end(
+                    hop, self._actor, self._row.subject, queue_s, outcome, stored.num_delivered
+                )
+
     async def _keep_alive(self, msg: Msg) -> None:
         while True:
             with contextlib.suppress(nats.errors.Error, OSError):
                 await msg.in_progress()
             await asyncio.sleep(self._row.ack_wait_s / 3)
 
-    async def _settle(self, msg: Msg, message: Message | MessageError) -> None:
-        """Handles one message and tells the server what became of it."""
+    async def _settle(self, msg: Msg, message: Message | MessageError) -> str:
+        """Handles one message and tells the server what became of it; gives the outcome of its span."""
         deliveries = msg.metadata.num_delivered
         if deliveries > self._row.max_deliver:
-            await self._dead_letter(msg, f"the worker died {deliveries - 1} times while handling it")
-            return
+            return await self._dead_letter(msg, f"the worker died {deliveries - 1} times while handling it")
         try:
             if isinstance(message, MessageError):
                 raise message  # noqa: TRY301  # it was met while reading; what becomes of it is said here
             self._check_origin(message)
             outputs = await self._handled(message)
         except RefusedError as error:
-            await self._dead_letter(msg, str(error))
+            return await self._dead_letter(msg, str(error))
         except RetryLaterError as error:
-            await self._again(msg, error, error.delay_s)
+            return await self._again(msg, error, error.delay_s)
         except BusError as error:
-            await self._again(msg, error, None)
+            return await self._again(msg, error, None)
         except Exception as error:  # policy boundary: a handler's bug must not stop the lane
             log.exception("%s: handler failed (delivery %d)", msg.subject, deliveries)
-            await self._again(msg, error, None)
-        else:
-            for output in outputs:
-                await self._publish(output)
-            await msg.ack_sync(timeout=ACK_TIMEOUT_S)
+            return await self._again(msg, error, None)
+        for output in outputs:
+            await self._publish(output)
+        await msg.ack_sync(timeout=ACK_TIMEOUT_S)
+        return "done"
 
     def _check_origin(self, message: Message) -> None:
         """At a centre the subject, which the link's permissions vouch for, says which node it came from."""
@@ -249,16 +262,16 @@ class LaneWorker:
             else:
                 return
 
-    async def _again(self, msg: Msg, error: Exception, delay_s: float | None) -> None:
+    async def _again(self, msg: Msg, error: Exception, delay_s: float | None) -> str:
         deliveries = msg.metadata.num_delivered
         if deliveries >= self._row.max_deliver:
-            await self._dead_letter(msg, f"{type(error).__name__}: {error}")
-            return
+            return await self._dead_letter(msg, f"{type(error).__name__}: {error}")
         wait_s = self._row.retry_delay_s(deliveries) if delay_s is None else delay_s
         log.warning("%s: again in %.1f s: %s", msg.subject, wait_s, error)
         await msg.nak(delay=wait_s)
+        return "again"
 
-    async def _dead_letter(self, msg: Msg, reason: str) -> None:
+    async def _dead_letter(self, msg: Msg, reason: str) -> str:
         headers = dict(msg.headers or {})
         letter = DeadLetter(
             subject=msg.subject,
@@ -275,6 +288,7 @@ class LaneWorker:
         await self._bus.dead_letter(letter, identity)
         await msg.term()
         log.error("%s: dead letter: %s", msg.subject, reason)
+        return "dead"
 
 
 async def _all_lanes(  # noqa: PLR0917  # see LaneWorker

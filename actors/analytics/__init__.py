@@ -1,0 +1,165 @@
+"""analytics keeps what happened: events and spans of this node, from the event stream into the event store.
+
+It handles no work, and no fault of its own stops the node: while the store cannot be written, events wait in
+the stream; a store that cannot be read is set aside and begun anew from what the stream still has.
+"""
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from actors._runtime.actor import Actor, Emit
+from actors._runtime.bus import BusError
+from actors._runtime.context import Context
+from actors._runtime.event_log import EventLog, Page
+from actors._runtime.telemetry import TelemetryConfig
+from actors.analytics.store import EventStore, StoreBrokenError, StoreError, path_in, set_aside
+from subjects.messages import Event
+
+log = logging.getLogger("evy.analytics")
+
+EVERY_S: Final = 1.0
+"""How often it looks for events: one transaction for all that happened meanwhile."""
+LIMIT: Final = 500
+"""Events of one transaction, about 200 kB."""
+REST: Final = 25.0
+"""It rests for so many times what its last page took: at most 4 % of a core, however much is to catch up."""
+PRUNE_EVERY_S: Final = 600.0
+RETRY_S: Final = 10.0
+ROOM_OCTETS: Final = 64 * 1024 * 1024
+"""Free space that is left to the streams: texts need the card more than statistics do."""
+
+Seen = Callable[[Page], None]
+"""Is told of each page that was stored, once."""
+
+
+def free_octets(directory: Path) -> int:
+    """Free space where the store is."""
+    return shutil.disk_usage(directory).free
+
+
+class Analytics:
+    """The loop and what it needs."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        path: Path,
+        events: EventLog,
+        emit: Emit,
+        config: TelemetryConfig,
+        seen: Seen,
+        free: Callable[[Path], int] = free_octets,
+        now: Callable[[], float] = time.time,
+        every_s: float = EVERY_S,
+        retry_s: float = RETRY_S,
+    ) -> None:
+        """``now`` gives Unix time; ``free`` the octets free on the disk of a directory."""
+        self._node = node
+        self._path = path
+        self._events = events
+        self._emit = emit
+        self._config = config
+        self._seen = seen
+        self._free = free
+        self._now = now
+        self._every_s = every_s
+        self._retry_s = retry_s
+        self._store: EventStore | None = None
+        self._paused = ""
+        self._prune_at = 0.0
+
+    async def run(self) -> None:
+        """Stores events until cancelled. Raises nothing."""
+        while True:
+            began = time.monotonic()
+            wait_s = self._retry_s
+            try:
+                more = await self._turn()
+                wait_s = max(0.0 if more else self._every_s, REST * (time.monotonic() - began))
+            except StoreBrokenError as error:
+                await self._begin_anew(str(error))
+            except StoreError as error:
+                self._pause(str(error))
+            except BusError as error:
+                log.warning("events wait in their stream: %s", error)
+            except Exception:  # policy boundary: statistics must not end a process of the node
+                log.exception("the event store failed; trying again in %.0f s", self._retry_s)
+            await asyncio.sleep(wait_s)
+
+    async def close(self) -> None:
+        """Closes the store."""
+        if self._store:
+            self._store.close()
+            self._store = None
+
+    async def _turn(self) -> bool:
+        """Stores a page; True when it was a full one."""
+        store = await self._opened()
+        if (free := self._free(self._path.parent)) < ROOM_OCTETS:
+            raise StoreError(
+                f"{free / 1e6:.0f} MB free in {self._path.parent}; events are stored from "
+                f"{ROOM_OCTETS / 1e6:.0f} MB on: make room there"
+            )
+        page = await self._events.read(store.position, LIMIT)
+        if page.events or page.position.stream != store.position.stream:
+            await asyncio.to_thread(store.add, page)
+            self._seen(page)
+        if (now := time.monotonic()) > self._prune_at:
+            self._prune_at = now + PRUNE_EVERY_S
+            older_than = self._now() - self._config.keep_days * 86400
+            if count := await asyncio.to_thread(store.prune, older_than):
+                log.info("%d old events left the store", count)
+        if self._paused:
+            log.warning("events are stored again")
+            self._say("event_store_resumed", reason=self._paused)
+            self._paused = ""
+        return len(page.events) == LIMIT
+
+    async def _opened(self) -> EventStore:
+        if self._store and self._store.replaced:
+            self._store.close()
+            self._store = None
+            log.error("%s was taken away while it was open: it is begun anew", self._path)
+            self._say("event_store_begun_anew", reason="the file was taken away")
+        if self._store is None:
+            limit = self._config.store_max_mb * 1_000_000
+            self._store = await asyncio.to_thread(EventStore.open, self._path, max_octets=limit)
+        return self._store
+
+    async def _begin_anew(self, reason: str) -> None:
+        await self.close()
+        try:
+            aside = await asyncio.to_thread(set_aside, self._path)
+        except OSError as error:
+            self._pause(f"{reason}; it cannot be moved: {error}")
+            return
+        log.error("%s; it is now %s, and the store is begun anew", reason, aside)
+        self._say("event_store_begun_anew", reason=reason, aside=str(aside))
+
+    def _pause(self, reason: str) -> None:
+        if not self._paused:
+            log.error("events wait in their stream: %s", reason)
+            self._say("event_store_paused", reason=reason)
+        self._paused = reason
+
+    def _say(self, kind: str, **fields: object) -> None:
+        self._emit(Event(kind=kind, node=self._node, actor="analytics", at=self._now(), fields=fields))
+
+
+async def build(context: Context) -> Actor:
+    """The actor of a node."""
+    analytics = Analytics(
+        node=context.identity.node,
+        path=path_in(context.config.node.directory),
+        events=context.event_log(),
+        emit=context.emit,
+        config=context.config.section("telemetry", TelemetryConfig),
+        seen=lambda _: None,
+    )
+    return Actor("analytics", {}, tasks=(analytics.run,), close=analytics.close)
