@@ -30,7 +30,6 @@ def default_data_dir() -> str:
 
 _EDGE: Final = (("sms",), ("intake", "route", "compress", "alert", "link", "node"), ("rag", "infer_small"))
 _CENTRE: Final = (("infer_large", "forget"),)
-_CENTRE: Final = (("infer_large",),)
 _WATCH: Final = (("analytics",),)
 PROCESSES: Final[Mapping[Profile, tuple[tuple[str, ...], ...]]] = {
     "lilevy": _EDGE + _WATCH,

@@ -151,6 +151,7 @@ class MemoryContext:
     async def erase(self, node: str, person: Person) -> int:  # noqa: ARG002  # likewise
         """There is nothing to keep a person in."""
         return 0
+
     def event_log(self) -> EventLog:
         """What was emitted here."""
         return MemoryEventLog(self.events)
