@@ -315,15 +315,18 @@ def actor(  # noqa: PLR0917  # what it is made of, in the order that all actors 
 
 
 def load_compressor(directory: Path) -> Compressor:
-    """Compressor from the data files of a directory: ``shared.toml``, languages, ``substances.txt``.
+    """Compressor from the data files of a directory: ``folding.toml`` and, in ``compress/``, ``shared.toml``,
+    ``substances.txt`` and the languages.
 
     Raises :class:`ConfigError` that names the file or rule.
     """
-    languages = sorted(path for path in directory.glob("*.toml") if path.name != "shared.toml")
+    rules = directory / "compress"
+    languages = sorted(path for path in rules.glob("*.toml") if path.name != "shared.toml")
     try:
-        shared, substances = directory / "shared.toml", directory / "substances.txt"
-        texts = [path.read_text(encoding="utf-8") for path in (shared, substances, *languages)]
-        return Compressor(texts[0], texts[2:], texts[1])
+        fixed = (rules / "shared.toml", rules / "substances.txt", directory / "folding.toml")
+        shared, substances, folding = (path.read_text(encoding="utf-8") for path in fixed)
+        texts = [path.read_text(encoding="utf-8") for path in languages]
+        return Compressor(shared, texts, substances, folding)
     except (OSError, UnicodeDecodeError, CoreError) as error:
         listed = ", ".join(path.name for path in languages) or "no language files"
         raise ConfigError(f"rules of compress in {directory} ({listed}): {error}") from error
@@ -331,7 +334,7 @@ def load_compressor(directory: Path) -> Compressor:
 
 def shipped_compressor() -> Compressor:
     """Compressor with the rules that come with EVY."""
-    return load_compressor(SHIPPED / "compress")
+    return load_compressor(SHIPPED)
 
 
 class CompressConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

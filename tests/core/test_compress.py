@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 RULES = Path(__file__).parents[2] / "actors" / "knowledge" / "compress"
 SHARED = (RULES / "shared.toml").read_text()
 LANGUAGES = [path.read_text() for path in sorted(RULES.glob("*.toml")) if path.stem != "shared"]
+FOLDING = (RULES.parent / "folding.toml").read_text()
 SUBSTANCES = (RULES / "substances.txt").read_text()
-COMPRESSOR = Compressor(SHARED, LANGUAGES, SUBSTANCES)
+COMPRESSOR = Compressor(SHARED, LANGUAGES, SUBSTANCES, FOLDING)
 
 WATER = (
     "Cloudy water: let it settle, pour it through clean cloth. Bring it to a rolling boil for 1 full "
@@ -249,11 +250,11 @@ def test_impossible_requests_say_why(change: dict[str, list[object]], message: s
 
 def test_wrong_rules_are_refused_with_their_name() -> None:
     with pytest.raises(CoreError, match="shared"):
-        Compressor("nonsense", LANGUAGES, SUBSTANCES)
+        Compressor("nonsense", LANGUAGES, SUBSTANCES, FOLDING)
     english = next(text for text in LANGUAGES if 'lang = "en"' in text)
     harmful = english.replace("[shorten.replace]\n", '[shorten.replace]\n"do not" = "just"\n')
     with pytest.raises(CoreError, match=r'"do not".*protected fact'):
-        Compressor(SHARED, [harmful], SUBSTANCES)
+        Compressor(SHARED, [harmful], SUBSTANCES, FOLDING)
     with pytest.raises(CoreError, match="twice"):
-        Compressor(SHARED, [english, english], SUBSTANCES)
+        Compressor(SHARED, [english, english], SUBSTANCES, FOLDING)
     assert COMPRESSOR.languages == ["en", "es", "fr", "pt"]

@@ -237,11 +237,15 @@ async def test_one_segment_is_enough_when_the_node_says_so() -> None:
 def test_broken_rules_are_an_error_at_start_that_names_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"shared\.toml"):
         load_compressor(tmp_path)
-    for name in ("shared.toml", "en.toml", "substances.txt"):
-        (tmp_path / name).write_text((SHIPPED / "compress" / name).read_text())
+    (tmp_path / "compress").mkdir()
+    for name in ("compress/shared.toml", "compress/en.toml", "compress/substances.txt", "folding.toml"):
+        (tmp_path / name).write_text((SHIPPED / name).read_text())
     assert load_compressor(tmp_path).languages == ["en"]
-    broken = (tmp_path / "en.toml").read_text().replace("concord = false", "concord = 7")
-    (tmp_path / "en.toml").write_text(broken)
+    english, folding = tmp_path / "compress" / "en.toml", tmp_path / "folding.toml"
+    folding.write_text(folding.read_text().replace('"papá"', '"bebé"'))
+    with pytest.raises(ConfigError, match='"es", rule "bebé"'):
+        load_compressor(tmp_path)
+    english.write_text(english.read_text().replace("concord = false", "concord = 7"))
     with pytest.raises(ConfigError, match="concord"):
         load_compressor(tmp_path)
 

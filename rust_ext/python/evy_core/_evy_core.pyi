@@ -310,12 +310,13 @@ class Fitted:
 class Compressor:
     """Checks answers against their passages and fits them into segments, by rules read from data.
 
-    ``shared`` and ``languages`` are TOML, ``substances`` has one name a line; the files of
-    ``actors/knowledge/compress/`` explain every table. Raises :class:`CoreError` that names file and rule,
-    also for a short form that would change a number, a unit, a negation or a substance.
+    ``shared``, ``languages`` and ``folding`` are TOML, ``substances`` has one name a line; the files of
+    ``actors/knowledge/compress/`` and ``folding.toml`` beside it explain every table. Raises
+    :class:`CoreError` that names file and rule, also for a short form that would change a number, a unit, a
+    negation or a substance.
     """
 
-    def __new__(cls, shared: str, languages: Sequence[str], substances: str) -> Compressor: ...
+    def __new__(cls, shared: str, languages: Sequence[str], substances: str, folding: str) -> Compressor: ...
     @property
     def languages(self) -> list[str]:
         """Codes of the languages there are rules for."""

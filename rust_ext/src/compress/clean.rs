@@ -119,27 +119,6 @@ fn typographic(text: &str, rules: &Rules) -> String {
     tidy(&written)
 }
 
-/// The text with its letters folded into GSM 7-bit, where all of it then is and no word must stay as it is.
-fn folded(text: &str, language: &Language) -> Option<String> {
-    if language.fold.is_empty() {
-        return None;
-    }
-    if !language.fold_keep.is_empty() {
-        let mut words = text.split(|c: char| !c.is_alphabetic());
-        if words.any(|word| !word.is_ascii() && language.fold_keep.contains(&word.to_lowercase())) {
-            return None;
-        }
-    }
-    let mut folded = String::with_capacity(text.len());
-    for c in text.chars() {
-        match language.fold.get(&c) {
-            Some(plain) => folded.push_str(plain),
-            None => folded.push(c),
-        }
-    }
-    (measure(&folded).encoding == Encoding::Gsm7).then_some(folded)
-}
-
 /// A tidy text in the characters that take the fewest segments, with the same facts.
 ///
 /// Typographic characters change where that brings the text into GSM 7-bit or saves a segment, letters only
@@ -163,7 +142,7 @@ pub fn dress(text: &str, language: &Language, rules: &Rules) -> String {
     if size.encoding == Encoding::Gsm7 && same_facts(&typed) {
         return typed;
     }
-    if let Some(folded) = folded(&typed, language)
+    if let Some(folded) = language.folding.fold(&typed)
         && measure(&folded).count < size.count.min(now.count)
         && same_facts(&folded)
     {
@@ -204,10 +183,13 @@ mod tests {
         assert_eq!(dressed("más", "es"), "más");
         let long = "más agua ".repeat(9);
         assert!(dressed(&long, "es").starts_with("mas agua"));
-        assert!(dressed(&long, "sw").starts_with("más agua"));
+        assert!(dressed(&long, "sw").starts_with("mas agua"));
+        assert!(dressed(&long, "hi").starts_with("más agua"));
+        assert!(dressed(&long, "xx").starts_with("más agua"));
         assert!(dressed(&format!("{long} 水"), "es").starts_with("más agua"));
-        // Grandmother and grandfather must stay apart.
+        // Grandmother and grandfather, yes and if must stay apart.
         assert!(dressed(&format!("{long} avó"), "pt").contains("avó"));
+        assert!(dressed(&format!("{long} Sí"), "es").ends_with("Sí"));
     }
 
     #[test]
@@ -230,9 +212,29 @@ mod tests {
         fn clean_up_is_finished_after_one_pass(text in any::<String>()) {
             let once = tidy(&text);
             prop_assert_eq!(tidy(&once), once.clone());
+        }
+
+        #[test]
+        fn dressing_takes_no_more_segments_and_keeps_every_fact(
+            text in prop_oneof![
+                any::<String>(),
+                "(não|sí|más|ni|no|12|3,5|½|ml|kg|mañana|água|œuf|maïs|sûr|₱| |\\.|[a-zà-ÿ]{1,9}){10,60}",
+            ],
+            lang in prop::sample::select(vec!["en", "es", "fr", "pt", "ht", "sw", "tl", "hi", "ar", "xx"]),
+        ) {
             let rules = testing::rules();
-            let dressed = dress(&once, rules.language("es"), rules);
+            let language = rules.language(lang);
+            let once = tidy(&text);
+            let dressed = dress(&once, language, rules);
             prop_assert!(measure(&dressed).count <= measure(&once).count);
+            let facts = |text: &str| -> Vec<String> {
+                let found = facts::facts(text, language, rules);
+                found.into_iter().map(|fact| fact.key).collect()
+            };
+            prop_assert_eq!(facts(&dressed), facts(&once));
+            let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+            let plain = !once.contains(|c: char| rules.typographic.contains_key(&c));
+            prop_assert!(!plain || digits(&dressed) == digits(&once));
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod clauses;
 pub mod clean;
 pub mod facts;
 pub mod fit;
+pub mod folding;
 pub mod rules;
 pub mod sentences;
 mod support;
@@ -21,24 +22,41 @@ mod testing {
     use std::path::Path;
     use std::sync::OnceLock;
 
-    use super::rules::Rules;
+    use super::rules::{Rules, RulesError};
 
-    pub fn files() -> (String, Vec<String>, String) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../actors/knowledge/compress");
+    /// What [`Rules::read`] takes.
+    pub struct Files {
+        pub shared: String,
+        pub languages: Vec<String>,
+        pub substances: String,
+        pub folding: String,
+    }
+
+    impl Files {
+        pub fn rules(&self) -> Result<Rules, RulesError> {
+            Rules::read(
+                &self.shared,
+                &self.languages,
+                &self.substances,
+                &self.folding,
+            )
+        }
+    }
+
+    pub fn files() -> Files {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../actors/knowledge");
         let read = |name: &str| fs::read_to_string(folder.join(name)).expect(name);
-        let languages = ["en", "es", "fr", "pt"].map(|code| read(&format!("{code}.toml")));
-        (
-            read("shared.toml"),
-            languages.to_vec(),
-            read("substances.txt"),
-        )
+        let languages = ["en", "es", "fr", "pt"].map(|code| read(&format!("compress/{code}.toml")));
+        Files {
+            shared: read("compress/shared.toml"),
+            languages: languages.to_vec(),
+            substances: read("compress/substances.txt"),
+            folding: read("folding.toml"),
+        }
     }
 
     pub fn rules() -> &'static Rules {
         static RULES: OnceLock<Rules> = OnceLock::new();
-        RULES.get_or_init(|| {
-            let (shared, languages, substances) = files();
-            Rules::read(&shared, &languages, &substances).expect("the shipped rules are valid")
-        })
+        RULES.get_or_init(|| files().rules().expect("the shipped rules are valid"))
     }
 }

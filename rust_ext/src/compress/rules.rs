@@ -1,13 +1,14 @@
 //! The data files of the post-check and the fitting, read once.
 //!
-//! One shared file, one file per language and a list of substances; `actors/knowledge/compress/` explains
-//! every table. A rule that would change a protected fact is refused when it is read.
+//! One shared file, one file per language, a list of substances and the folding of letters; the files in
+//! `actors/knowledge/` explain every table. A rule that would change a protected fact is refused when it is read.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::folding::{self, Folding};
 use super::tokens::{self, Kind, Token};
 use crate::sms::gsm7;
 
@@ -92,7 +93,6 @@ struct LanguageFile {
     numbers: BTreeMap<String, Amount>,
     units: BTreeMap<String, Vec<String>>,
     bounds: BoundTable,
-    fold: FoldTable,
     shorten: ShortenTable,
     drop: DropTable,
 }
@@ -102,13 +102,6 @@ struct LanguageFile {
 struct BoundTable {
     least: Vec<String>,
     most: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FoldTable {
-    letters: BTreeMap<char, String>,
-    keep: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -231,8 +224,7 @@ pub struct Language {
     /// Words for units, read as such anywhere.
     pub(super) unit_words: Phrases<String>,
     pub(super) bounds: Phrases<Bound>,
-    pub(super) fold: HashMap<char, String>,
-    pub(super) fold_keep: HashSet<String>,
+    pub(super) folding: Folding,
     pub(super) short: Phrases<Short>,
     pub(super) drop_cues: Phrases<()>,
 }
@@ -299,7 +291,6 @@ impl Language {
             }
         }
         language.set_quantities(file.numbers, file.units, file.bounds);
-        language.set_fold(file.fold);
         language.set_short(file.shorten);
         language
     }
@@ -333,21 +324,6 @@ impl Language {
         self.bounds = found;
     }
 
-    fn set_fold(&mut self, table: FoldTable) {
-        for (letter, plain) in table.letters {
-            let upper: String = letter.to_uppercase().collect();
-            let mut capitals = upper.chars();
-            // Some capitals are in the alphabet though the small letter is not: Ç.
-            if let (Some(capital), None) = (capitals.next(), capitals.next())
-                && gsm7::cost(capital).is_none()
-            {
-                self.fold.insert(capital, plain.to_uppercase());
-            }
-            self.fold.insert(letter, plain);
-        }
-        self.fold_keep = table.keep.into_iter().collect();
-    }
-
     fn set_short(&mut self, table: ShortenTable) {
         let mut short = Phrases::default();
         for phrase in &table.remove {
@@ -378,6 +354,8 @@ fn phrases<T: Clone>(list: Vec<String>, value: &T, language: &Language) -> Phras
 #[derive(Clone, Default)]
 pub struct Rules {
     pub(super) languages: HashMap<String, Language>,
+    /// Languages without a file of their own, whose letters may be folded all the same.
+    wordless: HashMap<String, Language>,
     unknown: Language,
     /// Replacements by first character, the longest first.
     pub(super) typographic: HashMap<char, Vec<(String, String)>>,
@@ -396,7 +374,12 @@ impl Rules {
     /// # Errors
     /// [`RulesError`] names the file or rule: wrong TOML, an unknown table, a language twice, a replacement
     /// outside GSM 7-bit, a short form that would change a number, unit, negation or substance.
-    pub fn read(shared: &str, languages: &[String], substances: &str) -> Result<Self, RulesError> {
+    pub fn read(
+        shared: &str,
+        languages: &[String],
+        substances: &str,
+        folding: &str,
+    ) -> Result<Self, RulesError> {
         let mut rules = Self::default();
         rules.read_shared(toml::from_str(shared).map_err(|error| syntax("shared", &error))?)?;
         let neutral = Language::default();
@@ -421,6 +404,12 @@ impl Rules {
             }
             rules.languages.insert(code, Language::read(file));
         }
+        for (code, folding) in folding::read(folding)? {
+            match rules.languages.get_mut(&code) {
+                Some(language) => language.folding = folding,
+                None => rules.wordless.entry(code).or_default().folding = folding,
+            }
+        }
         for language in rules.languages.values() {
             rules.refuse_harmful(language)?;
         }
@@ -437,7 +426,9 @@ impl Rules {
     /// Rules of a language by its code ("es", "es-MX"); the wordless ones when there is no file.
     pub fn language(&self, code: &str) -> &Language {
         let primary = code.split(['-', '_']).next().unwrap_or_default();
-        self.languages.get(primary).unwrap_or(&self.unknown)
+        let worded = self.languages.get(primary);
+        let found = worded.or_else(|| self.wordless.get(primary));
+        found.unwrap_or(&self.unknown)
     }
 
     fn read_shared(&mut self, file: SharedFile) -> Result<(), RulesError> {
@@ -516,16 +507,6 @@ impl Rules {
                 }
             }
         }
-        for (letter, plain) in &language.fold {
-            if gsm7::cost(*letter).is_some() || gsm7::septet_count(plain).is_none() {
-                let reason = "folds a letter that needs none, or to one outside GSM 7-bit";
-                return Err(RulesError::Rule {
-                    lang: language.code.clone(),
-                    rule: letter.to_string(),
-                    reason,
-                });
-            }
-        }
         Ok(())
     }
 }
@@ -561,8 +542,9 @@ mod tests {
     use super::*;
 
     fn with_english(change: impl Fn(&str) -> String) -> Result<Rules, RulesError> {
-        let (shared, languages, substances) = testing::files();
-        Rules::read(&shared, &[change(&languages[0])], &substances)
+        let mut files = testing::files();
+        files.languages = vec![change(&files.languages[0])];
+        files.rules()
     }
 
     #[test]
@@ -590,14 +572,13 @@ mod tests {
         assert!(error.contains("language file 1"), "{error}");
         let unknown = with_english(|text| format!("surprise = 1\n{text}"));
         assert!(matches!(unknown, Err(RulesError::Syntax { .. })));
-        let (shared, languages, substances) = testing::files();
-        let twice = Rules::read(
-            &shared,
-            &[languages[0].clone(), languages[0].clone()],
-            &substances,
+        let mut files = testing::files();
+        files.languages = vec![files.languages[0].clone(), files.languages[0].clone()];
+        assert_eq!(
+            files.rules().unwrap_err(),
+            RulesError::Twice("en".to_owned())
         );
-        assert_eq!(twice.unwrap_err(), RulesError::Twice("en".to_owned()));
-        assert!(Rules::read("", &[], "").is_err());
+        assert!(Rules::read("", &[], "", "").is_err());
     }
 
     #[test]

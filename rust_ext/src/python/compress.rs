@@ -98,8 +98,9 @@ impl Compressor {
         shared: String,
         languages: Vec<String>,
         substances: String,
+        folding: String,
     ) -> PyResult<Self> {
-        let rules = py.detach(|| rules::Rules::read(&shared, &languages, &substances));
+        let rules = py.detach(|| rules::Rules::read(&shared, &languages, &substances, &folding));
         Ok(Self(rules?))
     }
 
