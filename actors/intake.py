@@ -1,7 +1,8 @@
 """intake decides who is texting, whether EVY may answer, and if it is a command, a repeat or a question.
 
 Consumes ``sms.in``; publishes questions to ``route``, replies to commands to ``sms.out``, MORE to
-``compress``. It is the only writer of the buckets ``consent``, ``session`` and ``numbers``. The phone number
+``compress``, answers of responders to ``alert.reply``, and what a person in danger adds to ``alert``. It is
+the only writer of the buckets ``consent``, ``session`` and ``numbers``. The phone number
 stops here: everything after it knows a reference.
 """
 
@@ -9,7 +10,6 @@ import hashlib
 import re
 import time
 import tomllib
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -17,6 +17,11 @@ from typing import Final, Literal, Protocol
 import msgspec
 from evy_core import Triager
 
+from actors._people.cases import Case, Rota, Whereabouts, case_key, rota_key
+from actors._people.contacts import AlertConfig, Contact, load_contacts
+from actors._people.place import KEPT, may_be_place, place_in, shown
+from actors._people.replies import load_replies
+from actors._people.texts import first_part, plain_words, visible
 from actors._runtime.actor import Actor, Emit, KeyValue, Output
 from actors._runtime.clock import boot_id, boot_s
 from actors._runtime.context import Context
@@ -24,7 +29,20 @@ from actors._runtime.state import change, read
 from actors.knowledge import SHIPPED, Notice, Texts, triage_files
 from subjects import names
 from subjects.errors import ConfigError
-from subjects.messages import Alert, Answer, Event, InboundSms, Message, OutboundSms, Privacy, Query, Session
+from subjects.messages import (
+    Alert,
+    AlertKind,
+    Answer,
+    Event,
+    InboundSms,
+    Message,
+    OutboundSms,
+    Place,
+    Privacy,
+    Query,
+    ResponderReply,
+    Session,
+)
 from subjects.names import Lane
 
 Command = Literal["stop", "start", "help", "info", "more", "lang"]
@@ -52,7 +70,6 @@ MIN_SUBSCRIBER_DIGITS: Final = 7
 """Shorter numbers are services of the carrier, which answer themselves."""
 
 _SUBSCRIBER = re.compile(rf"\+?[0-9]{{{MIN_SUBSCRIBER_DIGITS},15}}")
-_WORD_CHARACTERS = re.compile(r"[^0-9A-Z? ]+")
 
 
 class Recent(msgspec.Struct, frozen=True):
@@ -83,6 +100,8 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
     """Day (Unix) on which the number was last written to ``numbers``, whose entries expire."""
     recent: tuple[Recent, ...] = ()
     told: dict[str, Told] = {}
+    whereabouts: Whereabouts | None = None
+    """Where the person said they are, for this alert and the next."""
 
 
 class Consent(msgspec.Struct, frozen=True):
@@ -111,31 +130,6 @@ def load_commands(directory: Path = SHIPPED) -> Mapping[str, Command]:
     return {word: command for command, words in table.items() for word in words}
 
 
-def plain_words(text: str) -> str:
-    """Capitals without accents or punctuation, single spaces: how commands and repeats are compared."""
-    bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return " ".join(_WORD_CHARACTERS.sub(" ", bare.upper()).split())
-
-
-def visible(text: str) -> str:
-    """The text without control characters, newlines as spaces; empty when nothing in it can be seen."""
-    spaced = (" " if c in "\n\r\t\f\v" else c for c in text)
-    kept = "".join(c for c in spaced if unicodedata.category(c) not in {"Cc", "Cs", "Co", "Cn"}).strip()
-    return kept if any(unicodedata.category(c)[0] in "LNPSM" for c in kept) else ""
-
-
-def first_part(text: str, limit: int) -> str:
-    """The text up to ``limit`` characters, cut after a sentence or a word where there is one near."""
-    if len(text) <= limit:
-        return text
-    head = text[:limit]
-    for mark in (". ", "! ", "? ", " "):
-        cut = head.rfind(mark)
-        if cut > limit // 2:
-            return head[: cut + 1].rstrip()
-    return head
-
-
 class Intake:
     """The handler and what it needs. State is in the buckets, never here."""
 
@@ -150,10 +144,15 @@ class Intake:
         consent: KeyValue,
         numbers: KeyValue,
         emit: Emit,
+        alerts: KeyValue,
+        contacts: Sequence[Contact] = (),
         own_numbers: frozenset[str] = frozenset(),
         privacy: Privacy = "private",
         node_only: bool = False,
     ) -> None:
+        self._alerts = alerts
+        self._contacts = tuple(contacts)
+        self._replies = load_replies()
         self._node = node
         self._sender_ref = sender_ref
         self._texts = texts
@@ -191,18 +190,101 @@ class Intake:
             self._event("ignored", sms, ref, reason="empty text")
             return []
         words = plain_words(text)
-        person, recent = await self._remember(sms, ref, text, words)
+        known = await self._session.get(ref)
+        person, recent = await self._remember(sms, ref, text, words, known)
         if command := self._command_of(words, sms.lane):
             return await self._command(command, words, sms, ref, person)
         if words == "1" and self._menu_open(person):
             return self._in_danger(sms, ref, person)
-        return await self._question(sms, ref, text, person, recent)
+        return await self._of_person(sms, ref, text, words, person, recent, known is not None)
+
+    async def _of_person(  # noqa: PLR0917  # what came, and from whom
+        self, sms: InboundSms, ref: str, text: str, words: str, person: Person, recent: Recent, is_known: bool
+    ) -> Sequence[Output]:
+        """A responder's answer, what somebody says of their open case, or a question; a text that may be both
+        of the last two is taken as both."""
+        if answer := await self._as_responder(sms, ref, words):
+            return [answer]
+        if sms.lane == "flash" and (place := place_in(text)):
+            await self._stays_at(place, sms, ref)  # for the alert that route is about to raise
+        followed = await self._about_case(sms, ref, text, words, person) if is_known else []
+        if followed and sms.lane == "routine":
+            return followed
+        return [*await self._question(sms, ref, text, person, recent), *followed[:1]]
+
+    async def _as_responder(self, sms: InboundSms, ref: str, words: str) -> Output | None:
+        """The answer to an alert, from a responder who was asked; their other texts are anybody's."""
+        contact = next((c for c in self._contacts if c.has_number(sms.sender)), None)
+        said = contact and self._replies.of_responder(words)
+        rota = contact and said and await read(self._alerts, rota_key(contact.key), Rota)
+        if not (contact and said and rota and rota.asked):
+            return None
+        answer, number = said
+        lane: Lane = next((one.lane for one in reversed(rota.asked) if number in {0, one.number}), "flash")
+        reply = ResponderReply(
+            query_id=sms.id,
+            node=self._node,
+            sender_ref=ref,
+            responder=contact.key,
+            answer=answer,
+            lane=lane,
+            case=number,
+            received_at=sms.received_at,
+        )
+        self._event("command", sms, ref, command=answer)
+        return Output(names.ALERT_REPLY, lane, reply, sms.id)
+
+    async def _about_case(  # what came, and from whom
+        self, sms: InboundSms, ref: str, text: str, words: str, person: Person
+    ) -> Sequence[Output]:
+        """What somebody whose alert is open says of it; empty when the text is anything else."""
+        place, named = place_in(text), self._replies.is_place(words)
+        safe = self._replies.is_safe(words)
+        is_words = may_be_place(text) and not self._replies.is_small_talk(words)
+        if sms.lane == "flash" or sms.missing or not (place or safe or is_words):
+            return []
+        case = await read(self._alerts, case_key(ref), Case)
+        if case is None or not case.is_open(boot_id(), boot_s()):
+            return []
+        lang = person.lang or "en"
+        if safe:
+            return [self._follow("safe", sms, ref, text, case), self._say("safe_noted", sms, ref, lang)]
+        known = person.whereabouts
+        again = known is not None and known.query_id == sms.id
+        asked = case.place_asked and case.place is None and known is None
+        if not (place or named or asked or again):
+            return []
+        place = place or Place((text.partition(" ")[2] if named else text)[:KEPT])
+        await self._stays_at(place, sms, ref)
+        follow = self._follow("place", sms, ref, text, case, place)
+        return [follow, self._say("place_noted", sms, ref, lang, place=shown(place))]
+
+    async def _stays_at(self, place: Place, sms: InboundSms, ref: str) -> None:
+        await self._change(ref, whereabouts=Whereabouts(place, sms.id, time.time(), boot_id(), boot_s()))
+
+    def _follow(  # noqa: PLR0917  # what the alert says
+        self, kind: AlertKind, sms: InboundSms, ref: str, text: str, case: Case, place: Place | None = None
+    ) -> Output:
+        alert = Alert(
+            query_id=sms.id,
+            node=self._node,
+            sender_ref=ref,
+            text=text,
+            lang=case.lang,
+            lane=case.lane,
+            priority="emergency",
+            kind=kind,
+            place=place,
+            received_at=sms.received_at,
+        )
+        self._event("command", sms, ref, command=kind)
+        return Output(names.ALERT, case.lane, alert, sms.id)
 
     async def _cannot_read(
         self, kind: Literal["picture", "call"], sms: InboundSms, ref: str
     ) -> Sequence[Output]:
         """Says that only texts are read: now and then, because a machine may be at the other end."""
-        person, _ = await self._remember(sms, ref, "", kind)
+        person, _ = await self._remember(sms, ref, "", kind, await self._session.get(ref))
 
         def step(before: Person | None) -> tuple[Person | None, bool]:
             before = before or Person()
@@ -232,12 +314,13 @@ class Intake:
             return command
         return None
 
-    async def _remember(self, sms: InboundSms, ref: str, text: str, words: str) -> tuple[Person, Recent]:
+    async def _remember(
+        self, sms: InboundSms, ref: str, text: str, words: str, entry: tuple[bytes, int] | None
+    ) -> tuple[Person, Recent]:
         """Adds this text to the person's session; the same result when the message comes a second time."""
         digest = hashlib.blake2b((words or text).encode(), digest_size=6).hexdigest()
         language = self._language_of(text)
         today = int(time.time() // 86400)
-        entry = await self._session.get(ref)
         known = msgspec.json.decode(entry[0], type=Person) if entry else Person()
         if known.numbered_on != today:
             await self._numbers.put(ref, sms.sender.encode())
@@ -341,6 +424,7 @@ class Intake:
             priority="emergency",
             needs=("rescue",),
             topic="general_danger",
+            place_asked=True,
             received_at=sms.received_at,
         )
         return [
@@ -474,6 +558,7 @@ def language_detector(triager: Triager, least: float = 0.5) -> LanguageOf:
 async def build(context: Context) -> Actor:
     """The actor of a node."""
     config = context.config.section("intake", IntakeConfig)
+    alert = context.config.section("alert", AlertConfig)
     intake = Intake(
         node=context.identity.node,
         sender_ref=context.identity.sender_ref,
@@ -483,6 +568,8 @@ async def build(context: Context) -> Actor:
         consent=await context.bucket("consent"),
         numbers=await context.bucket("numbers"),
         emit=context.emit,
+        alerts=await context.bucket("alerts"),
+        contacts=load_contacts(context.config.node.directory / alert.contacts),
         own_numbers=frozenset(config.own_numbers),
         privacy=config.privacy,
         node_only=context.config.node.node_only,

@@ -227,6 +227,21 @@ class OutboundSms(Message, frozen=True, kw_only=True):
         return f"{self.query_id}.{self.kind}{self.ordinal or ''}.{part}"
 
 
+AlertKind = Literal["danger", "place", "safe"]
+"""danger: somebody may be in danger. place, safe: what that person says after."""
+
+ResponderAnswer = Literal["coming", "cannot"]
+"""What a responder answers to an alert: 1 or 2."""
+
+
+class Place(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where somebody says they are: the words as given, and degrees (WGS 84) where the words hold them."""
+
+    text: str
+    latitude: float | None = None
+    longitude: float | None = None
+
+
 class Alert(Message, frozen=True, kw_only=True):
     """Somebody may be in danger: for the responders of the node."""
 
@@ -239,6 +254,30 @@ class Alert(Message, frozen=True, kw_only=True):
     priority: Priority
     needs: tuple[str, ...] = ()
     topic: str = ""
+    kind: AlertKind = "danger"
+    place: Place | None = None
+    """What the person answered to "where are you?"."""
+    place_asked: bool = False
+    """The reply to this text asks for the place already."""
+    received_at: float = 0.0
+
+    @property
+    def person(self) -> str:
+        """Whom it concerns."""
+        return self.sender_ref
+
+
+class ResponderReply(Message, frozen=True, kw_only=True):
+    """A responder's answer to an alert. ``case`` is the number they gave; 0: the latest."""
+
+    query_id: str
+    node: str
+    sender_ref: str
+    responder: str
+    """Key of the responder: see `Contact.key`."""
+    answer: ResponderAnswer
+    lane: Lane
+    case: int = 0
     received_at: float = 0.0
 
     @property

@@ -25,6 +25,7 @@ SMS_OUT: Final = "sms.out"
 MESH_OUT: Final = "mesh.out"
 MESH_IN: Final = "mesh.in"
 ALERT: Final = "alert"
+ALERT_REPLY: Final = "alert.reply"
 FORGET: Final = "forget"
 
 HUB: Final = "hub"

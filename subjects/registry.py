@@ -11,7 +11,16 @@ from typing import Final, Literal
 import msgspec
 
 from subjects import names
-from subjects.messages import Alert, Answer, Forget, InboundSms, Message, OutboundSms, Query
+from subjects.messages import (
+    Alert,
+    Answer,
+    Forget,
+    InboundSms,
+    Message,
+    OutboundSms,
+    Query,
+    ResponderReply,
+)
 from subjects.names import HUB, LANES, Lane
 
 Profile = Literal["lilevy", "bigevy", "hybrid"]
@@ -53,6 +62,8 @@ class Work(msgspec.Struct, frozen=True):
     slots: Slots = Slots()
     max_pending: int = 64
     """Messages of a lane that may be delivered and not acknowledged, those put off with a delay included."""
+    name: str = ""
+    """Stands for ``actor`` in the durables' names where one actor consumes a second subject."""
     at: Literal["node", "centre"] = "node"
     """"centre": the node only stores the message, and the centre takes it over the link."""
 
@@ -62,7 +73,7 @@ class Work(msgspec.Struct, frozen=True):
 
     def durable(self, node: str, lane: Lane) -> str:
         """Name of the consumer of one lane."""
-        return f"{node}_{self.actor}_{lane}"
+        return f"{node}_{self.name or self.actor}_{lane}"
 
     def stream(self, node: str, lane: Lane) -> str:
         """Name of the stream that one lane is worked off from; at the centre each node has its own."""
@@ -155,6 +166,7 @@ WORK: Final[tuple[Work, ...]] = (
     Work(names.INFER_LARGE, Query, "infer_large", 30, A_DAY_OF_TRIES, _MODEM, 2000, _MANY, at="centre"),
     Work(names.COMPRESS, Answer, "compress", 10, 6, _QUICK, 2000),
     Work(names.ALERT, Alert, "alert", 10, 6, _QUICK, 2000),
+    Work(names.ALERT_REPLY, ResponderReply, "alert", 10, 6, _QUICK, 2000, name="alert-reply"),
     Work(names.FORGET, Forget, "forget", 30, A_DAY_OF_TRIES, _MODEM, 2000, at="centre"),
     Work(names.SMS_OUT, OutboundSms, "sms", 10, A_DAY_OF_TRIES, _MODEM, 2000),
 )
@@ -267,7 +279,7 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(
         "answered", "compress", "what a person was told whose query the centre has too", ttl_s=2 * 86400.0
     ),
-    Bucket("alerts", "alert", "alerts open per person and sent per responder", ttl_s=86400.0),
+    Bucket("alerts", "alert", "cases by person, and what each responder was sent and asked", ttl_s=86400.0),
     Bucket(
         "node",
         "node",

@@ -18,13 +18,13 @@ import msgspec
 import serial
 from rich.console import Console
 
+from actors._people.contacts import AlertConfig, load_contacts
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.config import Config, load_config
 from actors._runtime.context import TABLES
 from actors._runtime.identity import load_identity
 from actors._runtime.provision import Place, provision
 from actors._runtime.supervisor import DirectoryLock, nats_server_path
-from actors.alert import AlertConfig, load_contacts
 from actors.infer_small import ModelUnavailableError, find
 from actors.knowledge import Texts
 from actors.sms import SmsConfig

@@ -20,6 +20,7 @@ from actors._runtime.identity import Identity, load_identity
 from actors._runtime.provision import Place
 from actors._runtime.server_files import settings
 from actors._runtime.supervisor import Child, port_is_free, supervise
+from actors.knowledge import Texts
 from simulators.control import AnyOrder, Control, Send
 from simulators.network import Entry
 from subjects.errors import EvyError
@@ -87,6 +88,7 @@ class Stage:
         self.bus = bus
         self.identity = identity
         self._control = control
+        self.texts = Texts.load()
         self.events: list[Event] = []
         self.entries: list[Entry] = []
         self.changed = asyncio.Condition()

@@ -5,17 +5,21 @@ from typing import Any
 import msgspec
 import pytest
 
+from actors._people.cases import AskedAbout, Case, Rota, case_key, rota_key
+from actors._people.contacts import Contact
+from actors._people.texts import first_part, plain_words, visible
 from actors._runtime import clock
 from actors._runtime.actor import Output
 from actors._runtime.memory import MemoryKeyValue
-from actors.intake import Consent, Intake, first_part, plain_words, visible
+from actors.intake import Consent, Intake
 from actors.knowledge import Texts
 from subjects import names
-from subjects.messages import Alert, Answer, Event, InboundSms, OutboundSms, Query
+from subjects.messages import Alert, Answer, Event, InboundSms, OutboundSms, Query, ResponderReply
 from subjects.names import Lane
 
 TEXTS = Texts.load()
 ANA = "+50912345678"
+MARIE = Contact("Marie", "+50933333333")
 
 
 class Desk:
@@ -23,6 +27,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.session, self.consent, self.numbers = MemoryKeyValue(), MemoryKeyValue(), MemoryKeyValue()
+        self.alerts = MemoryKeyValue()
         self.events: list[Event] = []
         self.count = 0
         self.intake = Intake(
@@ -34,6 +39,8 @@ class Desk:
             consent=self.consent,
             numbers=self.numbers,
             emit=self.events.append,
+            alerts=self.alerts,
+            contacts=(MARIE,),
             own_numbers=frozenset({"+15550001111"}),
         )
 
@@ -255,3 +262,123 @@ async def test_who_sends_a_picture_or_calls_is_told_once_in_a_while(
             assert await desk.text("", sender=machine, kind=kind) == []
     monkeypatch.setattr("actors.intake.boot_id", lambda: "another boot")
     assert len(await desk.text("", kind="call")) == 1
+
+
+# ── responders and open cases ─────────────────────────────────────────────────────────────────────────────
+
+
+async def asked(desk: Desk, *cases: AskedAbout) -> None:
+    await desk.alerts.put(rota_key(MARIE.key), msgspec.json.encode(Rota(asked=cases)))
+
+
+async def open_case(desk: Desk, **fields: Any) -> None:
+    case = Case(**{"number": 1, "boot_id": clock.boot_id(), "heard_at_s": clock.boot_s(), **fields})
+    await desk.alerts.put(case_key(f"ref-{ANA}"), msgspec.json.encode(case))
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "case"),
+    [
+        ("1", "coming", 0),
+        ("1 7", "coming", 7),
+        (" 2. ", "cannot", 0),
+        ("2-7", "cannot", 7),
+        ("Yes!", "coming", 0),
+        ("coming 7", "coming", 7),
+        ("Can't", "cannot", 0),
+        ("ya voy", "coming", 0),
+        ("NO PUEDO 7", "cannot", 7),
+    ],
+)
+async def test_a_responder_who_was_asked_answers(desk: Desk, text: str, answer: str, case: int) -> None:
+    await asked(desk, AskedAbout(7, "p", "priority"), AskedAbout(8, "q", "flash"))
+    [output] = await desk.text(text, sender=MARIE.number)
+    assert output.subject == names.ALERT_REPLY
+    reply = only([output], ResponderReply)
+    assert (reply.responder, reply.answer, reply.case) == (MARIE.key, answer, case)
+    assert output.lane == reply.lane == ("priority" if case == 7 else "flash")
+    assert MARIE.number not in msgspec.json.encode(reply).decode().replace(f"ref-{MARIE.number}", "")
+
+
+async def test_a_responder_is_known_without_the_country_and_nobody_else_is(desk: Desk) -> None:
+    await asked(desk, AskedAbout(7, "p"))
+    for sender, known in (("0050933333333", True), ("050933333333", True), ("+33933333333", False)):
+        [output] = await desk.text("1", sender=sender)
+        assert (output.subject == names.ALERT_REPLY) is known, sender
+
+
+@pytest.mark.parametrize(
+    "text", ["1 child is hurt", "no water here", "2 people are trapped", "1 2 3", "17", "?"]
+)
+async def test_a_responders_other_texts_are_anybodys(desk: Desk, text: str) -> None:
+    await asked(desk, AskedAbout(7, "p"))
+    [output] = await desk.text(text, sender=MARIE.number)
+    assert output.subject == names.ROUTE
+
+
+async def test_a_responder_who_was_not_asked_and_a_stranger_text_like_anybody(desk: Desk) -> None:
+    [output] = await desk.text("1", sender=MARIE.number)
+    assert output.subject == names.ROUTE
+    await asked(desk, AskedAbout(7, "p"))
+    [output] = await desk.text("1")
+    assert output.subject == names.ROUTE
+
+
+async def test_a_responder_in_danger_is_in_danger(desk: Desk) -> None:
+    await asked(desk, AskedAbout(7, "p"))
+    await desk.text("HELP", sender=MARIE.number)
+    assert only(await desk.text("1", sender=MARIE.number), Alert).topic == "general_danger"
+
+
+async def test_the_answer_to_where_are_you_goes_to_alert_and_is_remembered(desk: Desk) -> None:
+    await desk.text("he is bleeding", lane="flash")
+    await open_case(desk, place_asked=True)
+    outputs = await desk.text("5 Mill Rd, the green house", id="same")
+    alert = only(outputs, Alert)
+    assert (alert.kind, alert.place.text) == ("place", "5 Mill Rd, the green house")
+    assert only(outputs, OutboundSms).text == TEXTS.say(
+        "place_noted", "en", place="5 Mill Rd, the green house"
+    )
+    assert await desk.text("5 Mill Rd, the green house", id="same") == outputs
+    # Told once: what comes after that is a text like any other, unless it says that it is a place.
+    assert only(await desk.text("behind the market"), Query).text == "behind the market"
+    moved = only(await desk.text("PLACE behind the market"), Alert)
+    assert moved.place.text == "behind the market"
+    found = only(await desk.text("we are at -18.87919, 47.50791 now"), Alert)
+    assert (found.place.latitude, found.place.longitude) == (-18.87919, 47.50791)
+
+
+@pytest.mark.parametrize(
+    "text", ["what should i do now?", "thank you", "OK", "\U0001f198\U0001f198", "x" * 10_000]
+)
+async def test_what_is_no_place_is_answered_as_ever(desk: Desk, text: str) -> None:
+    await desk.text("he is bleeding", lane="flash")
+    await open_case(desk, place_asked=True)
+    assert only((await desk.text(text))[:1], Query).text == text[:1000]
+
+
+async def test_an_urgent_text_after_the_question_is_passed_on_and_answered(desk: Desk) -> None:
+    await desk.text("he is bleeding", lane="flash")
+    await open_case(desk, place_asked=True)
+    outputs = await desk.text("at the school, we have no water", lane="priority")
+    assert [output.subject for output in outputs] == [names.ROUTE, names.ALERT]
+    assert only(outputs, Alert).kind == "place"
+
+
+async def test_coordinates_in_an_emergency_are_remembered_for_its_alert(desk: Desk) -> None:
+    [output] = await desk.text("trapped at 8FVC9G8F+6X hurry", lane="flash")
+    assert output.subject == names.ROUTE
+    entry = await desk.session.get(f"ref-{ANA}")
+    assert entry is not None
+    assert b'"latitude":47.36' in entry[0]
+
+
+async def test_safe_ends_a_case_and_without_one_it_is_a_text(desk: Desk) -> None:
+    await desk.text("he is bleeding", lane="flash")
+    assert only(await desk.text("I'm safe"), Query)
+    await open_case(desk)
+    outputs = await desk.text("I am safe.")
+    assert only(outputs, Alert).kind == "safe"
+    assert only(outputs, OutboundSms).text == TEXTS.say("safe_noted", "en")
+    await open_case(desk, closed=True)
+    assert only(await desk.text("I am safe"), Query)

@@ -10,9 +10,9 @@ import pytest
 
 from actors._cli import COMMANDS, evy
 from actors._cli.demo import SCENES
+from actors._people.contacts import AlertConfig
 from actors._runtime.config import load_config
 from actors._runtime.context import ACTORS
-from actors.alert import AlertConfig
 from actors.intake import IntakeConfig
 from actors.sms import SmsConfig
 

@@ -1,0 +1,56 @@
+"""What a short text means while a case is open: a responder's answer, a person who is safe, a place."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from actors.knowledge import SHIPPED
+from subjects.errors import ConfigError
+from subjects.messages import ResponderAnswer
+
+_WITH_CASE: Final = re.compile(r"(.+?)(?: ([0-9]{1,3}))?")
+
+
+class Replies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The words of ``replies.toml``: capitals without accents or punctuation."""
+
+    coming: tuple[str, ...]
+    cannot: tuple[str, ...]
+    safe: tuple[str, ...]
+    place: tuple[str, ...]
+    small_talk: tuple[str, ...]
+
+    def of_responder(self, words: str) -> tuple[ResponderAnswer, int] | None:
+        """Answer and case number (0: none given) that the whole text is; None when it is something else."""
+        found = _WITH_CASE.fullmatch(words)
+        if found is None:
+            return None
+        said, number = found[1], int(found[2] or 0)
+        if said in self.coming:
+            return "coming", number
+        return ("cannot", number) if said in self.cannot else None
+
+    def is_safe(self, words: str) -> bool:
+        """Whether the whole text says that the danger is over."""
+        return words in self.safe
+
+    def is_small_talk(self, words: str) -> bool:
+        """Whether the whole text is something that people also say after «where are you?»."""
+        return words in self.small_talk
+
+    def is_place(self, words: str) -> bool:
+        """Whether the text begins with the word for a place and names one."""
+        first, _, rest = words.partition(" ")
+        return first in self.place and bool(rest)
+
+
+def load_replies(directory: Path = SHIPPED) -> Replies:
+    """The shipped words. Raises :class:`ConfigError` that names the file."""
+    path = directory / "replies.toml"
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), type=Replies)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{path}: {error}") from error
