@@ -22,7 +22,7 @@ setup: $(UV)  ## Install everything into .venv; `.venv/bin/evy` is the command
 	@$(UV) sync --locked $(if $(CI),--quiet,)
 
 # Programs of others. Nothing of EVY needs them; a test or bench that uses one says so and is skipped without it.
-OPS_PACKAGES := gammu-smsd iproute2 llvm-19 mosquitto rabbitmq-server smstools strace tcpdump
+OPS_PACKAGES := gammu-smsd iproute2 kannel llvm-19 mosquitto rabbitmq-server smstools strace tcpdump
 
 setup-ops: .ops/bin/nats  ## Optional: the nats command line, Debian packages for some tests and benches
 	@for package in $(OPS_PACKAGES); do \

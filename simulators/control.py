@@ -53,9 +53,9 @@ class Unplug(Order, frozen=True):
 
 class Cut(Order, frozen=True):
     """Pulls the plug at the next text the modem sends: after the "prompt", or "before_network" or
-    "after_network" has it."""
+    "after_network" has it; null takes the order back."""
 
-    at: Literal["prompt", "before_network", "after_network"]
+    at: Literal["prompt", "before_network", "after_network"] | None
 
 
 class Mute(Order, frozen=True):

@@ -29,10 +29,27 @@ LISTS_OF_TEXT_MODE: Final = {
 EF_SMSS: Final = "176,28483,0,0,2"
 """READ BINARY of the SIM file with the last TP-MR used (3GPP TS 51.011 §10.5.7)."""
 
+SEMICOLON: Final = re.compile(r';(?=(?:[^"]*"[^"]*")*[^"]*$)')
+"""Between commands, not between quotation marks."""
+
 Command = Callable[["Modem", str], None]
 
 
-def obey(modem: "Modem", command: str) -> None:
+def obey(modem: "Modem", line: str) -> None:
+    """Answers the commands of a line, up to the first that fails."""
+    session = modem.session
+    first, *others = SEMICOLON.split(line.rstrip(";"))
+    commands = [first, *(f"AT{other.strip()}" for other in others)]
+    for command in commands:
+        session.failed = True  # until it answers
+        session.more_follows = command is not commands[-1]
+        _obey(modem, command)
+        if session.failed or session is not modem.session:
+            break
+    session.more_follows = False
+
+
+def _obey(modem: "Modem", command: str) -> None:
     """Answers a command, unless an order wants another answer for it."""
     upper = command.upper()
     for number, (beginning, result) in enumerate(modem.fail):
@@ -126,9 +143,9 @@ def _registration(name: str) -> Command:
     def answer(modem: "Modem", value: str) -> None:
         session = modem.session
         if value == "?":
-            session.final(f"+{name}: {int(session.shows_registration)},{modem.registration}")
-        elif value in {"=0", "=1"}:
-            session.shows_registration = value == "=1"
+            session.final(f"+{name}: {session.shows_registration},{modem.registered()}")
+        elif value in {"=0", "=1", "=2"}:
+            session.shows_registration = int(value[1])
             session.final()
         else:
             session.final("", "ERROR")
@@ -202,13 +219,13 @@ def _notifications(modem: "Modem", value: str) -> None:
     session = modem.session
     if value == "?":
         reports = 2 if session.store_reports else int(session.notify_reports)
-        session.final(f"+CNMI: 2,{int(session.notify_texts)},0,{reports},0")
+        session.final(f"+CNMI: 2,{session.texts_shown},0,{reports},0")
     elif re.fullmatch(r"=[0-3](,[0-3]?){0,4}", value):
         fields = value[1:].split(",") + [""] * 4
         if fields[3] == "2" and not modem.model.stores_reports:
             session.final("", "ERROR")
             return
-        session.notify_texts = fields[1] == "1"
+        session.texts_shown = int(fields[1] or 0)
         session.notify_reports = fields[3] == "1"
         session.store_reports = fields[3] == "2"
         session.final()

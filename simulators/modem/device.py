@@ -26,6 +26,12 @@ CMS_NO_NETWORK: Final = 331
 HOME: Final = 1
 ROAMING: Final = 5
 """Registration states in which texts pass (TS 27.007 §7.2)."""
+CELL: Final = ("0001", "00E1")
+"""Location area and cell, in hexadecimal."""
+WITH_CELL: Final = 2
+"""+CREG's n: the registration is shown with the cell."""
+DIRECT: Final = 2
+"""+CNMI's mt: texts go to the client and not into storage."""
 
 
 class Modem:
@@ -133,8 +139,13 @@ class Modem:
         """Enters or leaves the network: 1 home, 5 roaming, anything else not (TS 27.007 §7.2)."""
         self.registration = status
         if self.session.shows_registration:
-            self.session.say(f"\r\n+CREG: {status}\r\n")
+            self.session.say(f"\r\n+CREG: {self.registered()}\r\n")
         self.network.offer()
+
+    def registered(self) -> str:
+        """The registration as +CREG shows it."""
+        has_cell = self.session.shows_registration == WITH_CELL and self.registration in {HOME, ROAMING}
+        return f'{self.registration},"{CELL[0]}","{CELL[1]}"' if has_cell else str(self.registration)
 
     @property
     def in_network(self) -> bool:
@@ -170,15 +181,16 @@ class Modem:
     def take_deliver(self, pdu: bytes) -> bool:
         """Stores a text in the lowest free slot and says so; False without power or room.
 
-        A text of class 0 is shown at once and not stored (TS 23.038 §4, TS 27.005 §3.4.1).
+        A text of class 0 is shown at once and not stored (TS 23.038 §4, TS 27.005 §3.4.1), and so is any
+        other when the client wants it (AT+CNMI=2,2).
         """
         if not self.in_network:
             return False
-        if is_class_0(pdu):
+        if is_class_0(pdu) or self.session.texts_shown == DIRECT:
             self.session.say(f"\r\n{self.session.shown('+CMT: ', pdu, alpha=True)}\r\n")
             return True
         slot = self._store(pdu)
-        if slot and self.session.notify_texts:
+        if slot and self.session.texts_shown:
             self.session.say(f'\r\n+CMTI: "SM",{slot}\r\n')
         return slot is not None
 

@@ -25,14 +25,17 @@ class Session:
         self.modem = modem
         self.echo = True
         self.charset = "IRA"
-        self.notify_texts = True
+        self.texts_shown = 1
+        """What of a received text is shown, as +CNMI's mt: 0 nothing, 1 where it is stored, 2 the text, which
+        then is not stored (TS 27.005 §3.4.1)."""
         self.notify_reports = False
         self.store_reports = False
         self.text_mode = False
         self.first_octet = 17
         self.errors = 0
         """+CMEE: 0 gives ERROR instead of +CME ERROR."""
-        self.shows_registration = False
+        self.shows_registration = 0
+        """+CREG: 1 shows when it changes, 2 with the cell (TS 27.007 §7.2)."""
         self.shows_caller = False
         self.locked = bool(modem.pin)
         self.deaf = False
@@ -43,6 +46,10 @@ class Session:
         """Octets of the PDU that the client is giving; None when it gives commands."""
         self.recipient = ""
         """Whom the text goes to that the client is giving in text mode."""
+        self.more_follows = False
+        """The command is one of several in a line; only the last one's OK is said (V.250 §5.2.1)."""
+        self.failed = False
+        """The last command ended with an error."""
         self._buffer = bytearray()
         self._held: list[bytes] = []
 
@@ -61,7 +68,11 @@ class Session:
 
     def final(self, text: str = "", result: str = "OK") -> None:
         """Ends a command."""
-        self.modem.write((f"\r\n{text}\r\n" if text else "").encode() + f"\r\n{result}\r\n".encode())
+        self.failed = result != "OK"
+        said = f"\r\n{text}\r\n" if text else ""
+        if self.failed or not self.more_follows:
+            said += f"\r\n{result}\r\n"
+        self.modem.write(said.encode())
         self._flush()
 
     def fail(self, code: int) -> None:

@@ -441,3 +441,26 @@ def test_the_help_tells_every_order() -> None:
     refused = CliRunner().invoke(main, ["--link", "/nowhere/tty", "--order", '{"do": "dance"}'])
     assert refused.exit_code == 2
     assert "dance" in refused.output
+
+
+async def test_several_commands_in_a_line_end_at_the_first_that_fails(
+    modem: Modem, terminal: Terminal
+) -> None:
+    assert await terminal.ask("ATE0;+CMEE=1;+CREG=2") == "ATE0;+CMEE=1;+CREG=2\r\r\nOK\r\n"
+    assert await terminal.ask("AT+CREG?;+CMEE?") == (
+        '\r\n+CREG: 2,1,"0001","00E1"\r\n\r\n+CMEE: 1\r\n\r\nOK\r\n'
+    )
+    assert await terminal.ask("AT+CMGD=99;+CMEE=0", "321\r\n") == "\r\n+CMS ERROR: 321\r\n"
+    assert "+CMEE: 1" in await terminal.ask("AT+CMEE?")
+    await terminal.ask('AT+CSCS="UCS2";+CMGF=1')
+    assert modem.session.text_mode
+
+
+async def test_texts_may_go_straight_to_the_client(modem: Modem, terminal: Terminal) -> None:
+    await terminal.ask("AT+CNMI=2,2,0,1,0")
+    modem.network.send(NUMBER, "at once")
+    pdu = (
+        await terminal.until("+CMT: ") + await terminal.until("\r\n") + await terminal.until("\r\n")
+    ).split()
+    assert only(bytes.fromhex(pdu[-1])).text == "at once"
+    assert modem.sim == {}
