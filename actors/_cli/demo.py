@@ -194,6 +194,8 @@ async def _play(
         count = len(_answers(stage, _phone(number)))
         if count > 1:
             failures.append(f"{number} {scene.title}: {count} answers instead of one")
+    if stage.read_by(RESPONDER):
+        failures += await _responder_goes(stage, console)
     _summary(stage, console, len(scenes), failures, milliseconds, time.monotonic() - started)
     if offer and not stop.is_set():
         console.print("\nNow you:")
@@ -257,10 +259,30 @@ async def _perform(
     return wrong, sent
 
 
+async def _responder_goes(stage: Stage, console: Console) -> list[str]:
+    """The responder answers the latest alert; who is in danger learns of it."""
+    console.print(Text(f"    {RESPONDER}  the responder", style="bold cyan"))
+    console.print(Text(f"    > {stage.read_by(RESPONDER)[-1]}", style="green"))
+    console.print(Text("    < 1"))
+    before = len(stage.entries)
+
+    def told() -> list[tuple[str, str]]:
+        return [(entry.number, entry.text) for entry in stage.entries[before:] if entry.what == "read"]
+
+    await stage.text(RESPONDER, "1")
+    await stage.until(lambda: len(told()) >= 2, ANSWER_WITHIN_S)
+    for number, text in told():
+        console.print(Text(f"    > {number}: {text}", style="green"))
+    console.print()
+    if {number == RESPONDER for number, _ in told()} != {True, False}:
+        return ["the responder's answer reached the person in danger, or the responder, not"]
+    return []
+
+
 def _summary(  # noqa: PLR0917  # what was counted
     stage: Stage, console: Console, texts: int, failures: list[str], milliseconds: list[int], seconds: float
 ) -> None:
-    alerts = len(stage.read_by(RESPONDER))
+    alerts = sum("EVY" in text for text in stage.read_by(RESPONDER))
     console.print(f"{texts} texts, {len(failures)} wrong, {seconds:.0f} s in all.")
     if milliseconds:
         console.print(

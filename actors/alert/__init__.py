@@ -128,7 +128,7 @@ class Alerts:
 
         happened = await self._step(alert.sender_ref, alert.query_id, step)
         if happened and happened[0][0] == NEW:
-            number = await self._next_number()
+            number = await self._next_number() if self._contacts else 1
             await self._step(alert.sender_ref, alert.query_id, step)
         return []
 
@@ -215,11 +215,11 @@ class Alerts:
                 self._event(
                     "alert_dropped", ref, case.query_id, reason="the responder is no longer in the file"
                 )
-            elif await self._admitted(said, case, ref):
+            elif (verdict := await self._admitted(said, case, ref)) == "sent":
                 await self._send(said, case.lane, ref)
             else:
                 name = self._contacts[said.to].name
-                self._event("alert_held", ref, case.query_id, responder=name, case=case.number)
+                self._event(f"alert_{verdict}", ref, case.query_id, responder=name, case=case.number)
         posted = set(case.outbox)
 
         def step(now: Case | None) -> tuple[Case | None, None]:
@@ -229,10 +229,10 @@ class Alerts:
 
         await change(self._cases, case_key(ref), Case, step)
 
-    async def _admitted(self, said: Said, case: Case, ref: str) -> bool:
-        """Notes a text in its responder's rota; False when it has to wait for a digest there."""
+    async def _admitted(self, said: Said, case: Case, ref: str) -> rotas.Verdict:
+        """Notes a text in its responder's rota, or in the next digest there."""
 
-        def step(rota: Rota | None) -> tuple[Rota, bool]:
+        def step(rota: Rota | None) -> tuple[Rota, rotas.Verdict]:
             now_s = self._now_s()
             current = rotas.current(rota, self._boot(), now_s)
             return rotas.admitted(current, said, case, ref, now_s, per_hour=self._config.per_hour)

@@ -1,6 +1,6 @@
 """How many texts one responder gets: at most so many in an hour, the last of them digests of many cases."""
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -19,6 +19,11 @@ GATHER_S: Final = 30.0
 ASKED_KEPT: Final = 200
 """Cases that a responder may answer to; about 60 octets each."""
 HELD_AT_MOST: Final = 200
+"""Cases that wait for one responder's digests, about 150 octets each; a digest takes about six in twelve
+minutes, so the next one would wait for a working day."""
+
+Verdict = Literal["sent", "held", "dropped"]
+"""What becomes of a text: sent, in the next digest, or neither, because too many are."""
 
 changed = msgspec.structs.replace
 
@@ -35,24 +40,26 @@ def current(rota: Rota | None, boot_id: str, now_s: float) -> Rota:
 
 def admitted(
     rota: Rota, said: Said, case: Case, ref: str, now_s: float, *, per_hour: int
-) -> tuple[Rota, bool]:
+) -> tuple[Rota, Verdict]:
     """Whether a text of a case may be sent now; if not, the case is in the next digest. The same again for a
     text that was decided before."""
     text_id = f"{said.query_id}.{said.ordinal}"
     if any(text_id == sent for _, sent in rota.sent):
-        return rota, True
+        return rota, "sent"
     if text_id in rota.digested or any(text_id == one.text_id for one in rota.held):
-        return rota, False
+        return rota, "held"
     sends = said.owed or len(rota.sent) < per_hour - DIGESTS_PER_HOUR
+    others = tuple(one for one in rota.held if one.ref != ref)
+    if not sends and len(others) >= HELD_AT_MOST:
+        return rota, "dropped"
     if said.asks or said.owed:
         kept = tuple(one for one in rota.asked if one.ref != ref)[-ASKED_KEPT + 1 :]
         rota = changed(rota, asked=(*kept, AskedAbout(case.number, ref, case.lane, in_full=sends)))
     if sends:
-        return changed(rota, sent=(*rota.sent, (now_s, text_id))), True
-    others = tuple(one for one in rota.held if one.ref != ref)
+        return changed(rota, sent=(*rota.sent, (now_s, text_id))), "sent"
     since_s = next((one.at_s for one in rota.held if one.ref == ref), now_s)
     held = Held(case.number, ref, case.lane, said.brief, said.query_id, since_s, text_id)
-    return changed(rota, held=(*others, held)[-HELD_AT_MOST:]), False
+    return changed(rota, held=(*others, held)), "held"
 
 
 def digest_due_s(rota: Rota, *, per_hour: int) -> float:

@@ -8,12 +8,14 @@ import msgspec
 import pytest
 from evy_core import segment
 
-from actors._people.cases import Case, Rota, Whereabouts, case_key, rota_key
+from actors._people.cases import Case, Rota, Said, Whereabouts, case_key, rota_key
 from actors._people.contacts import AlertConfig, Contact, Waits
 from actors._runtime.actor import Output
 from actors._runtime.bus import BusError
 from actors._runtime.memory import MemoryKeyValue
 from actors.alert import Alerts, clock_of
+from actors.alert.rota import admitted, current, with_digest
+from actors.alert.words import Words
 from actors.knowledge import NOTICES, Texts
 from subjects.messages import Alert, Event, OutboundSms, Place, ResponderAnswer, ResponderReply
 from subjects.names import Lane
@@ -404,7 +406,7 @@ async def test_a_reboot_goes_on_with_what_was_open_and_begins_the_wait_anew() ->
     assert await room.later(179) == []
     assert [sms.number for sms in await room.later(1)] == [TWO.number]
     # And the person's next text is passed on, in the same case.
-    room.boot = "b3"
+    room.boot, room.now_s = "b3", 50_000.0
     assert {sms.text for sms in await room.alert("still here")} == {
         "EVY 1: 1 more texts from {number}, last: still here"
     }
@@ -550,6 +552,16 @@ async def test_in_any_hour_a_responder_gets_no_more_than_the_cap() -> None:
     assert len(entry[0]) < 40_000
 
 
+async def test_what_no_digest_has_room_for_is_an_event_and_asks_the_next() -> None:
+    room = Room(ONE, TWO, at_once=1)
+    for number in range(230):
+        await room.alert(sender=f"p{number}")
+    dropped = [event.fields["case"] for event in room.events if event.kind == "alert_dropped"]
+    assert dropped == list(range(216, 231))
+    texts = await room.later(181)
+    assert to(texts, TWO)
+
+
 async def test_flash_is_first_in_a_digest() -> None:
     room = Room(per_hour=10)
     for number in range(5):
@@ -584,6 +596,18 @@ async def test_a_digest_left_by_a_crash_goes_out_once() -> None:
     room.start()
     assert len(to(await room.later(0), ONE)) == 1
     assert to(await room.later(0), ONE) == []
+
+
+def test_a_text_that_was_in_a_digest_is_not_sent_when_it_is_decided_again() -> None:
+    case, said = Case(number=7), Said(ONE.key, "long", "en", "q7", 0, brief="7 water", asks=True)
+    rota = Rota(boot_id="b1", sent=tuple((0.0, f"x{n}.0") for n in range(15)))
+    rota, verdict = admitted(rota, said, case, "pia", 0.0, per_hour=20)
+    assert verdict == "held"
+    rota, listed, left = with_digest(rota, ONE, Words(TEXTS, lambda: NOON), 60.0)
+    assert (listed, left) == ([7], 0)
+    again, verdict = admitted(current(rota, "b1", 4000.0), said, case, "pia", 4000.0, per_hour=20)
+    assert verdict == "held"
+    assert not again.held
 
 
 async def test_a_responder_taken_out_of_the_file_is_no_crash() -> None:

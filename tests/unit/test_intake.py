@@ -319,6 +319,9 @@ async def test_a_responders_other_texts_are_anybodys(desk: Desk, text: str) -> N
 async def test_a_responder_who_was_not_asked_and_a_stranger_text_like_anybody(desk: Desk) -> None:
     [output] = await desk.text("1", sender=MARIE.number)
     assert output.subject == names.ROUTE
+    await asked(desk)
+    [output] = await desk.text("1", sender=MARIE.number)
+    assert output.subject == names.ROUTE
     await asked(desk, AskedAbout(7, "p"))
     [output] = await desk.text("1")
     assert output.subject == names.ROUTE
