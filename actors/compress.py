@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
-from evy_core import Compressor, CoreError, Fitted, Unsupported, segment
+from evy_core import Compressor, CoreError, Fitted, Router, Unsupported, segment
 
 from actors._retrieval.confidence import UNSURE
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit, KeyValue, Output
 from actors._runtime.context import Context
 from actors._runtime.state import change
-from actors.knowledge import SHIPPED, Texts
+from actors.knowledge import SHIPPED, Texts, route_rules
 from subjects import names
 from subjects.errors import ConfigError
 from subjects.messages import Answer, Deadline, Event, OutboundSms, Passage
+from subjects.names import Lane
 
 MAX_SEGMENTS: Final = 2
 """SMS of one answer; articles are written to fit two with their source."""
@@ -34,6 +35,9 @@ MAX_SEGMENTS: Final = 2
 REMEMBERED: Final = 8
 """Queries of one person whose answers are remembered, so that a redelivered one changes nothing: 8 × 300
 octets at most."""
+
+Brevity = Callable[[Lane], str | None]
+"""Why an answer of a lane should take one segment now; None when it may take all."""
 
 GOES_ON: Final = "..."
 """What the core writes where it cuts within a sentence."""
@@ -77,6 +81,7 @@ class Compress:
         texts: Texts,
         emit: Emit,
         max_segments: int = MAX_SEGMENTS,
+        brevity: Brevity = lambda _: None,
         *,
         now: Callable[[], float] = time.time,
         remaining_s: Callable[[Deadline], float] = clock.remaining_s,
@@ -89,10 +94,11 @@ class Compress:
         self._texts = texts
         self._emit = emit
         self._max_segments = max_segments
+        self._brevity = brevity
         self._now = now
         for lang in texts.languages:
             try:
-                self._fit("", lang, verbatim=True)
+                self._fit("", lang, 1, verbatim=True)
             except CoreError as error:
                 raise ConfigError(f"notice more_hint in {lang!r}: {error}; shorten it") from error
 
@@ -139,10 +145,12 @@ class Compress:
 
     async def _send(self, answer: Answer, refused: Sequence[Unsupported]) -> Output:
         """Fits a text whose words are supported, and keeps what does not fit."""
-        fitted = self._fit(answer.text, answer.lang, verbatim=answer.verbatim)
+        brief = self._brevity(answer.lane)
+        segments = 1 if brief else self._max_segments
+        fitted = self._fit(answer.text, answer.lang, segments, verbatim=answer.verbatim)
         if not answer.verbatim and (harmed := self._check(answer, self._whole(fitted, answer.lang))):
             answer, refused = self._fall_back(answer), harmed
-            fitted = self._fit(answer.text, answer.lang, verbatim=True)
+            fitted = self._fit(answer.text, answer.lang, segments, verbatim=True)
         await self._keep(answer, fitted.rest)
         text = self._tagged(fitted, answer.lang, answer.sources)
         self._report(
@@ -158,6 +166,7 @@ class Compress:
             dropped=fitted.dropped,
             rest=len(fitted.rest),
             refused=[f"{piece.reason}: {piece.token}" for piece in refused],
+            brief=brief or "",
         )
         return self._output(answer, text)
 
@@ -194,9 +203,9 @@ class Compress:
             answer, text=best.text, lang=best.lang, step="verbatim", verbatim=True, sources=sources
         )
 
-    def _fit(self, text: str, lang: str, *, verbatim: bool) -> Fitted:
+    def _fit(self, text: str, lang: str, segments: int, *, verbatim: bool) -> Fitted:
         hint = self._texts.say("more_hint", lang)
-        [fitted] = self._compressor.fit([text], [lang], [verbatim], [self._max_segments], [hint])
+        [fitted] = self._compressor.fit([text], [lang], [verbatim], [segments], [hint])
         return fitted
 
     def _whole(self, fitted: Fitted, lang: str) -> str:
@@ -249,7 +258,8 @@ class Compress:
                 return None, (before, record)
             if not record.rest:
                 return None, None
-            fitted = self._fit(record.rest, record.lang, verbatim=True)
+            # Who asks for the rest gets it, whatever the battery says.
+            fitted = self._fit(record.rest, record.lang, self._max_segments, verbatim=True)
             text = self._tagged(fitted, record.lang, record.sources)
             given = (*record.given, (answer.query_id, text))[-REMEMBERED:]
             after = msgspec.structs.replace(record, rest=fitted.rest, given=given)
@@ -308,9 +318,10 @@ def actor(  # noqa: PLR0917  # what it is made of, in the order that all actors 
     texts: Texts,
     emit: Emit,
     max_segments: int = MAX_SEGMENTS,
+    brevity: Brevity = lambda _: None,
 ) -> Actor:
-    """Actor for ``compress``. Raises :class:`ConfigError` when a notice is too long for ``max_segments``."""
-    compress = Compress(node, compressor, more, answered, texts, emit, max_segments)
+    """Actor for ``compress``. Raises :class:`ConfigError` when a notice is too long for one segment."""
+    compress = Compress(node, compressor, more, answered, texts, emit, max_segments, brevity)
     return Actor("compress", {names.COMPRESS: compress.handle})
 
 
@@ -347,6 +358,11 @@ class CompressConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def build(context: Context) -> Actor:
     """The actor of a node."""
     config = context.config.section("compress", CompressConfig)
+    router, state = Router(route_rules()), context.node_state()
+
+    def brevity(lane: Lane) -> str | None:
+        return router.brevity(names.PRIORITY_OF[lane], battery_percent=state().battery_rule_percent)
+
     return actor(
         context.identity.node,
         shipped_compressor(),
@@ -355,4 +371,5 @@ async def build(context: Context) -> Actor:
         Texts.load(emergency_number=context.config.node.emergency_number),
         context.emit,
         config.max_segments,
+        brevity,
     )

@@ -15,6 +15,9 @@ LANES: Final[tuple[Lane, ...]] = get_args(Lane)
 LANE_OF: Final[dict[Priority, Lane]] = {"emergency": "flash", "urgent": "priority", "normal": "routine"}
 """Lane of a triage priority."""
 
+PRIORITY_OF: Final[dict[Lane, Priority]] = {lane: priority for priority, lane in LANE_OF.items()}
+"""Triage priority of a lane."""
+
 SMS_IN: Final = "sms.in"
 ROUTE: Final = "route"
 RAG: Final = "rag"

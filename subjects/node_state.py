@@ -4,7 +4,7 @@ None is unknown, and a decision treats it as the worst that is still useful. The
 ``node``, which keeps it in the bucket of that name; readers hold `Context.node_state`, a live view.
 """
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -13,7 +13,9 @@ from subjects.messages import Message
 ModemCondition = Literal["up", "away", "dead"]
 """up: it answers. away: it does not, and is being brought back. dead: nothing brought it back."""
 
-STATE_KEY = "state"
+MEGABYTE: Final = 1024 * 1024
+
+STATE_KEY: Final = "state"
 """The one key of the bucket ``node``."""
 
 
@@ -80,3 +82,8 @@ class NodeState(Message, frozen=True, kw_only=True):
     ahead_s: float = 0.0
     """How far that idea is ahead of the system's clock; only ``sms`` ever sets it."""
     modems: tuple[ModemState, ...] = ()
+
+    @property
+    def memory_rule_mb(self) -> float | None:
+        """``memory_rule_octets`` in the unit of the rules."""
+        return None if self.memory_rule_octets is None else self.memory_rule_octets / MEGABYTE

@@ -5,12 +5,14 @@ rescue advice. Whatever stops it (no file, no time, another language, an emergen
 the best passage as it was written, or an honest "I do not know".
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from evy_core import Router
 
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit, Output
@@ -19,7 +21,7 @@ from actors.infer_small import prompt
 from actors.infer_small.files import SHIPPED, ModelFile, ModelUnavailableError, find
 from actors.infer_small.model import Generation, Model, XllamaModel
 from actors.infer_small.thread import ModelThread
-from actors.knowledge import Texts
+from actors.knowledge import Texts, route_rules
 from subjects import names
 from subjects.messages import Answer, Deadline, Event, Passage, Query, Step, answer_to
 
@@ -41,6 +43,9 @@ IDLE_S: Final = 300.0
 MAX_GENERATE_S: Final = 15.0
 """A person waits no longer for a better wording of what we could send at once."""
 
+LOOK_EVERY_S: Final = 5.0
+"""How often the node's state is looked at while a model is loaded."""
+
 RESERVE_S: Final = 2.0
 """Left before the deadline for the post-check and the modem."""
 
@@ -55,23 +60,35 @@ def actor(
     now: Callable[[], float] = time.time,
     idle_s: float = IDLE_S,
     max_generate_s: float = MAX_GENERATE_S,
+    obstacle: Callable[[], str | None] = lambda: None,
+    look_every_s: float = LOOK_EVERY_S,
 ) -> Actor:
     """Actor for ``infer.small``; closing it unloads the model.
+
+    ``obstacle`` tells why the node's power or memory forbids the model now: a query may have waited since it
+    was sent here, and what is loaded is given back.
 
     ``remaining_s`` reads the boot clock, ``now`` gives Unix time for events. A missing or wrong model file
     is reported as an event at once, with its fix, and the ladder goes on without it.
     """
-    ladder = _Ladder(node, model, texts, emit, now, remaining_s, ModelThread(model, idle_s))
+    ladder = _Ladder(node, model, texts, emit, now, remaining_s, ModelThread(model, idle_s), obstacle)
 
     async def handle(query: Query) -> Sequence[Output]:
         budget_s = min(max_generate_s, remaining_s(query.deadline) - RESERVE_S)
         return (Output(names.COMPRESS, query.lane, await ladder.answer(query, budget_s), query.id),)
 
+    async def spare() -> None:
+        while True:
+            await asyncio.sleep(look_every_s)
+            if model.loaded and (why := obstacle()):
+                ladder.thread.unload()
+                ladder.report("model_unloaded", reason=why)
+
     try:
         model.check()
     except ModelUnavailableError as error:
         ladder.report("model_unavailable", reason=str(error))
-    return Actor("infer_small", {names.INFER_SMALL: handle}, close=ladder.thread.close)
+    return Actor("infer_small", {names.INFER_SMALL: handle}, (spare,), ladder.thread.close)
 
 
 class InferSmallConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,6 +109,14 @@ async def build(context: Context) -> Actor:
     node = context.config.node
     config = context.config.section("infer_small", InferSmallConfig)
     models = node.directory / config.models if config.models else SHIPPED
+    router, state = Router(route_rules()), context.node_state()
+
+    def obstacle() -> str | None:
+        at = state()
+        return router.model_obstacle(
+            battery_percent=at.battery_rule_percent, free_memory_mb=at.memory_rule_mb
+        )
+
     return actor(
         context.identity.node,
         XllamaModel(find(config.model, models), config.threads),
@@ -99,6 +124,7 @@ async def build(context: Context) -> Actor:
         context.emit,
         idle_s=config.idle_s,
         max_generate_s=config.max_generate_s,
+        obstacle=obstacle,
     )
 
 
@@ -113,6 +139,7 @@ class _Ladder:
     now: Callable[[], float]
     remaining_s: Callable[[Deadline], float]
     thread: ModelThread
+    obstacle: Callable[[], str | None]
 
     async def answer(self, query: Query, budget_s: float) -> Answer:
         """The answer to send, whatever happens to the model."""
@@ -131,6 +158,8 @@ class _Ladder:
         """A text by the model and the passages it rests on, or "" and why there is none."""
         if reason := prompt.refusal(query, self.model.langs):
             return "", (), reason
+        if why := self.obstacle():
+            return "", (), why
         if budget_s <= 0:
             return "", (), "no time left"
         task = prompt.task(query, free=self.model.free)

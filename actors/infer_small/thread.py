@@ -51,6 +51,11 @@ class ModelThread:
         except TimeoutError:
             return Generation("", 0, (time.monotonic() - started) * 1000, "deadline")
 
+    def unload(self) -> None:
+        """Gives the model's memory back after the generation that runs, before any that waits."""
+        if self._thread is not None:
+            self._put(-1, self._model.unload)
+
     async def close(self) -> None:
         """Stops a running generation, unloads the model and ends the thread."""
         self._model.stop()

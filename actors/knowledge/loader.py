@@ -39,6 +39,7 @@ Notice = Literal[
     "more_hint",
     "no_more",
     "unsure",
+    "low_battery",
     "incomplete",
     "too_long",
     "flood",

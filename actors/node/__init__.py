@@ -28,7 +28,7 @@ from actors.node.held import held
 from actors.node.sms_time import SmsTime, set_by_network
 from subjects.errors import MessageError
 from subjects.messages import Event, decode, encode
-from subjects.node_state import STATE_KEY, ModemState, NodeState
+from subjects.node_state import MEGABYTE, STATE_KEY, ModemState, NodeState
 
 log = logging.getLogger("evy.node")
 
@@ -41,8 +41,6 @@ SMOOTHED: Final = 5
 MODEMS: Final = 8
 """Modems of one node at most; each costs 200 octets."""
 FOLLOWED: Final = ("modem_state", "link_up", "link_down", "received")
-
-MEGABYTE: Final = 1024 * 1024
 
 
 class Node:
@@ -140,8 +138,7 @@ class Node:
         before = self.state
         limits, margin = self._memory_limits
         free_mb = None if seen.memory_free_octets is None else seen.memory_free_octets / MEGABYTE
-        rule_mb = None if before.memory_rule_octets is None else before.memory_rule_octets / MEGABYTE
-        rule_mb = held(rule_mb, free_mb, limits, margin)
+        rule_mb = held(before.memory_rule_mb, free_mb, limits, margin)
         by_network = self._by_network()
         at, offset = self._now(), self._time.offset_s
         ahead_s = 0.0 if by_network or offset is None else offset + self._boot_s() - at
@@ -219,15 +216,11 @@ class Node:
     def _changes(self, told: NodeState) -> list[str]:
         """What is different from what was told last, each for people."""
         state = self.state
-        memory_mb = [
-            None if octets is None else octets / MEGABYTE
-            for octets in (told.memory_rule_octets, state.memory_rule_octets)
-        ]
         found = [
             *crossed(
                 "battery", "%", told.battery_rule_percent, state.battery_rule_percent, self._battery_limits[0]
             ),
-            *crossed("free memory", "MB", memory_mb[0], memory_mb[1], self._memory_limits[0]),
+            *crossed("free memory", "MB", told.memory_rule_mb, state.memory_rule_mb, self._memory_limits[0]),
         ]
         for name in ("charging", "under_voltage", "throttled", "link", "clock"):
             before, after = getattr(told, name), getattr(state, name)

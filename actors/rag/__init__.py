@@ -30,6 +30,7 @@ from actors.rag.index import KnowledgeIndex
 from subjects import names
 from subjects.errors import RetryLaterError
 from subjects.messages import Event, Query, answer_to
+from subjects.node_state import NodeState
 from subjects.services import SearchReply, SearchRequest
 
 __all__ = ["Centre", "Decide", "Decision", "KnowledgeIndex", "actor", "build", "by_rules"]
@@ -51,8 +52,8 @@ _QUESTION: Final = re.compile(
 
 
 class Decision(NamedTuple):
-    """Where a query goes: a subject, or "unsure". ``reason`` is for people. ``wait``: to the centre too,
-    whenever there is a link again."""
+    """Where a query goes: a subject, or "unsure" or "low_battery". ``reason`` is for people. ``wait``: to the
+    centre too, whenever there is a link again."""
 
     next: str
     reason: str
@@ -63,13 +64,14 @@ Decide = Callable[[Query, bool | None], Decision]
 """Chooses the next rung for a query whose confidence is known, and for a link that is up, down or none."""
 
 
-def by_rules(router: Router) -> Decide:
+def by_rules(router: Router, state: Callable[[], NodeState] = lambda: NodeState(node="")) -> Decide:
     """The ladder of ``route.toml``, the same rules that ``route`` asked before anything was retrieved.
 
-    The state of the node is unknown here, which counts as the worst that is still useful.
+    ``state`` gives the node's own; what is unknown counts as the worst that is still useful.
     """
 
     def decide(query: Query, link_up: bool | None) -> Decision:
+        at = state()
         situation = Situation(
             query.priority,
             has_needs=bool(query.needs),
@@ -77,6 +79,8 @@ def by_rules(router: Router) -> Decide:
             confidence=query.confidence,
             deadline_s=clock.remaining_s(query.deadline),
             node_only=query.node_only,
+            battery_percent=at.battery_rule_percent,
+            free_memory_mb=at.memory_rule_mb,
             link_up=link_up,
         )
         [decision] = router.decide([situation])
@@ -178,8 +182,11 @@ class Rag:
             return Output(names.COMPRESS, query.lane, answer, query.id)
         if decision.next == names.INFER_SMALL:
             return Output(names.INFER_SMALL, query.lane, query, query.id)
-        follows = query.wait is not None and clock.remaining_s(query.wait) > 0
-        text = self._texts.say("answer_follows" if follows else "unsure", query.lang)
+        if decision.next == "low_battery":
+            text = self._texts.say("low_battery", query.lang)
+        else:
+            follows = query.wait is not None and clock.remaining_s(query.wait) > 0
+            text = self._texts.say("answer_follows" if follows else "unsure", query.lang)
         return Output(names.COMPRESS, query.lane, answer_to(query, "unsure", text), query.id)
 
     @staticmethod
@@ -238,7 +245,7 @@ async def build(context: Context) -> Actor:
     config = context.config.section("rag", RagConfig)
     texts = Texts.load(emergency_number=node.emergency_number)
     index = await asyncio.to_thread(KnowledgeIndex.open, node.directory / config.index, texts)
-    decide = by_rules(Router(route_rules()))
+    decide = by_rules(Router(route_rules()), context.node_state())
     return actor(context.identity.node, index, decide, texts, context.emit, await _centre(context))
 
 

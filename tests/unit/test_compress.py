@@ -8,12 +8,16 @@ import pytest
 from evy_core import segment
 
 from actors._runtime.actor import Output
+from actors._runtime.config import Config
+from actors._runtime.context import MemoryContext
+from actors._runtime.identity import Identity
 from actors._runtime.memory import MemoryKeyValue
-from actors.compress import Compress, load_compressor, shipped_compressor
+from actors.compress import Compress, build, load_compressor, shipped_compressor
 from actors.knowledge import SHIPPED, Texts
 from subjects import names
 from subjects.errors import ConfigError
 from subjects.messages import Answer, Deadline, Event, OutboundSms, Passage
+from subjects.node_state import NodeState
 
 TEXTS = Texts.load()
 COMPRESSOR = shipped_compressor()
@@ -317,3 +321,45 @@ async def test_an_answer_past_its_time_ends_with_an_event() -> None:
     assert await desk.outputs("q1", BOIL.text, **CENTRE) == []
     assert [event.query_id for event in desk.events if event.kind == "expired"] == ["q1"]
     assert await desk.outputs("q2", BOIL.text, **CENTRE) == []  # and without any answer before
+
+
+async def test_a_low_battery_makes_routine_answers_one_sms_and_more_brings_the_rest() -> None:
+    low = [True]
+    desk = Desk()
+    desk.compress._brevity = lambda lane: "battery 29 %" if low[0] and lane == "routine" else None
+    brief = await desk.answer("q1", LONG, lane="routine", verbatim=True, step="verbatim")
+    [size] = segment([brief.text])
+    assert size.count == 1
+    assert brief.text.endswith(HINT)
+    assert desk.events[-1].fields["brief"] == "battery 29 %"
+    [more] = segment([await desk.ask_more("q2", lane="routine")])
+    assert more.count == 2, "who asks for the rest gets it"
+    urgent = await desk.answer("q3", LONG, lane="priority", verbatim=True, step="verbatim")
+    [size] = segment([urgent.text])
+    assert size.count == 2
+    assert desk.events[-1].fields["brief"] == ""
+    low[0] = False
+    calm = await desk.answer("q4", LONG, lane="routine", verbatim=True, step="verbatim")
+    [size] = segment([calm.text])
+    assert size.count == 2
+
+
+async def test_the_actor_of_a_node_follows_its_battery() -> None:
+    context = MemoryContext(Config({"node": {"name": "n1"}}), Identity("n1", b"x", "0"))
+    made = await build(context)
+    for percent, segments in ((29.0, 1), (31.0, 2), (None, 2)):
+        context.state = NodeState(node="n1", battery_rule_percent=percent)
+        answer = Answer(
+            query_id=f"q{percent}",
+            node="n1",
+            sender_ref="ana",
+            text=LONG,
+            lang="en",
+            lane="routine",
+            step="verbatim",
+            verbatim=True,
+        )
+        [output] = await made.handlers["compress"](answer)
+        assert isinstance(output.message, OutboundSms)
+        [size] = segment([output.message.text])
+        assert size.count == segments

@@ -548,3 +548,47 @@ async def test_closing_ends_a_running_generation() -> None:
     assert (await running).text == "ok"
     assert model.unloaded.is_set()
     await ModelThread(Scripted(), idle_s=60).close()  # one that never ran
+
+
+# power and memory
+
+
+@pytest.mark.parametrize(("text", "passages"), [("how long must i boil water?", (BOIL,)), ("hello", ())])
+async def test_what_waited_while_the_battery_fell_is_answered_without_the_model(
+    text: str, passages: tuple[Passage, ...]
+) -> None:
+    model = Scripted("anything")
+    events: list[Event] = []
+    built = actor("n1", model, Texts.load(), events.append, obstacle=lambda: "battery 29 % is below 30 %")
+    [output] = await built.handlers["infer.small"](query(text, *passages))
+    await built.close()
+    assert isinstance(output.message, Answer)
+    assert output.message.step == ("verbatim" if passages else "unsure")
+    assert model.turns == []
+    assert events[-1].fields["reason"] == "battery 29 % is below 30 %"
+
+
+async def test_a_loaded_model_is_given_back_when_memory_runs_out() -> None:
+    model, low, events = Scripted("Boil 1 minute."), [False], list[Event]()
+    built = actor(
+        "n1",
+        model,
+        Texts.load(),
+        events.append,
+        obstacle=lambda: "99 MB free are below 100 MB" if low[0] else None,
+        look_every_s=0.01,
+    )
+    [spare] = built.tasks
+    task = asyncio.create_task(spare())
+    await built.handlers["infer.small"](query("how long must i boil water?", BOIL))
+    assert model.loaded
+    assert not model.unloaded.is_set()
+    low[0] = True
+    assert await asyncio.to_thread(model.unloaded.wait, 30)
+    low[0] = False
+    await built.handlers["infer.small"](query("how long must i boil water?", BOIL))
+    assert model.loaded, "it may run again"
+    task.cancel()
+    await built.close()
+    [told] = [event for event in events if event.kind == "model_unloaded"][:1]
+    assert told.fields["reason"] == "99 MB free are below 100 MB"

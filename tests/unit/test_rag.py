@@ -24,6 +24,7 @@ from actors.rag import Centre, Decide, Decision, actor, by_rules, store
 from actors.rag.index import KnowledgeIndex
 from subjects.errors import ConfigError, RetryLaterError
 from subjects.messages import Answer, Deadline, Event, Passage, Query, Session
+from subjects.node_state import MEGABYTE, NodeState
 
 pytestmark = pytest.mark.model
 
@@ -528,3 +529,63 @@ async def test_a_query_of_the_node_only_never_leaves(index: KnowledgeIndex) -> N
         decision = LADDER(query("x", confidence=0.1, node_only=True, deadline=clock.deadline_in(15)), up)
         assert decision.next != "infer.large"
         assert not decision.wait
+
+
+def decided(percent: float | None, free_mb: float | None, asked: Query, link_up: bool | None) -> Decision:
+    state = NodeState(
+        node="n1",
+        battery_rule_percent=percent,
+        memory_rule_octets=None if free_mb is None else round(free_mb * MEGABYTE),
+    )
+    return by_rules(ROUTER, lambda: state)(asked, link_up)
+
+
+# The rules of DESIGN section 6, one row each; what the limits are is in route.toml.
+@pytest.mark.parametrize(
+    ("percent", "free_mb", "link_up", "rung", "says"),
+    [
+        (51, 900, True, "infer.large", "near"),
+        (49, 900, True, "infer.small", "not the centre: battery 49 % is below 50 %"),
+        (29, 900, True, "compress", "battery 29 % is below 30 %"),
+        (90, 99, None, "compress", "99 MB free are below 100 MB"),
+        (90, 99, True, "infer.large", "near"),
+        (None, None, True, "infer.large", "near"),
+        (None, None, None, "infer.small", "near"),
+        (19, 900, True, "compress", "battery 19 %"),
+    ],
+)
+def test_the_state_of_the_node_decides_and_says_why(
+    percent: float | None, free_mb: float | None, link_up: bool | None, rung: str, says: str
+) -> None:
+    decision = decided(percent, free_mb, query("x?", confidence=0.6), link_up)
+    assert decision.next == rung
+    assert says in decision.reason
+
+
+def test_an_empty_battery_asks_nobody_and_promises_nothing() -> None:
+    for link_up in (True, False, None):
+        low = decided(19, 900, query("x?", confidence=0.1), link_up)
+        assert (low.next, low.wait) == ("low_battery", False)
+        assert "low-battery: 19 % is below 20 %" in low.reason
+    urgent = decided(19, 900, query("x?", confidence=0.1, priority="urgent", lane="priority"), True)
+    assert urgent.next == "unsure", "a person in need is not told about batteries"
+
+
+async def test_on_an_empty_battery_a_routine_text_still_gets_its_passage_or_an_honest_no(
+    index: KnowledgeIndex,
+) -> None:
+    empty = by_rules(ROUTER, lambda: NodeState(node="n1", battery_rule_percent=12.0))
+    known, _ = await ask(index, query("how long must i boil the water"), empty)
+    assert isinstance(known.message, Answer)
+    assert known.message.step == "verbatim"
+    unknown, event = await ask(index, query("who won the match"), empty)
+    assert isinstance(unknown.message, Answer)
+    assert unknown.message.text == TEXTS.say("low_battery", "en")
+    assert event.fields["reason"].startswith("low-battery")
+
+
+def test_the_view_is_asked_at_each_decision() -> None:
+    percents = iter((90.0, 10.0))
+    decide = by_rules(ROUTER, lambda: NodeState(node="n1", battery_rule_percent=next(percents)))
+    rungs = [decide(query("hello", confidence=0.1), None).next for _ in range(2)]
+    assert rungs == ["infer.small", "low_battery"]

@@ -410,11 +410,11 @@ class Router:
     @property
     def memory_limits(self) -> tuple[list[float], float]:
         """Limits of the free memory in megabytes, rising, and the margin above one until it is left again."""
-    def full_answer(
+    def brevity(
         self, priority: Literal["emergency", "urgent", "normal"], *, battery_percent: float | None = None
-    ) -> bool:
-        """Whether an answer may take all the segments there are; only a routine one is ever shortened.
-        Raises ValueError for another priority."""
+    ) -> str | None:
+        """Why an answer should take one segment; None when it may take all. Only a routine one is ever
+        shortened. Raises ValueError for another priority."""
     def model_obstacle(
         self, *, battery_percent: float | None = None, free_memory_mb: float | None = None
     ) -> str | None:

@@ -130,8 +130,8 @@ impl Router {
     }
 
     #[pyo3(signature = (priority, *, battery_percent=None))]
-    fn full_answer(&self, priority: &str, battery_percent: Option<f64>) -> PyResult<bool> {
-        Ok(self.0.full_answer(priority_of(priority)?, battery_percent))
+    fn brevity(&self, priority: &str, battery_percent: Option<f64>) -> PyResult<Option<String>> {
+        Ok(self.0.brevity(priority_of(priority)?, battery_percent))
     }
 
     #[pyo3(signature = (*, battery_percent=None, free_memory_mb=None))]

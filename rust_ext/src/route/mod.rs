@@ -253,10 +253,13 @@ impl Rules {
         }
     }
 
-    /// Whether an answer may take all the segments there are; only a routine one is ever shortened.
-    pub fn full_answer(&self, priority: Priority, battery_percent: Option<f64>) -> bool {
+    /// Why an answer should take one segment; `None` when it may take all. Only a routine one is ever
+    /// shortened.
+    pub fn brevity(&self, priority: Priority, battery_percent: Option<f64>) -> Option<String> {
         let battery = known(battery_percent).unwrap_or(self.battery.unknown);
-        priority != Priority::Normal || battery >= self.battery.full_answer_from
+        let limit = self.battery.full_answer_from;
+        (priority == Priority::Normal && battery < limit)
+            .then(|| format!("battery {battery:.0} % is below {limit:.0} %"))
     }
 
     /// Why the small model may not run now, whatever the text; `None` when it may.
@@ -301,6 +304,11 @@ impl Rules {
             );
         }
         let mut found = self.decide_unsure(at, confidence, battery);
+        if at.link == Link::Up
+            && let Some(obstacle) = self.centre_obstacle(at, battery)
+        {
+            found.reason = format!("{}; not the centre: {obstacle}", found.reason);
+        }
         found.wait = self.may_wait_for_centre(at, battery);
         if found.next == Next::Unsure
             && at.priority == Priority::Normal
@@ -349,11 +357,25 @@ impl Rules {
     }
 
     fn may_ask_centre(&self, at: &Situation, battery: f64) -> bool {
-        at.link == Link::Up
-            && !at.node_only
-            && at.within_budget
-            && battery >= self.battery.link_from
-            && at.deadline_s >= self.deadline.big_model
+        at.link == Link::Up && self.centre_obstacle(at, battery).is_none()
+    }
+
+    /// What keeps a question from a centre that is there, for people.
+    fn centre_obstacle(&self, at: &Situation, battery: f64) -> Option<String> {
+        if at.node_only {
+            Some("this node only".to_owned())
+        } else if !at.within_budget {
+            Some("no money left".to_owned())
+        } else if battery < self.battery.link_from {
+            Some(format!(
+                "battery {battery:.0} % is below {:.0} %",
+                self.battery.link_from
+            ))
+        } else if at.deadline_s < self.deadline.big_model {
+            Some(format!("{:.1} s left", at.deadline_s))
+        } else {
+            None
+        }
     }
 
     /// Whether the question may wait for a link, to be answered late: not chatter, and not what a battery
@@ -597,13 +619,34 @@ mod tests {
     }
 
     #[test]
+    fn the_reason_says_why_a_centre_that_is_there_was_not_asked() {
+        let rules = Rules::parse(RULES).expect("the shipped rules");
+        let reason = |change: fn(&mut Situation)| {
+            let mut situation = calm();
+            situation.link = Link::Up;
+            change(&mut situation);
+            rules.decide(&situation).reason
+        };
+        assert!(!reason(|_| ()).contains("not the centre"));
+        let low = reason(|s| s.battery_percent = Some(49.0));
+        assert!(
+            low.ends_with("; not the centre: battery 49 % is below 50 %"),
+            "{low}"
+        );
+        assert!(reason(|s| s.node_only = true).ends_with("this node only"));
+        assert!(reason(|s| s.within_budget = false).ends_with("no money left"));
+        assert!(reason(|s| s.deadline_s = 7.9).ends_with("7.9 s left"));
+    }
+
+    #[test]
     fn a_low_battery_shortens_routine_answers_only() {
         let rules = Rules::parse(RULES).expect("the shipped rules");
-        assert!(rules.full_answer(Priority::Normal, Some(30.0)));
-        assert!(!rules.full_answer(Priority::Normal, Some(29.9)));
-        assert!(rules.full_answer(Priority::Normal, None));
-        assert!(rules.full_answer(Priority::Urgent, Some(1.0)));
-        assert!(rules.full_answer(Priority::Emergency, Some(1.0)));
+        assert_eq!(rules.brevity(Priority::Normal, Some(30.0)), None);
+        let says = rules.brevity(Priority::Normal, Some(29.0));
+        assert_eq!(says.as_deref(), Some("battery 29 % is below 30 %"));
+        assert_eq!(rules.brevity(Priority::Normal, None), None);
+        assert_eq!(rules.brevity(Priority::Urgent, Some(1.0)), None);
+        assert_eq!(rules.brevity(Priority::Emergency, Some(1.0)), None);
     }
 
     #[test]
