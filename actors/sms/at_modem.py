@@ -12,6 +12,7 @@ from actors.sms.calls import Calls
 from actors.sms.modem import ModemLostError, Opened, Part, Received, Report, SendFailedError
 from actors.sms.profiles import ANY, BOOTED, Profile
 from actors.sms.readying import last_reference, ready, status
+from actors.sms.receipts import REPORT, Receipts
 from actors.sms.sim import Pin
 from actors.sms.stored import Storage, is_whole
 
@@ -54,6 +55,7 @@ class AtModem:
         self._validity = validity
         self._hang_up = hang_up
         self._calls = Calls()
+        self._receipts = Receipts()
         self._at: AtLine | None = None
         self._profile: Profile = ANY
         self._storage = Storage()
@@ -76,6 +78,7 @@ class AtModem:
         self.close()
         self._at = AtLine(self._device, self._baud, self._heard, answer_s=self._answer_s)
         opened, self._profile = ready(self._at, self._pin)
+        self._receipts.begin(self._at, self._profile)
         self._trouble = ""  # what a modem says while it starts is no news
         self._list_at_s = 0.0
         return opened
@@ -86,6 +89,7 @@ class AtModem:
             self._at.close()
             self._at = None
         self._storage.clear()
+        self._receipts.end()
         self._announced.clear()
 
     def restart(self) -> None:
@@ -117,8 +121,10 @@ class AtModem:
             self._announced = [(memory, n) for memory, n in self._announced if memory != "SM"]
             self._list_at_s = time.monotonic() + LIST_EVERY_S
             self._list()
+            self._receipts.renew(line)
         while self._announced:
             self._fetch(*self._announced.pop(0))
+        self._receipts.give(line, REPORT)
         if (caller := self._calls.caller()) is not None:
             self._storage.ring(caller, time.time())
             if self._hang_up and line.hang_up():
@@ -130,7 +136,7 @@ class AtModem:
         if line in BOOTED:
             self._trouble = f"the modem has restarted by itself: {line}"
         elif line.startswith(("+CDS:", "+CMT:")):
-            self._storage.show(pdu)
+            self._receipts.shown(self._storage.show(pdu))
         elif self._calls.hear(line, time.monotonic()):
             pass
         elif place := _PLACE.match(line):
@@ -175,6 +181,8 @@ class AtModem:
         self._storage.forget(location)
         if location > 0:
             self._line.ask(f"AT+CMGD={location}")
+        else:
+            self._receipts.give(self._line, location)
 
     # Sending.
 

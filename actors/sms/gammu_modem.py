@@ -27,6 +27,7 @@ from actors.sms.calls import Calls
 from actors.sms.modem import ModemLostError, Opened, Part, Received, Report, SendFailedError
 from actors.sms.profiles import ANY, Profile
 from actors.sms.readying import last_reference, ready, status
+from actors.sms.receipts import REPORT, Receipts
 from actors.sms.refusals import refusal
 from actors.sms.sim import Pin
 from actors.sms.stored import Storage
@@ -105,6 +106,7 @@ class GammuModem:
         self._validity = validity
         self._hang_up = hang_up
         self._calls = Calls()
+        self._receipts = Receipts()
         self._service_centre = ""
         self._machine: Any = None
         self._line: AtLine | None = None
@@ -123,6 +125,7 @@ class GammuModem:
         self.close()
         self._line = AtLine(self._device, self._baud, lambda head, pdu: self._hear([head, pdu]), shared=True)
         opened, self._profile = ready(self._line, self._pin)
+        self._receipts.begin(self._line, self._profile)
         self._service_centre = opened.details["smsc"]
         self._transcript = Transcript()
         self._machine = gammu.StateMachine()
@@ -169,6 +172,7 @@ class GammuModem:
             self._transcript.close()
             self._transcript = None
         self._storage.clear()
+        self._receipts.end()
 
     def _watch(self, machine: Any, line: AtLine, closed: threading.Event) -> None:
         """Aborts Gammu when the line hangs up or an operation takes too long."""
@@ -216,7 +220,9 @@ class GammuModem:
         if self._look or time.monotonic() - self._listed_s > LIST_EVERY_S:
             self._look = False
             self._list()
+            self._receipts.renew(self._bare())
             self._listed_s = time.monotonic()
+        self._receipts.give(self._bare(), REPORT)
         if (caller := self._calls.caller()) is not None:
             self._storage.ring(caller, time.time())
             if self._hang_up and self._bare().hang_up():
@@ -235,7 +241,7 @@ class GammuModem:
             if head.startswith(("+CMTI:", "+CDSI:")):
                 self._look = True
             elif head.startswith(("+CDS:", "+CMT:")):
-                self._storage.show(pdu)
+                self._receipts.shown(self._storage.show(pdu))
             else:
                 self._calls.hear(head, time.monotonic())
 
@@ -254,6 +260,8 @@ class GammuModem:
         self._look = True  # the network fills a freed slot at once, and its +CMTI may get lost in our answer
         if location > 0:
             self._bare().ask(f"AT+CMGD={location}")
+        else:
+            self._receipts.give(self._bare(), location)
 
     # Sending.
 

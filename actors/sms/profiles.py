@@ -13,7 +13,9 @@ class Profile:
 
     model: str
     settings: tuple[str, ...]
-    """Sent once when the line opens, in order; each must be taken."""
+    """Sent once when the line opens, in order, and before ``announcing``; each must be taken."""
+    announcing: str = "AT+CNMI=2,1,0,1,0"
+    """Texts are stored and announced, status reports shown live (+CDS) and not stored. Must be taken too."""
     wishes: tuple[str, ...] = ()
     """Sent too, but a modem may refuse them."""
     registration: str = "CREG"
@@ -28,16 +30,16 @@ TEXTS: Final = ("ATE0", "AT+CMGF=0", 'AT+CPMS="SM","SM","SM"')
 CALLER: Final = "AT+CLIP=1"
 """Calls with their number (TS 27.007 §7.6)."""
 
-ANY: Final = Profile("", (*TEXTS, "AT+CNMI=2,1,0,1,0"), ("AT+CREG=1", CALLER))
-"""Texts and status reports announced, the latter shown live (+CDS) and not stored."""
+ANY: Final = Profile("", TEXTS, wishes=("AT+CREG=1", CALLER))
 
 PROFILES: Final = (
     # «AT+CSCLK=0»: a sleeping UART loses the first octets of a command.
-    Profile("SIMCOM_SIM800", ANY.settings, ("AT+CSCLK=0", "AT+CREG=1", CALLER)),
+    Profile("SIMCOM_SIM800", TEXTS, wishes=("AT+CSCLK=0", "AT+CREG=1", CALLER)),
     # Keeps status reports on the SIM (+CDSI), so those that come while EVY is down are not lost.
     Profile(
         "SIMCOM_SIM7000",
-        (*TEXTS, "AT+CNMI=2,1,0,2,0"),
+        TEXTS,
+        "AT+CNMI=2,1,0,2,0",
         ("AT+CSCLK=0", "AT+CEREG=1", CALLER),
         registration="CEREG",
     ),

@@ -38,7 +38,7 @@ def ready(line: AtLine, pin: Pin) -> tuple[Opened, Profile]:
     line.ask("AT+CMEE=1")  # errors by number, or a wrong PIN looks like any other error
     pin.unlock(line.ask, profile.pin_tries)
     busy_until_s = time.monotonic() + BUSY_S
-    for setting in profile.settings:
+    for setting in (*profile.settings, profile.announcing):
         while refused := line.ask(setting).refusal:
             if refused.remedy != "later" or time.monotonic() > busy_until_s:
                 raise ModemLostError(f"the modem ({model}) refuses {setting}: {refused}")

@@ -100,10 +100,13 @@ class Storage:
         self._texts[location] = sms
         return False
 
-    def show(self, pdu: str) -> None:
-        """Keeps what was shown and not stored, as reports and class 0 are: this is the only copy."""
-        if (place := self._place_for_shown()) is not None:
-            self.take(place, pdu)
+    def show(self, pdu: str) -> int | None:
+        """Keeps what was shown and not stored, as reports and class 0 are: EVY's only copy.
+
+        Its location below 0, or 0 for a status report; None when there is no room for it.
+        """
+        place = self._place_for_shown()
+        return None if place is None else 0 if self.take(place, pdu) else place
 
     def ring(self, number: str, at: float) -> None:
         """Keeps a call; an empty number is a hidden one."""

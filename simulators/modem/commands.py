@@ -9,7 +9,9 @@ from simulators.network import SMSC
 if TYPE_CHECKING:
     from simulators.modem.device import Modem
 
+CMS_NOT_SUPPORTED: Final = 303
 CMS_INVALID_INDEX: Final = 321
+CMS_NO_RECEIPT_EXPECTED: Final = 340
 CMS_PIN: Final = 311
 CME_OPERATION_NOT_ALLOWED: Final = 3
 CME_PIN: Final = 11
@@ -96,6 +98,26 @@ def _set_errors(modem: "Modem", value: str) -> None:
 def _restart(modem: "Modem", _: str) -> None:
     modem.session.final()
     modem.reboot(RESTART_S)
+
+
+def _service(modem: "Modem", value: str) -> None:
+    session = modem.session
+    if value == "?":
+        session.final(f"+CSMS: {int(session.wants_receipts)},1,1,1")
+    elif value in {"=0", "=1"}:
+        session.ask_for_receipts(wanted=value == "=1")
+        session.final("+CSMS: 1,1,1")
+        modem.network.offer()
+    else:
+        session.fail(CMS_NOT_SUPPORTED)
+
+
+def _receipt(modem: "Modem", _: str) -> None:
+    if modem.session.receipt():
+        modem.session.final()
+        modem.network.offer()
+    else:
+        modem.session.fail(CMS_NO_RECEIPT_EXPECTED)
 
 
 def _show_caller(modem: "Modem", value: str) -> None:
@@ -302,6 +324,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "AT+CSCS": _character_set,
     "AT+CPMS": _storage,
     "AT+CNMI": _notifications,
+    "AT+CSMS": _service,
+    "AT+CNMA": _receipt,
     "AT+CLIP": _show_caller,
     "AT+CHUP": _hang_up,
     "ATH": _hang_up,

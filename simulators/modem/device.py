@@ -75,6 +75,8 @@ class Modem:
         """Slot (from 1) → PDU and whether it was read."""
         self.commands: list[str] = []
         """Every command a client gave, for tests of drivers; grows with use."""
+        self.receipt_within_s = 15.0
+        """How long it waits for AT+CNMA before it tells the network that nobody took a text."""
         self.calls: list[Call] = []
         """Every call it got; grows with use."""
         self.session = Session(self)
@@ -182,13 +184,13 @@ class Modem:
         """Stores a text in the lowest free slot and says so; False without power or room.
 
         A text of class 0 is shown at once and not stored (TS 23.038 §4, TS 27.005 §3.4.1), and so is any
-        other when the client wants it (AT+CNMI=2,2).
+        other when the client wants it (AT+CNMI=2,2); where nothing may be shown the network keeps it.
         """
         if not self.in_network:
             return False
-        if is_class_0(pdu) or self.session.texts_shown == DIRECT:
-            self.session.say(f"\r\n{self.session.shown('+CMT: ', pdu, alpha=True)}\r\n")
-            return True
+        wanted = self.session.texts_shown
+        if is_class_0(pdu) or wanted == DIRECT:
+            return bool(wanted) and self.session.show_unstored("+CMT: ", pdu, alpha=True)
         slot = self._store(pdu)
         if slot and self.session.texts_shown:
             self.session.say(f'\r\n+CMTI: "SM",{slot}\r\n')
@@ -210,8 +212,8 @@ class Modem:
                 self.session.say(f'\r\n+CDSI: "SM",{slot}\r\n')
             return slot is not None
         if self.session.notify_reports:
-            self.session.say(f"\r\n{self.session.shown('+CDS: ', pdu)}\r\n")
-        return True
+            return self.session.show_unstored("+CDS: ", pdu)
+        return not self.session.wants_receipts
 
     def ring(self, number: str, rings: int = 5, every_s: float = 3.0) -> Call:
         """A phone calls; without a number it withholds it. Outside the network nothing rings."""

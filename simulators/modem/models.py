@@ -29,8 +29,6 @@ _COMMON: Final = {
     "AT+CSCS=?": '+CSCS: ("IRA","GSM","UCS2","HEX","PCCP","PCDN","8859-1")',
     "AT+CPMS=?": '+CPMS: ("SM"),("SM"),("SM")',
     "AT+CSMS=?": "+CSMS: (0,1)",
-    "AT+CSMS?": "+CSMS: 0,1,1,1",
-    "AT+CSMS=0": "+CSMS: 1,1,1",
     "AT+IFC=0,0": "",
     "AT+IFC=2,2": "",
     "AT+CSQ": "+CSQ: 20,0",

@@ -3,6 +3,7 @@
 Settings such as +CNMI live here and are gone after a restart.
 """
 
+import asyncio
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +38,11 @@ class Session:
         self.shows_registration = 0
         """+CREG: 1 shows when it changes, 2 with the cell (TS 27.007 §7.2)."""
         self.shows_caller = False
+        self.wants_receipts = False
+        """+CSMS=1: what is shown and not stored is taken only with AT+CNMA (TS 27.005 §3.4.4)."""
+        self._unconfirmed = b""
+        self._confirmed = b""
+        self._patience: asyncio.TimerHandle | None = None
         self.locked = bool(modem.pin)
         self.deaf = False
         """Takes nothing, as a modem that starts."""
@@ -89,6 +95,39 @@ class Session:
             return in_text_mode(head, pdu, self.charset, read)
         state = "" if read is None else f"{int(read)},"
         return in_pdu_mode(head + state + ('"",' if alpha else ""), pdu)
+
+    def show_unstored(self, head: str, pdu: bytes, *, alpha: bool = False) -> bool:
+        """Shows what is stored nowhere; True once it is the client's, with +CSMS=1 only after AT+CNMA."""
+        if self.wants_receipts and self._confirmed == pdu:
+            self._confirmed = b""
+            return True
+        if self._unconfirmed:
+            return False
+        self.say(f"\r\n{self.shown(head, pdu, alpha=alpha)}\r\n")
+        if self.wants_receipts:
+            self._unconfirmed = pdu
+            loop = asyncio.get_running_loop()
+            self._patience = loop.call_later(self.modem.receipt_within_s, self._give_up)
+        return not self.wants_receipts
+
+    def ask_for_receipts(self, *, wanted: bool) -> None:
+        """AT+CSMS: without receipts, what still waited for one is offered again by the network."""
+        if self.wants_receipts and not wanted:
+            self.receipt()
+            self._confirmed = b""
+        self.wants_receipts = wanted
+
+    def receipt(self) -> bool:
+        """AT+CNMA; False when none is expected."""
+        self._confirmed, self._unconfirmed = self._unconfirmed, b""
+        if self._patience:
+            self._patience.cancel()
+        return bool(self._confirmed)
+
+    def _give_up(self) -> None:
+        """No receipt came: nothing is shown any more until +CNMI asks for it (TS 27.005 §3.4.4)."""
+        self._unconfirmed = b""
+        self.texts_shown, self.notify_reports = 0, False
 
     # -- what the client says ------------------------------------------------------------------------------
 

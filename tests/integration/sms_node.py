@@ -67,6 +67,8 @@ class Node:
         self.received: list[InboundSms] = []
         self.letters: list[DeadLetter] = []
         self.events: list[Event] = []
+        self.publishing = 0
+        """How often it was tried."""
         self.refuse_publish: Exception | None = None
         table = {"device": str(device), "driver": driver, "connection": "dku2at", **config}
         settings = msgspec.convert(table, SmsConfig)
@@ -87,6 +89,7 @@ class Node:
         )
 
     async def _publish(self, output: Output, _: str) -> None:
+        self.publishing += 1
         if self.refuse_publish:
             raise self.refuse_publish
         assert isinstance(output.message, InboundSms)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from evy_core import Deliver, StatusReport, encode_pdus
 
+from actors._runtime.bus import BusError
 from actors.sms.kinds import FATES
 from simulators.modem import Modem
 from simulators.network import SMSC, Network
@@ -178,3 +179,56 @@ async def test_calls(modem: Modem, tmp_path: Path, driver: str, calls: str) -> N
 def test_the_documentation_has_every_kind() -> None:
     words = Path("docs/architecture.md").read_text(encoding="utf-8")
     assert [kind for kind in ("text", *FATES) if f"\n| `{kind}` |" not in words] == []
+
+
+async def test_a_class_0_text_is_the_networks_until_it_is_on_the_bus(
+    modem: Modem, tmp_path: Path, driver: str
+) -> None:
+    """A crash before the PubAck loses neither a text nor a status report that the modem only shows."""
+    node = Node(tmp_path, modem.link, driver)
+    node.refuse_publish = BusError("sms.in is full")
+    async with node.running():
+        modem.network.send(NUMBER, "evacuate", coding=0x10)
+        await until(lambda: node.publishing > 0)
+        assert modem.network.waiting() == 1
+    # The process is gone, and the next one gets it, although the modem shows nothing for a while. While it
+    # opens, Gammu may swallow half of what is shown: then it comes again after the modem's patience.
+    node = Node(tmp_path, modem.link, driver)
+    modem.session._give_up()
+    modem.receipt_within_s = 1.0
+    async with node.running():
+        await until(lambda: bool(node.received) and not modem.network.waiting(), 60)
+        assert {sms.text for sms in node.received} == {"evacuate"}
+        assert len({sms.id for sms in node.received}) == 1
+
+
+async def test_a_receipt_that_comes_too_late_brings_the_text_again_under_the_same_id(
+    modem: Modem, tmp_path: Path, driver: str
+) -> None:
+    node = Node(tmp_path, modem.link, driver)
+    node.refuse_publish = BusError("sms.in is full")
+    modem.receipt_within_s = 0.1
+    async with node.running():
+        modem.network.send(NUMBER, "evacuate", coding=0x10)
+        await until(lambda: node.publishing > 0 and not modem.session.texts_shown)
+        modem.receipt_within_s = 10.0
+        node.refuse_publish = None
+        await until(lambda: len(node.received) == 2 and not modem.network.waiting())
+        assert len({sms.id for sms in node.received}) == 1
+        assert modem.session.texts_shown
+        await node.send("one", query_id="q1")
+        await until(lambda: node.events[-1].kind == "delivered")
+
+
+async def test_a_modem_that_takes_no_receipts_goes_on_without(
+    modem: Modem, tmp_path: Path, driver: str
+) -> None:
+    node = Node(tmp_path, modem.link, driver)
+    modem.fail = [("AT+CNMA", "ERROR")]
+    async with node.running():
+        modem.network.send(NUMBER, "evacuate", coding=0x10)
+        await until(lambda: not modem.session.wants_receipts)
+        modem.network.send(NUMBER, "at once", coding=0x10)
+        await until(lambda: "at once" in [sms.text for sms in node.received])
+        await node.send("one", query_id="q1")
+        await until(lambda: node.events[-1].kind == "delivered")
