@@ -5,6 +5,7 @@ import hmac
 import os
 import secrets
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -31,6 +32,10 @@ class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
         return hmac.new(self.secret, b"number:" + number.encode(), hashlib.sha256).hexdigest()[:20]
 
 
+RESTORING: Final = "restoring"
+"""In the data directory, while a backup is unpacked there: it is no node yet."""
+
+
 def load_identity(node: str, directory: Path) -> Identity:
     """Reads the node's secret from ``directory``, or makes it (mode 0600) on the first start.
 
@@ -38,6 +43,11 @@ def load_identity(node: str, directory: Path) -> Identity:
     every pseudonym, so a person must decide.
     """
     path = directory / "identity.json"
+    if (directory / RESTORING).exists():
+        raise ConfigError(
+            f"a restore into {directory} was not finished: do it again (`evy restore`), or remove "
+            f"{directory / RESTORING} to give it up"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     try:
         return _with_files(msgspec.json.decode(path.read_bytes(), type=Identity), directory)

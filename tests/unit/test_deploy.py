@@ -16,6 +16,7 @@ from actors.infer_large import InferLargeConfig
 ROOT = Path(__file__).parents[2]
 INSTALLED = "/opt/evy/"
 UNITS = sorted((ROOT / "deploy").rglob("*.service"))
+TIMERS = sorted((ROOT / "deploy").rglob("*.timer"))
 
 
 def started(unit: Path) -> list[str]:
@@ -41,7 +42,7 @@ def test_a_unit_starts_what_exists(unit: Path) -> None:
     command.make_context(command.name, arguments)  # raises for an option it does not have
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+@pytest.mark.parametrize("unit", [*UNITS, *TIMERS], ids=lambda unit: unit.name)
 def test_systemd_knows_every_key(unit: Path, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd-analyze: apt-get install systemd")
