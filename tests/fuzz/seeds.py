@@ -13,11 +13,13 @@ from subjects.messages import (
     DeadLetter,
     Deadline,
     Event,
+    Forget,
     InboundSms,
     Message,
     OutboundSms,
     Passage,
     Query,
+    ResponderReply,
     encode,
 )
 
@@ -70,6 +72,10 @@ def envelopes() -> Iterator[bytes]:
         Answer(query_id="q", sender_ref="r", text="!", step="verbatim", passages=(passage,), **address),
         OutboundSms(query_id="q", sender_ref="r", text="!", step="alert", kind="alert", **address),
         Alert(query_id="q", sender_ref="r", text="!", priority="emergency", needs=("medical",), **address),
+        ResponderReply(
+            query_id="q", node="n1", sender_ref="r", responder="c1", answer="coming", lane="flash", case=7
+        ),
+        Forget(node="n1", refs=("r",), queries=("q",)),
         Event(kind="received", node="n1", actor="sms", at=1.5, fields={"parts": [1, None, {"x": True}]}),
         DeadLetter(
             subject="sms.in.flash",
