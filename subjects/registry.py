@@ -275,6 +275,7 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket("ledger", "sms", "what became of each part of each text sent", ttl_s=30 * 86400.0),
     Bucket("outbox", "sms", "texts with a part whose fate nobody knows, for a person", ttl_s=30 * 86400.0),
     Bucket("parts", "sms", "parts of multipart texts that are not complete", ttl_s=2 * 86400.0),
+    Bucket("modems", "sms", "the modem each person texted last; what each modem sent", ttl_s=30 * 86400.0),
     Bucket("more", "compress", "the rest of the last answer, for MORE", ttl_s=86400.0),
     Bucket(
         "answered", "compress", "what a person was told whose query the centre has too", ttl_s=2 * 86400.0

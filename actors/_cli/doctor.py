@@ -1,6 +1,7 @@
 """`evy doctor`: looks at this machine and says how to mend what is wrong."""
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -27,7 +28,8 @@ from actors._runtime.provision import Place, provision
 from actors._runtime.supervisor import DirectoryLock, nats_server_path
 from actors.infer_small import ModelUnavailableError, find
 from actors.knowledge import Texts
-from actors.sms import SmsConfig
+from actors.sms import ModemConfig, SmsConfig
+from actors.sms.gammu_modem import speed_of
 from subjects.errors import ConfigError, EvyError
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -126,35 +128,42 @@ def check_clock(_: Config) -> Iterator[Finding]:
 
 
 def check_modem(config: Config) -> Iterator[Finding]:
-    """The device, and what it answers when no node is using it."""
-    sms = config.section("sms", SmsConfig)
-    if not sms.device:
+    """Each modem's device, and what it answers when no node is using it."""
+    modems = config.section("sms", SmsConfig).modems
+    if not modems:
         yield Finding(
             "modem", "warn", "none named", '[sms] device = "/dev/ttyUSB0" in evy.toml; `evy demo` needs none'
         )
         return
-    if not Path(sms.device).exists():
-        yield Finding(
-            "modem", "fail", f"{sms.device} does not exist", "plug it in; `ls /dev/ttyUSB* /dev/serial0`"
-        )
-        return
-    try:
+    lock: DirectoryLock | None = None
+    with contextlib.suppress(ConfigError):
         lock = DirectoryLock(config.node.directory)
-    except ConfigError:
-        yield Finding("modem", "ok", f"{sms.device} is in use by the running node; its log says how it is")
-        return
     try:
-        speed = re.search(r"\d+$", sms.connection.removeprefix("dku2"))
-        yield from _ask_modem(sms.device, int(speed[0]) if speed else 115200)
-    except (serial.SerialException, OSError, ValueError) as error:
-        yield Finding(
-            "modem", "fail", f"{sms.device}: {error}", "permissions: add this user to group dialout"
-        )
+        for modem in modems:
+            yield from _check_one(modem, in_use=lock is None)
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
-def _ask_modem(device: str, baud: int) -> Iterator[Finding]:
+def _check_one(modem: ModemConfig, *, in_use: bool) -> Iterator[Finding]:
+    name = modem.name
+    if not Path(modem.device).exists():
+        yield Finding(
+            name, "fail", f"{modem.device} does not exist", "plug it in; `ls /dev/ttyUSB* /dev/serial0`"
+        )
+    elif in_use:
+        yield Finding(name, "ok", f"{modem.device} is in use by the running node; its log says how it is")
+    else:
+        try:
+            yield from _ask_modem(name, modem.device, speed_of(modem.connection))
+        except (serial.SerialException, OSError, ValueError) as error:
+            yield Finding(
+                name, "fail", f"{modem.device}: {error}", "permissions: add this user to group dialout"
+            )
+
+
+def _ask_modem(name: str, device: str, baud: int) -> Iterator[Finding]:
     with serial.Serial(device, baud, timeout=0.1, exclusive=True) as line:
 
         def ask(command: str) -> str:
@@ -167,14 +176,14 @@ def _ask_modem(device: str, baud: int) -> Iterator[Finding]:
         line.write(b"\x1b")
         if "OK" not in ask("AT"):
             yield Finding(
-                "modem", "fail", f"{device} does not answer AT", "power, cable, or speed ([sms] connection)"
+                name, "fail", f"{device} does not answer AT", "power, cable, or speed ([sms] connection)"
             )
             return
         model = ask("AT+CGMM").removesuffix(" OK")
-        yield Finding("modem", "ok", f"{device}: {model}")
+        yield Finding(name, "ok", f"{device}: {model}")
         pin = ask("AT+CPIN?")
         yield Finding(
-            "SIM",
+            f"{name} SIM",
             "ok" if "READY" in pin else "fail",
             pin.removesuffix(" OK"),
             "insert a SIM card; with a PIN name its file: [sms] pin_file",
@@ -183,7 +192,7 @@ def _ask_modem(device: str, baud: int) -> Iterator[Finding]:
         signal = re.search(r"\+CSQ: (\d+)", ask("AT+CSQ"))
         strength = int(signal[1]) if signal else 99
         yield Finding(
-            "network",
+            f"{name} network",
             "ok" if registered and strength != 99 else "fail",
             f"{'registered' if registered else 'not registered'}, signal {strength} of 31",
             "antenna and place; is 2G still on in this country?",

@@ -215,7 +215,10 @@ class AtModem:
         if refused.remedy == "open_again":
             self._trouble = str(refused)
         raise SendFailedError(
-            str(refused), permanent=refused.remedy == "never", last_reference=last_reference(line)
+            str(refused),
+            permanent=refused.remedy == "never",
+            last_reference=last_reference(line),
+            refusal=refused,
         )
 
     def _submission(self, part: Part) -> bytes:

@@ -282,7 +282,10 @@ class GammuModem:
         failed = next(filter(None, map(refusal, said)), None)
         if reference is None and failed:
             raise SendFailedError(
-                str(failed), permanent=failed.remedy == "never", last_reference=last_reference(self._bare())
+                str(failed),
+                permanent=failed.remedy == "never",
+                last_reference=last_reference(self._bare()),
+                refusal=failed,
             )
         if reference is not None and reference >= 0:
             return reference

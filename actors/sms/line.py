@@ -56,8 +56,14 @@ class Line:
     modem's storage together."""
 
     def __init__(
-        self, modem: Modem, owner: Owner, poll_interval_s: float, power_key: Sequence[str] = ()
+        self,
+        modem: Modem,
+        owner: Owner,
+        poll_interval_s: float,
+        power_key: Sequence[str] = (),
+        is_ready: Callable[[], None] = lambda: None,
     ) -> None:
+        """``is_ready`` is called in the event loop whenever texts can be sent again."""
         self._modem = modem
         self._owner = owner
         self._poll_interval_s = poll_interval_s
@@ -66,6 +72,7 @@ class Line:
         """Can be read when there is a command: the thread waits for it and for the modem at once."""
         weakref.finalize(self, os.close, self._wake)
         self._power_key = tuple(power_key)
+        self._is_ready = is_ready
         self._ladder = Ladder()
         self._is_dead = False
         self._status: dict[str, str] = {}
@@ -81,9 +88,9 @@ class Line:
         """Whether the modem is there now."""
         return self._ready.is_set()
 
-    async def wait_open(self) -> None:
-        """Returns when the modem is there and ``opened`` has run."""
-        await self._ready.wait()
+    def _set_ready(self) -> None:
+        self._ready.set()
+        self._is_ready()
 
     async def run(self) -> None:
         """Runs the thread until the task is cancelled."""
@@ -128,7 +135,7 @@ class Line:
                 self._status = {}
                 self._drop_commands(ModemLostError("the line was lost"))
                 self._wait(self._owner.opened(opened))
-                self._loop.call_soon_threadsafe(self._ready.set)
+                self._loop.call_soon_threadsafe(self._set_ready)
                 self._serve()
             except ModemLostError as error:
                 self._lose(error)
@@ -168,7 +175,7 @@ class Line:
         try:
             subprocess.run(self._power_key, check=True, timeout=POWER_KEY_S, stdin=subprocess.DEVNULL)
         except (OSError, subprocess.SubprocessError) as error:
-            log.error("[sms] power_key: %s", error)
+            log.error("[sms] power_key_command: %s", error)
 
     def _serve(self) -> None:
         polled_at, status_at = 0.0, time.monotonic()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from actors.sms.kinds import Kind
+from actors.sms.refusals import Refusal
 from subjects.errors import EvyError
 
 
@@ -19,13 +20,21 @@ class SendFailedError(EvyError):
 
     ``permanent`` means that trying again cannot help (3GPP TS 24.011 Annex E-2, causes 1, 28, 30).
     ``last_reference`` is the modem's last TP-MR after the refusal, which may have used one up; None when it
-    does not tell.
+    does not tell. ``refusal`` is what the network said, if it was the network.
     """
 
-    def __init__(self, reason: str, *, permanent: bool, last_reference: int | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        permanent: bool,
+        last_reference: int | None = None,
+        refusal: Refusal | None = None,
+    ) -> None:
         super().__init__(reason)
         self.permanent = permanent
         self.last_reference = last_reference
+        self.refusal = refusal
 
 
 @dataclass(frozen=True, slots=True)

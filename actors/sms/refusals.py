@@ -12,6 +12,10 @@ from typing import Final, Literal
 Remedy = Literal["later", "never", "open_again"]
 """Try again later; give the part up; open the modem again, because it is not the text that is wrong."""
 
+Scope = Literal["outage", "rate", "recipient", "text"]
+"""Whom a refusal concerns: every text until the network or modem is well again; every text, because there
+were too many; perhaps only this recipient (barred, no credit for that country); this text alone."""
+
 FINAL: Final = re.compile(r"(?:\+CM([SE]) )?ERROR(?:: ?(\w.*))?")
 """A refusal as a whole line; "ERROR" alone says nothing, and words instead of a number no more than that."""
 
@@ -63,6 +67,11 @@ WORDS: Final = {
 _NEVER: Final = frozenset({"S1", "S28", "S30", "S304"})
 """Number unassigned, unidentified or unknown, PDU refused. Barring and empty credit (S8, S10, S21, S50) end
 with a top-up, so they are tried again."""
+_OUTAGE: Final = frozenset({"S38", "S41", "S314", "S331", "S332", "S500", "S512", "S515", ""})
+"""The network or the modem is not able to, whoever the text is for."""
+_TOO_MANY: Final = frozenset({"S42", "S47"})
+"""Congestion: what carriers say to a SIM that sends too much, and to everybody when a cell is crowded."""
+_NO_CREDIT: Final = frozenset({"S8", "S10", "S21", "S50"})
 _OPEN_AGAIN: Final = frozenset({"S310", "S311", "S313", "S315", "S316", "E10", "E11", "E12", "E13", "E15"})
 """The SIM is gone, locked or broken."""
 
@@ -73,6 +82,21 @@ class Refusal:
 
     result: str
     remedy: Remedy
+
+    @property
+    def scope(self) -> Scope:
+        """Whom it concerns."""
+        code = _code(self.result)
+        if self.remedy == "never":
+            return "text"
+        if code in _OUTAGE or self.remedy == "open_again":
+            return "outage"
+        return "rate" if code in _TOO_MANY else "recipient"
+
+    @property
+    def is_about_credit(self) -> bool:
+        """Whether an empty prepaid card is refused like this."""
+        return _code(self.result) in _NO_CREDIT
 
     def __str__(self) -> str:
         """The modem's line, and what it means if we know."""

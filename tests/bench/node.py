@@ -20,10 +20,8 @@ from actors._runtime.context import BusContext
 from actors._runtime.identity import Identity
 from actors._runtime.provision import provision
 from actors._runtime.worker import run_actors
-from actors.sms.ledger import Ledger
 from actors.sms.modem import Modem, Opened, Part, Received, Report
 from actors.sms.outbox import Outbox
-from actors.sms.parts import Parts
 from subjects import names, registry
 from tests.conftest import NODE, PLACE, Server
 
@@ -188,10 +186,11 @@ async def build_sms(context: BusContext, modem: Modem, poll_interval_s: float = 
     actor = sms_actor.Sms(
         config=config,
         identity=identity,
-        modem=modem,
+        drivers={config.name: modem},
         lane_of=sms_actor.triage_lane(),
-        ledger=Ledger(entries, config.name, identity.sender_ref),
-        parts=Parts(await context.bucket("parts")),
+        ledger=entries,
+        parts=await context.bucket("parts"),
+        modems=await context.bucket("modems"),
         outbox=outbox,
         numbers=numbers,
         consent=await context.bucket("consent"),

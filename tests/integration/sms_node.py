@@ -1,6 +1,7 @@
 """The sms actor on buckets that are files, so that a process may be killed and another goes on.
 
-``python -m tests.integration.sms_node DIRECTORY DEVICE DRIVER TEXT`` sends one text and prints its fate.
+``python -m tests.integration.sms_node DIRECTORY DEVICE DRIVER TEXT`` sends one text and prints its fate;
+``DEVICE`` may be several with commas between them.
 """
 
 import asyncio
@@ -8,8 +9,9 @@ import base64
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -17,9 +19,7 @@ from actors._runtime.actor import Output
 from actors._runtime.identity import Identity
 from actors._runtime.memory import MemoryKeyValue
 from actors.sms import Sms, SmsConfig, driver_of
-from actors.sms.ledger import Ledger
 from actors.sms.outbox import Outbox
-from actors.sms.parts import Parts
 from subjects.errors import RetryLaterError
 from subjects.messages import DeadLetter, Event, InboundSms, OutboundSms
 from subjects.names import Lane
@@ -38,6 +38,11 @@ class FileKeyValue(MemoryKeyValue):
             stored = json.loads(path.read_text())
             self._entries = {key: (base64.b64decode(value), n) for key, (value, n) in stored.items()}
             self._revision = max((n for _, n in self._entries.values()), default=0)
+
+    @property
+    def entries(self) -> dict[str, tuple[bytes, int]]:
+        """Everything in it."""
+        return self._entries
 
     def _store(self) -> None:
         stored = {key: (base64.b64encode(value).decode(), n) for key, (value, n) in self._entries.items()}
@@ -58,10 +63,13 @@ class FileKeyValue(MemoryKeyValue):
 class Node:
     """The sms actor with everything it says and keeps."""
 
-    def __init__(self, directory: Path, device: Path, driver: str = "gammu", **config: float | str) -> None:
+    def __init__(
+        self, directory: Path, device: Path | Sequence[Path], driver: str = "gammu", **config: Any
+    ) -> None:
         self.ledger = FileKeyValue(directory / "ledger")
         self.parts = FileKeyValue(directory / "parts")
         self.held = FileKeyValue(directory / "outbox")
+        self.modems = FileKeyValue(directory / "modems")
         self.numbers = MemoryKeyValue()
         self.consent = MemoryKeyValue()
         self.received: list[InboundSms] = []
@@ -69,17 +77,22 @@ class Node:
         self.events: list[Event] = []
         self.publishing = 0
         """How often it was tried."""
+        self.put_back = 0
         self.refuse_publish: Exception | None = None
-        table = {"device": str(device), "driver": driver, "connection": "dku2at", **config}
+        table = {**self._table(device, driver), **config}
         settings = msgspec.convert(table, SmsConfig)
         self.outbox = Outbox(self.held, self.ledger, self.numbers, self._publish, self.events.append)
         self.sms = Sms(
             config=settings,
             identity=IDENTITY,
-            modem=driver_of(settings, directory),
+            drivers={
+                modem.name: driver_of(modem, directory, hang_up=settings.calls != "ignore")
+                for modem in settings.modems
+            },
             lane_of=lambda text: "flash" if "HELP" in text else "routine",
-            ledger=Ledger(self.ledger, "modem", IDENTITY.sender_ref),
-            parts=Parts(self.parts),
+            ledger=self.ledger,
+            parts=self.parts,
+            modems=self.modems,
             outbox=self.outbox,
             numbers=self.numbers,
             consent=self.consent,
@@ -87,6 +100,18 @@ class Node:
             dead_letter=self._dead_letter,
             emit=self.events.append,
         )
+
+    @staticmethod
+    def _table(device: Path | Sequence[Path], driver: str) -> dict[str, Any]:
+        """Configuration of one device, or of several that are named after their files."""
+        if isinstance(device, Path):
+            return {"device": str(device), "driver": driver, "connection": "dku2at"}
+        return {
+            "modem": [
+                {"name": one.name, "device": str(one), "driver": driver, "connection": "dku2at"}
+                for one in device
+            ]
+        }
 
     async def _publish(self, output: Output, _: str) -> None:
         self.publishing += 1
@@ -99,19 +124,21 @@ class Node:
         self.letters.append(letter)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """The actor with its receiver, its one person known."""
+    async def running(self, modems: int = 1) -> AsyncIterator[None]:
+        """The actor with its receiver, its one person known, once so many modems are there."""
         await self.numbers.put(IDENTITY.sender_ref(NUMBER), NUMBER.encode())
         task = asyncio.create_task(self.sms.run())
         try:
-            await until(lambda: any(event.kind == "modem_up" for event in self.events) or task.done(), 30)
+            await until(lambda: self.kinds().count("modem_up") >= modems or task.done(), 30)
             yield
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    async def send(self, text: str, *, query_id: str = "q1", lane: Lane = "routine") -> None:
+    async def send(
+        self, text: str, *, query_id: str = "q1", lane: Lane = "routine", number: str = NUMBER
+    ) -> None:
         """Handles an OutboundSms as often as the runtime would deliver it."""
         out = OutboundSms(
             query_id=query_id,
@@ -120,15 +147,24 @@ class Node:
             lang="en",
             lane=lane,
             step="verbatim",
-            sender_ref=IDENTITY.sender_ref(NUMBER),
+            sender_ref=IDENTITY.sender_ref(number),
         )
         while True:
             try:
                 await self.sms.handle(out)
             except RetryLaterError:
+                self.put_back += 1
                 await asyncio.sleep(0.1)
             else:
                 return
+
+    def kinds(self) -> list[str]:
+        """Kinds of the events so far."""
+        return [event.kind for event in self.events]
+
+    def states_now(self) -> dict[str, str]:
+        """The same without waiting, for conditions."""
+        return {key: json.loads(value)["state"] for key, (value, _) in self.ledger.entries.items()}
 
     async def states(self) -> dict[str, str]:
         """State of each part in the ledger."""
@@ -143,12 +179,12 @@ async def until(condition: Callable[[], bool], within_s: float = 15) -> None:
             await asyncio.sleep(0.01)
 
 
-async def _main(directory: Path, device: Path, driver: str, text: str) -> None:
-    node = Node(directory, device, driver)
+async def _main(directory: Path, devices: list[Path], driver: str, text: str) -> None:
+    node = Node(directory, devices if len(devices) > 1 else devices[0], driver)
     async with node.running():
         await node.send(text)
         print(json.dumps(await node.states()), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]))
+    asyncio.run(_main(Path(sys.argv[1]), [Path(one) for one in sys.argv[2].split(",")], *sys.argv[3:5]))

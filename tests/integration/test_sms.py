@@ -155,7 +155,7 @@ async def test_sending(modem: Modem, tmp_path: Path, driver: str) -> None:
 async def test_a_modem_unplugged_while_sending_loses_and_doubles_nothing(
     modem: Modem, tmp_path: Path, driver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.sms.HOLD_S", 0.5)
+    monkeypatch.setattr("actors.sms.sending.HOLD_S", 0.5)
     node = Node(tmp_path, modem.link, driver)
     cuts: tuple[PowerCut, ...] = ("prompt", "after_network")
     async with node.running():

@@ -29,10 +29,8 @@ from actors._runtime.context import BusContext
 from actors._runtime.identity import load_identity
 from actors._runtime.process import log_to_stderr, run_until_signal, serve
 from actors._runtime.provision import Place
-from actors.sms.ledger import Ledger
 from actors.sms.modem import Opened, Part, Received, Report
 from actors.sms.outbox import Outbox
-from actors.sms.parts import Parts
 from simulators.link import Link, take_orders
 from subjects import names
 from subjects.messages import Answer, Query, answer_to
@@ -93,10 +91,11 @@ async def build_sms(context: BusContext, log: Log) -> Actor:
     sms = sms_actor.Sms(
         config=sms_actor.SmsConfig(device="file", poll_interval_s=0.05),
         identity=identity,
-        modem=FileModem(log),
+        drivers={"modem": FileModem(log)},
         lane_of=lambda _: "routine",
-        ledger=Ledger(entries, "modem", identity.sender_ref),
-        parts=Parts(await context.bucket("parts")),
+        ledger=entries,
+        parts=await context.bucket("parts"),
+        modems=await context.bucket("modems"),
         outbox=outbox,
         numbers=numbers,
         consent=await context.bucket("consent"),
