@@ -55,9 +55,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     boot: str = ""
     """Boot of this machine in which INTENT was written: a modem that draws its power from it fell with it."""
     at: float = 0.0
+    note: str = ""
     sent_at: float = 0.0
     """When the modem took it; 0: it did not."""
-    note: str = ""
 
 
 class Ledger:

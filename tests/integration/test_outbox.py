@@ -112,7 +112,7 @@ def out(name: str, bus: NatsBus, text: str) -> Output:
 async def test_a_held_text_is_listed_sent_again_or_dropped(
     bus: NatsBus, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.sms.HOLD_S", 0.0)
+    monkeypatch.setattr("actors.sms.sending.HOLD_S", 0.0)
     desk = Desk(tmp_path, server)
     modem = LosingModem(loses=2)
     context = BusContext(load_config(desk.toml), bus)
