@@ -60,4 +60,6 @@ def local_subjects() -> tuple[str, ...]:
     here = {subject for row in STREAMS if row.at != "centre" for subject in row.subjects}
     here |= {names.MESH_IN, names.MESH_OUT, *(row.subject for row in registry.WORK)}
     # $SRV: who serves what, as the micro protocol asks everybody (NATS ADR-32).
-    return tuple(sorted({f"{subject.partition('.')[0]}.>" for subject in {*here, SVC, "$SRV"}}))
+    # $JS.EVENT: what a server says of its own streams; the rest of $JS is what the link is made of.
+    heads = {subject.partition(".")[0] for subject in {*here, SVC, "$SRV"}} - {"$JS"}
+    return tuple(sorted(f"{head}.>" for head in {*heads, "$JS.EVENT"}))

@@ -193,6 +193,17 @@ def _from_centre(*lanes: Lane) -> Source:
     return Source("DOWN_{node}", HUB, "dlv.down.{node}", transforms)
 
 
+ADVISORIES: Final = Stream(
+    "ADV_{node}",
+    ("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>",),
+    "workqueue",
+    dedup_window_s=120,
+    max_octets=8 * 1024 * 1024,
+    discard="old",
+    at="both",
+)
+"""What the server says once about a message that it will not deliver any more; the reaper works it off."""
+
 STREAMS: Final[tuple[Stream, ...]] = (
     Stream(
         "FLASH_{node}",
@@ -266,6 +277,7 @@ STREAMS: Final[tuple[Stream, ...]] = (
         discard="old",
         at="both",
     ),
+    ADVISORIES,
 )
 
 BUCKETS: Final[tuple[Bucket, ...]] = (
@@ -290,6 +302,11 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
         storage="memory",
     ),
 )
+
+
+def reaper(node: str) -> str:
+    """Durable by which a server's advisories are worked off."""
+    return f"{node}_reaper"
 
 
 def work(subject: str) -> Work:

@@ -7,7 +7,7 @@ A letter's id is its sequence in ``DLQ_<node>``. It is removed only after the se
 import hashlib
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 import msgspec
@@ -23,6 +23,11 @@ _TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-")
 
 FORGOTTEN_AFTER_S: Final = registry.bucket("ledger").ttl_s
 """Age from which the send ledger may not know any more what a letter has already led to."""
+
+
+def letter_id(headers: Mapping[str, str], stream: str, sequence: int) -> str:
+    """What tells the letter of one message from others, whoever writes it: a worker or the reaper."""
+    return headers.get(MSG_ID) or f"{stream}.{sequence}"
 
 
 class NoLetterError(EvyError):

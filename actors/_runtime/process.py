@@ -14,6 +14,7 @@ from actors._runtime.actor import Actor
 from actors._runtime.bus import NatsBus
 from actors._runtime.identity import Identity
 from actors._runtime.provision import Place, provision
+from actors._runtime.reaper import Reaper
 from actors._runtime.worker import run_actors
 
 log = logging.getLogger("evy.process")
@@ -61,7 +62,12 @@ async def serve(  # noqa: PLR0917  # who, where, what, and until when
         log.info("%s ready", ", ".join(actor.name for actor in actors))
         dead = asyncio.create_task(bus.watch_alive())
         dead.add_done_callback(lambda task: None if task.cancelled() else stop.set())
-        await run_actors(bus, actors, stop)
+        reaping = asyncio.create_task(Reaper(bus, place).run())
+        try:
+            await run_actors(bus, actors, stop)
+        finally:
+            reaping.cancel()
+            await asyncio.wait([reaping])
         return 1 if dead.done() and not dead.cancelled() else 0
     finally:
         await bus.close()

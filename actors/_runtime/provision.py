@@ -26,6 +26,7 @@ from actors._runtime.config import NodeConfig
 from subjects.errors import ConfigError
 from subjects.names import HUB, Lane
 from subjects.registry import (
+    ADVISORIES,
     BUCKETS,
     MAX_MESSAGE_OCTETS,
     MAX_WORK_OCTETS,
@@ -36,6 +37,7 @@ from subjects.registry import (
     Source,
     Stream,
     Work,
+    reaper,
 )
 
 SPARE_DELIVERIES: Final = 3
@@ -189,6 +191,11 @@ def consumer_config(row: Work, node: str, lane: Lane) -> ConsumerConfig:
     )
 
 
+def reaper_config(node: str) -> ConsumerConfig:
+    """Server configuration of the reaper's durable: an advisory is told until its message is a letter."""
+    return ConsumerConfig(durable_name=reaper(node), ack_policy=AckPolicy.EXPLICIT, ack_wait=60)
+
+
 def _sources(sources: Iterable[StreamSource] | None) -> list[tuple[Any, ...]]:
     """What matters of sources, without what the server adds to them."""
     return sorted(
@@ -224,6 +231,9 @@ async def provision(
     if place.profile != "bigevy":
         configs += [bucket_config(row, place.node) for row in BUCKETS]
     drift = await _streams(js, configs, apply=apply)
+    drift += await _consumers(
+        js, [(ADVISORIES.name.format(node=place.node), reaper_config(place.node))], apply=apply
+    )
     if place.profile == "lilevy":
         drift += await _consumers(js, place.takers(place.node, at="node"), apply=apply)
     return drift + await _durables(js, place.node, place.rows(actors), apply=apply)

@@ -18,7 +18,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from actors._runtime.actor import Actor, Handler, Output
-from actors._runtime.bus import MSG_ID, BusError, NatsBus
+from actors._runtime.bus import BusError, NatsBus
+from actors._runtime.letters import letter_id
 from actors._runtime.provision import edges
 from actors._runtime.services import Services
 from subjects import names
@@ -284,7 +285,7 @@ class LaneWorker:
             at=time.time(),
             replay="evy dlq ls, and evy dlq replay with the number it shows",
         )
-        identity = headers.get(MSG_ID) or f"{msg.metadata.stream}.{msg.metadata.sequence.stream}"
+        identity = letter_id(headers, msg.metadata.stream, msg.metadata.sequence.stream)
         await self._bus.dead_letter(letter, identity)
         await msg.term()
         log.error("%s: dead letter: %s", msg.subject, reason)
