@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
+from actors._runtime.telemetry import step
 from actors.sms.ladder import Ladder
 from actors.sms.modem import Modem, ModemLostError, Opened, Part, Received, Report
 from actors.sms.sim import SimError
@@ -115,7 +116,8 @@ class Line:
         """
         if not self.is_open:
             raise ModemLostError("the line is lost")
-        reference: int = await self._ask(lambda: self._modem.send_part(part))
+        with step("modem submit"):
+            reference: int = await self._ask(lambda: self._modem.send_part(part))
         return reference
 
     async def _ask(self, command: Callable[[], Any]) -> Any:

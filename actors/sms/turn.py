@@ -6,6 +6,7 @@ import heapq
 from collections.abc import AsyncIterator
 from typing import Final
 
+from actors._runtime.telemetry import step
 from subjects.names import LANES, Lane
 
 _RANK: Final = {lane: rank for rank, lane in enumerate(LANES)}
@@ -30,7 +31,8 @@ class Turn:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             heapq.heappush(self._waiting, (_RANK[lane], self._count, future))
             try:
-                await future
+                with step("wait for the modem"):
+                    await future
             except asyncio.CancelledError:
                 if future.done() and not future.cancelled():
                     self._pass_on()  # it became ours at the very moment we left

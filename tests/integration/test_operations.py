@@ -21,7 +21,7 @@ NODE: Final = "valley-1"
 Place = Literal["node", "centre"]
 
 LOOKS_AGAIN: Final = re.compile(
-    r"(evy link|nats( --context \w+)? (stream (subjects|info|get)|consumer|server|sub) )"
+    r"(evy (link|trace|logs|stats)|nats( --context \w+)? (stream (subjects|info|get)|consumer|server|sub) )"
 )
 """Commands that only look may have to look again: what they shall show is on its way."""
 
@@ -159,7 +159,8 @@ async def machines(directory: Path, program: Path) -> AsyncIterator[Machines]:
         made = Machines(directory, linked, program)
         log = (directory / "actors.log").open("wb")
         stack.callback(log.close)
-        actors = await made.start("node", "evy", "run", "intake", "route", "compress", "alert", "link")
+        working = ("intake", "route", "compress", "alert", "link", "analytics")
+        actors = await made.start("node", "evy", "run", *working)
         reading = asyncio.create_task(actors.stdout.read() if actors.stdout else asyncio.sleep(0))
         stack.callback(reading.cancel)
         stack.push_async_callback(actors.wait)

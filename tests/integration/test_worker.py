@@ -14,6 +14,7 @@ from actors._runtime import clock, worker
 from actors._runtime.actor import Actor, Handler, Output
 from actors._runtime.bus import BusError, NatsBus, StreamFullError
 from actors._runtime.provision import provision
+from actors._runtime.telemetry import SPANS, Span
 from actors._runtime.worker import run_actors
 from subjects import names, registry
 from subjects.errors import RefusedError, RetryLaterError
@@ -336,6 +337,56 @@ async def test_the_trace_goes_on_from_hop_to_hop(bus: NatsBus) -> None:
     await subscription.unsubscribe()
     assert traces[0].split("-")[1] == trace
     assert traces[0].split("-")[2] != "b7ad6b7169203331"
+
+
+async def test_spans_tell_what_waited_what_worked_and_what_became_of_it(bus: NatsBus) -> None:
+    events: list[Event] = []
+    tries = 0
+
+    async def note(event: Event) -> None:
+        events.append(event)
+
+    async def first(message: Query) -> Sequence[Output]:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise RetryLaterError("not yet", delay_s=0.05)
+        return [to(names.RAG, message)]
+
+    async def second(_: Query) -> Sequence[Output]:
+        raise RefusedError("never")
+
+    stop = await bus.follow_events(note, (SPANS, "dead_letter"))
+    bus.spans.sample(1)
+    await bus.publish(to(names.ROUTE, query(7)), "intake")
+    spans: list[Span] = []
+    async with running(bus, (names.ROUTE, first), (names.RAG, second)):
+        async with asyncio.timeout(30):
+            while len(spans) < 4:
+                await asyncio.sleep(0.05)
+                bus.spans.flush()
+                rows = [row for event in events if event.kind == SPANS for row in event.fields["spans"]]
+                spans = msgspec.convert(rows, list[Span])
+    await stop()
+    root, again, done, dead = sorted(spans, key=lambda span: span.begun_us)
+    assert [(span.name, span.subject, span.outcome, span.delivery) for span in (root, again, done, dead)] == [
+        ("intake", "", "done", 1),
+        ("route", names.ROUTE, "again", 1),
+        ("route", names.ROUTE, "done", 2),
+        ("rag", names.RAG, "dead", 1),
+    ]
+    assert len({span.trace for span in spans}) == 1
+    assert {span.query_id for span in spans} == {query(7).id}
+    assert [span.parent for span in (root, again, done, dead)] == ["", root.id, root.id, done.id]
+    assert [name for name, _, _ in done.steps] == ["publish rag.routine"]
+    assert root.queue_us == 0
+    assert again.queue_us > 0
+    assert done.queue_us >= again.queue_us + 50_000
+    assert all(took <= span.work_us for span in spans for _, _, took in span.steps)
+    letters = [event for event in events if event.kind == "dead_letter"]
+    assert [(e.query_id, e.fields["subject"], e.fields["reason"]) for e in letters] == [
+        (query(7).id, "rag.routine", "never")
+    ]
 
 
 async def test_provision_is_idempotent_and_reports_drift(bus: NatsBus) -> None:
