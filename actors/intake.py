@@ -26,7 +26,7 @@ from actors._runtime.actor import Actor, Emit, KeyValue, Output
 from actors._runtime.clock import boot_id, boot_s
 from actors._runtime.context import Context
 from actors._runtime.state import change, read
-from actors.knowledge import SHIPPED, Notice, Texts, triage_files
+from actors.knowledge import ENGLISH, SHIPPED, Notice, Texts, triage_files
 from subjects import names
 from subjects.errors import ConfigError
 from subjects.messages import (
@@ -147,6 +147,7 @@ class Intake:
         alerts: KeyValue,
         contacts: Sequence[Contact] = (),
         own_numbers: frozenset[str] = frozenset(),
+        lang: str = ENGLISH,
         privacy: Privacy = "private",
         node_only: bool = False,
     ) -> None:
@@ -162,6 +163,7 @@ class Intake:
         self._numbers = numbers
         self._emit = emit
         self._own_numbers = own_numbers
+        self._lang = lang
         self._privacy: Privacy = privacy
         self._node_only = node_only
         self._commands = load_commands()
@@ -246,7 +248,7 @@ class Intake:
         case = await read(self._alerts, case_key(ref), Case)
         if case is None or not case.is_open(boot_id(), boot_s()):
             return []
-        lang = person.lang or "en"
+        lang = person.lang or self._lang
         if safe:
             return [self._follow("safe", sms, ref, text, case), self._say("safe_noted", sms, ref, lang)]
         known = person.whereabouts
@@ -297,7 +299,7 @@ class Intake:
         if not await change(self._session, ref, Person, step):
             self._event("ignored", sms, ref, reason=f"a {kind}; the sender was told lately")
             return []
-        return [self._say(f"no_{kind}s", sms, ref, person.lang or "en", kind="notice")]  # type: ignore[arg-type]
+        return [self._say(f"no_{kind}s", sms, ref, person.lang or self._lang, kind="notice")]  # type: ignore[arg-type]
 
     def _command_of(self, words: str, lane: Lane) -> Command | None:
         """The command that the whole text is. LANG takes one word more, and so does INFO when it is a tag."""
@@ -360,7 +362,7 @@ class Intake:
         self, command: Command, words: str, sms: InboundSms, ref: str, person: Person
     ) -> Sequence[Output]:
         self._event("command", sms, ref, command=command)
-        lang = person.lang or "en"
+        lang = person.lang or self._lang
         argument = words.partition(" ")[2]
         match command:
             case "stop" | "start":
@@ -413,7 +415,7 @@ class Intake:
         await change(self._consent, ref, Consent, step)
 
     def _in_danger(self, sms: InboundSms, ref: str, person: Person) -> Sequence[Output]:
-        lang = person.lang or "en"
+        lang = person.lang or self._lang
         alert = Alert(
             query_id=sms.id,
             node=self._node,
@@ -435,7 +437,7 @@ class Intake:
     async def _question(
         self, sms: InboundSms, ref: str, text: str, person: Person, recent: Recent
     ) -> Sequence[Output]:
-        lang = person.lang or "en"
+        lang = person.lang or self._lang
         repeat, count = recent.repeat, person.recent.index(recent) + 1
         if repeat >= ALWAYS_ANSWERED_REPEATS and (repeat + 1) & repeat:
             self._event("ignored", sms, ref, reason=f"the same text {repeat + 1} times: a loop or a panic")
@@ -541,6 +543,8 @@ class IntakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     own_numbers: tuple[str, ...] = ()
     """Numbers of this node's SIM cards: a text from one of them is never answered."""
+    lang: str = ENGLISH
+    """Language of a person who has not written enough to tell it, such as one who calls."""
     privacy: Privacy = "private"
     """Privacy class of every query; anything but "private" lets outside providers see it."""
 
@@ -559,10 +563,14 @@ async def build(context: Context) -> Actor:
     """The actor of a node."""
     config = context.config.section("intake", IntakeConfig)
     alert = context.config.section("alert", AlertConfig)
+    texts = Texts.load(emergency_number=context.config.node.emergency_number)
+    if config.lang not in texts.languages:
+        known = ", ".join(sorted(texts.languages))
+        raise ConfigError(f"[intake] lang = {config.lang!r}: EVY has notices in {known}")
     intake = Intake(
         node=context.identity.node,
         sender_ref=context.identity.sender_ref,
-        texts=Texts.load(emergency_number=context.config.node.emergency_number),
+        texts=texts,
         language_of=language_detector(Triager(triage_files())),
         session=await context.bucket("session"),
         consent=await context.bucket("consent"),
@@ -571,6 +579,7 @@ async def build(context: Context) -> Actor:
         alerts=await context.bucket("alerts"),
         contacts=load_contacts(context.config.node.directory / alert.contacts),
         own_numbers=frozenset(config.own_numbers),
+        lang=config.lang,
         privacy=config.privacy,
         node_only=context.config.node.node_only,
     )

@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
+from evy_core import Deliver, encode_pdus
 
 from actors._cli import stage as stage_module
 from actors._cli.stage import NODE_NUMBER, Stage, on_stage
 from actors.knowledge import Texts
-from simulators.control import Plug, Raw, Send, Unplug
+from simulators.control import Plug, Raw, Ring, Send, Unplug
 
 pytestmark = [pytest.mark.nats, pytest.mark.modem, pytest.mark.model, pytest.mark.timeout(240)]
 
@@ -35,6 +37,17 @@ def process(name: str) -> psutil.Process:
 async def answered(stage: Stage, number: str, says: str, count: int = 1) -> None:
     assert await stage.until(lambda: len(stage.read_by(number)) >= count, WITHIN_S), stage.events
     assert says.lower() in " ".join(stage.read_by(number)).lower()
+
+
+def heard(stage: Stage, kind: str, times: int) -> bool:
+    return sum(event.kind == kind for event in stage.events) >= times
+
+
+def picture_from(number: str) -> str:
+    """An MMS notification that names a phone as its sender."""
+    data = b"\x01\x06\x01\xbe\x8c\x82\x98T1\x00\x8d\x90\x89\x19\x80" + number.encode() + b"/TYPE=PLMN\x00"
+    message = Deliver("3020", data=data, coding=0x04, header=[(0x05, b"\x0b\x84\x23\xf0")])
+    return encode_pdus([message])[0].hex()
 
 
 async def test_a_node_survives_what_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +90,14 @@ async def test_a_node_survives_what_comes(tmp_path: Path, monkeypatch: pytest.Mo
         )
         assert stage.read_by(NODE_NUMBER) == stage.read_by("+15557000007") == []
 
+        # A picture and calls: who sent or called learns that only texts are read, once.
+        await stage.order(Raw(pdus=tuple(picture_from("+15557000009") for _ in range(2))))
+        await answered(stage, "+15557000009", TEXTS.say("no_pictures", "en"))
+        for call in (1, 2):
+            await stage.order(Ring(number="+15557000010"))
+            assert await stage.until(partial(heard, stage, "call", call), WITHIN_S)
+        await answered(stage, "+15557000010", TEXTS.say("no_calls", "en"))
+
         # The modem pulled out in the middle of sending, and put back.
         await stage.text("+15557000008", QUESTION)
         assert await stage.until(
@@ -88,5 +109,5 @@ async def test_a_node_survives_what_comes(tmp_path: Path, monkeypatch: pytest.Mo
         assert len(stage.read_by("+15557000008")) == 1
 
         # One answer each, whatever happened.
-        for number in (1, 2, 5):
-            assert len(stage.read_by(f"+1555700000{number}")) == 1
+        for number in (1, 2, 5, 9, 10):
+            assert len(stage.read_by(f"+155570000{number:02}")) == 1

@@ -25,7 +25,7 @@ MARIE = Contact("Marie", "+50933333333")
 class Desk:
     """An intake with its buckets in memory and a way to text it."""
 
-    def __init__(self) -> None:
+    def __init__(self, lang: str = "en") -> None:
         self.session, self.consent, self.numbers = MemoryKeyValue(), MemoryKeyValue(), MemoryKeyValue()
         self.alerts = MemoryKeyValue()
         self.events: list[Event] = []
@@ -42,6 +42,7 @@ class Desk:
             alerts=self.alerts,
             contacts=(MARIE,),
             own_numbers=frozenset({"+15550001111"}),
+            lang=lang,
         )
 
     async def text(self, text: str, sender: str = ANA, lane: Lane = "routine", **fields: Any) -> list[Output]:
@@ -262,6 +263,15 @@ async def test_who_sends_a_picture_or_calls_is_told_once_in_a_while(
             assert await desk.text("", sender=machine, kind=kind) == []
     monkeypatch.setattr("actors.intake.boot_id", lambda: "another boot")
     assert len(await desk.text("", kind="call")) == 1
+
+
+@pytest.mark.parametrize(("lang", "words"), [("es", "Solo leo textos"), ("en", "reads texts only")])
+async def test_a_caller_nobody_knows_is_told_in_the_nodes_language(lang: str, words: str) -> None:
+    desk = Desk(lang=lang)
+    [output] = await desk.text("", kind="call", lane="priority")
+    assert isinstance(output.message, OutboundSms)
+    assert words in output.message.text
+    assert (output.message.lang, output.lane) == (lang, "priority")
 
 
 # ── responders and open cases ─────────────────────────────────────────────────────────────────────────────
