@@ -106,6 +106,11 @@ class Service(msgspec.Struct, frozen=True):
         return f"{SVC}.{node}.{self.name}"
 
 
+def alive(node: str) -> str:
+    """Where `evy up` asks all processes of its node at once whether they are alive; each answers its name."""
+    return f"{SVC}.{node}.alive"
+
+
 SERVICES: Final[tuple[Service, ...]] = (
     Service("rag.search", "rag", SearchRequest, SearchReply, "reviewed passages that fit a text"),
     Service("route.triage", "route", TriageRequest, TriageReply, "how a text is judged"),

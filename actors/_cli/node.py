@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import subprocess
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -13,7 +15,10 @@ from actors._runtime.actor import Actor
 from actors._runtime.bus import NatsBus
 from actors._runtime.config import Config, load_config
 from actors._runtime.context import ACTORS, TABLES, BusContext, build_actors
-from actors._runtime.identity import load_identity
+from actors._runtime.health import Guard
+from actors._runtime.http import serve_pages
+from actors._runtime.identity import Identity, load_identity
+from actors._runtime.notify import Notify
 from actors._runtime.process import log_to_stderr, run_until_signal, serve
 from actors._runtime.provision import Place
 from actors._runtime.server_files import STORE_KEY, Settings, fill, settings
@@ -28,9 +33,12 @@ from actors._runtime.supervisor import (
     port_is_free,
     supervise,
 )
+from actors.node.gauge import PowerConfig
 from subjects.errors import ConfigError
 
 log = logging.getLogger("evy.up")
+
+SWITCH_OFF_WITHIN_S: Final = 60.0
 
 
 def server_child(config: Config) -> Child | None:
@@ -89,13 +97,50 @@ def _check(installed: Settings, config: Config) -> None:
             )
 
 
-def actor_children(config: Config, path: Path | None) -> list[Child]:
-    """One child per group of ``[node] processes``."""
+def actor_children(config: Config, path: Path | None, guard: Guard | None = None) -> list[Child]:
+    """One child per group of ``[node] processes``, started again when the guard finds it hung."""
     options = ["--config", str(path or config.path)] if path or config.path else []
-    return [
-        Child("+".join(group), [sys.executable, "-m", "actors", *options, "run", *group], {})
-        for group in config.node.processes
-    ]
+    children = []
+    for group in config.node.processes:
+        name = "+".join(group)
+        command = [sys.executable, "-m", "actors", *options, "run", *group]
+        children.append(Child(name, command, {}, watch=guard.hung(name) if guard else None))
+    return children
+
+
+def guard_of(config: Config, identity: Identity) -> Guard:
+    """Who looks after this node while it is up."""
+    power = config.section("power", PowerConfig)
+    return Guard(
+        identity,
+        config.node.url,
+        config.node.directory,
+        ["+".join(group) for group in config.node.processes],
+        Notify.of_environment(),
+        has_modem=any("sms" in group for group in config.node.processes),
+        shutdown_below=power.shutdown_below,
+        up_at_least_s=power.shutdown_after_s,
+    )
+
+
+async def guarded_up(config: Config, path: Path | None, guard: Guard, stop: asyncio.Event) -> None:
+    """Runs server and actors under the eyes of ``guard`` until ``stop``."""
+    server = server_child(config)
+    port = config.node.health_port or config.node.nats_port + 4001
+    port = port if port_is_free(port) else any_free_port()
+    async with serve_pages(port, {"/healthz": guard.page}) as taken:
+        log.info(
+            "node %s, data in %s, bus %s, http://127.0.0.1:%d/healthz",
+            config.node.name,
+            config.node.directory,
+            config.node.url,
+            taken,
+        )
+        watching = asyncio.create_task(guard.watch(stop))
+        # Without its guard a node would go on unseen: systemd starts it again.
+        watching.add_done_callback(lambda _: stop.set())
+        await supervise(server, actor_children(config, path, guard), stop)
+        await watching
 
 
 @click.command()
@@ -108,19 +153,30 @@ def up(path: Path | None) -> None:
     log_to_stderr()
     config = load_config(path)
     lock = DirectoryLock(config.node.directory)
-    load_identity(config.node.name, config.node.directory)
+    identity = load_identity(config.node.name, config.node.directory)
     config.check_sections(TABLES)
+    guard = guard_of(config, identity)
 
     async def main(stop: asyncio.Event) -> int:
-        server = server_child(config)
-        log.info("node %s, data in %s, bus %s", config.node.name, config.node.directory, config.node.url)
-        await supervise(server, actor_children(config, path), stop)
+        await guarded_up(config, path, guard, stop)
         return 0
 
     code = run_until_signal(main)
     lock.release()
     log.info("stopped")
+    if guard.shutdown_reason:
+        code = switch_off(config.section("power", PowerConfig).shutdown_command)
     sys.exit(code)
+
+
+def switch_off(command: Sequence[str]) -> int:
+    """Runs the command that switches the machine off, after everything has stopped; gives its exit code."""
+    log.warning("running %s", " ".join(command))
+    try:
+        return subprocess.run(command, check=False, timeout=SWITCH_OFF_WITHIN_S).returncode
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.error("[power] shutdown_command: %s", error)  # one line says it
+        return 1
 
 
 @click.command()

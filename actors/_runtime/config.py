@@ -52,6 +52,8 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nats_url: str = ""
     """A server to use; empty: `evy up` starts its own on ``nats_port``."""
     nats_port: int = 4222
+    health_port: int = 0
+    """Loopback port of ``/healthz`` under `evy up`; 0: ``nats_port`` + 4001, or any free one."""
     emergency_number: str = "112"
     """What templates tell people to call. Set it to your country's number."""
     answer_within_s: float = 15.0

@@ -12,6 +12,7 @@ import uvloop
 
 from actors._runtime.actor import Actor
 from actors._runtime.bus import NatsBus
+from actors._runtime.health import answer_alive
 from actors._runtime.identity import Identity
 from actors._runtime.provision import Place, provision
 from actors._runtime.reaper import Reaper
@@ -60,6 +61,7 @@ async def serve(  # noqa: PLR0917  # who, where, what, and until when
             log.warning("drift: %s (`evy subjects --apply` mends it)", line)
         actors = await build(bus)
         log.info("%s ready", ", ".join(actor.name for actor in actors))
+        await answer_alive(bus, "+".join(names))
         dead = asyncio.create_task(bus.watch_alive())
         dead.add_done_callback(lambda task: None if task.cancelled() else stop.set())
         reaping = asyncio.create_task(Reaper(bus, place).run())

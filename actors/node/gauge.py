@@ -259,6 +259,8 @@ class PowerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Run with the governor's name instead of writing to the kernel."""
     shutdown_below: float = 0.0
     """Per cent, while not charging, at which the node stops and runs ``shutdown_command``; 0: never."""
+    shutdown_after_s: float = 120.0
+    """Not before the node has been up for so long: a command that fails must not stop it again and again."""
     shutdown_command: tuple[str, ...] = ("systemctl", "poweroff")
     set_system_clock: bool = False
     """Set the system's clock from the network's texts when no time server did; needs CAP_SYS_TIME."""
