@@ -191,6 +191,7 @@ class AtModem:
         pdu = self._submission(part)
         line = self._line
         line.listen()
+        self._receipts.give(line, REPORT)  # while the text is on air the modem might wait too long for it
         # The length leaves out the service centre in front (TS 27.005 §3.1), here one octet: take the SIM's.
         command = f"AT+CMGS={len(pdu) - 1}"
         try:

@@ -274,6 +274,7 @@ class GammuModem:
         if not _NUMBER.fullmatch(part.number):
             raise SendFailedError("the recipient is no phone number", permanent=True)
         self._overheard()
+        self._receipts.give(self._bare(), REPORT)  # while the text is on air the modem might wait too long
         refused = (gammu.ERR_UNKNOWN,)
         reference: int | None = self._call(
             self._machine.SendSMS, self._submission(part), limit_s=self._send_s, bearable=refused

@@ -32,8 +32,8 @@ LaneOf = Callable[[str], Lane]
 OnCall = Literal["text", "reject", "ignore"]
 """What is done about a call: hang up and say by text that only texts are read, hang up, or let it ring."""
 
-CALLER_LANE: Final[Lane] = "priority"
-"""Who calls may be in danger and must learn soon that nobody hears."""
+UNHEARD_LANE: Final[Lane] = "priority"
+"""Who calls or sends a picture may be in danger, and must learn soon that nobody heard or saw it."""
 
 
 class Tell(Protocol):
@@ -185,17 +185,16 @@ class Reception:
 
     async def _ask_to_tell(self, sms: Received, modem: str) -> None:
         """Intake knows who it was, in which language, and when they were told last."""
-        lane = CALLER_LANE if sms.kind == "call" else "routine"
         inbound = InboundSms(
             id=self._id(f"{sms.kind}:{sms.sender}:{sms.smsc_at}:", hashlib.sha256(sms.raw).digest()),
             node=self._identity.node,
             sender=sms.sender,
             text="",
-            lane=lane,
+            lane=UNHEARD_LANE,
             deadline=deadline_in(self._answer_within_s),
             smsc_at=sms.smsc_at,
             received_at=time.time(),
             modem=modem,
             kind="call" if sms.kind == "call" else "picture",
         )
-        await self._publish(Output(names.SMS_IN, lane, inbound, inbound.id), "sms")
+        await self._publish(Output(names.SMS_IN, UNHEARD_LANE, inbound, inbound.id), "sms")

@@ -136,7 +136,8 @@ async def test_every_kind_becomes_what_the_table_says_and_leaves_its_slot(
                 assert told.fields["what"] == case.kind, case.name
                 assert told.fields["reason"]
                 assert NUMBER not in str(told)
-                assert [(sms.kind, sms.text) for sms in node.received] == [(case.told, "")] * bool(case.told)
+                said = [(sms.kind, sms.text, sms.lane) for sms in node.received]
+                assert said == [(case.told, "", "priority")] * bool(case.told), case.name
                 assert [letter.payload for letter in node.letters] == [case.pdu] * fate.kept, case.name
             if case.told:
                 assert node.received[0].sender == NUMBER, case.name
@@ -146,7 +147,7 @@ async def test_every_kind_becomes_what_the_table_says_and_leaves_its_slot(
 async def test_a_status_report_about_nothing_we_sent_is_an_event(
     modem: Modem, tmp_path: Path, driver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.sms.REPORT_WAITS_S", (0.0,))
+    monkeypatch.setattr("actors.sms.station.REPORT_WAITS_S", (0.0,))
     node = Node(tmp_path, modem.link, driver)
     async with node.running():
         (report,) = encode_pdus([StatusReport(NUMBER, 77, 0, smsc=SMSC)])
