@@ -209,10 +209,10 @@ class Intake:
             return [answer]
         if sms.lane == "flash" and (place := place_in(text)):
             await self._stays_at(place, sms, ref)  # for the alert that route is about to raise
-        followed = await self._about_case(sms, ref, text, words, person) if is_known else []
-        if followed and sms.lane == "routine":
+        followed, is_all = await self._about_case(sms, ref, text, words, person) if is_known else ([], False)
+        if is_all:
             return followed
-        return [*await self._question(sms, ref, text, person, recent), *followed[:1]]
+        return [*await self._question(sms, ref, text, person, recent), *followed]
 
     async def _as_responder(self, sms: InboundSms, ref: str, words: str) -> Output | None:
         """The answer to an alert, from a responder who was asked; their other texts are anybody's."""
@@ -238,28 +238,32 @@ class Intake:
 
     async def _about_case(  # what came, and from whom
         self, sms: InboundSms, ref: str, text: str, words: str, person: Person
-    ) -> Sequence[Output]:
-        """What somebody whose alert is open says of it; empty when the text is anything else."""
+    ) -> tuple[Sequence[Output], bool]:
+        """What somebody whose alert is open says of it, and whether the text is nothing else: what may be
+        both is passed on to the responders, and answered as any other."""
         place, named = place_in(text), self._replies.is_place(words)
         safe = self._replies.is_safe(words)
-        is_words = may_be_place(text) and not self._replies.is_small_talk(words)
+        is_words = may_be_place(text) and not self._replies.is_talk(words)
         if sms.lane == "flash" or sms.missing or not (place or safe or is_words):
-            return []
+            return [], False
         case = await read(self._alerts, case_key(ref), Case)
         if case is None or not case.is_open(boot_id(), boot_s()):
-            return []
+            return [], False
         lang = person.lang or self._lang
         if safe:
-            return [self._follow("safe", sms, ref, text, case), self._say("safe_noted", sms, ref, lang)]
+            follow = self._follow("safe", sms, ref, text, case)
+            return [follow, self._say("safe_noted", sms, ref, lang)], True
         known = person.whereabouts
         again = known is not None and known.query_id == sms.id
         asked = case.place_asked and case.place is None and known is None
         if not (place or named or asked or again):
-            return []
+            return [self._follow("words", sms, ref, text, case)], False
         place = place or Place((text.partition(" ")[2] if named else text)[:KEPT])
         await self._stays_at(place, sms, ref)
         follow = self._follow("place", sms, ref, text, case, place)
-        return [follow, self._say("place_noted", sms, ref, lang, place=shown(place))]
+        if sms.lane == "priority" and not named and place.latitude is None:
+            return [follow], False
+        return [follow, self._say("place_noted", sms, ref, lang, place=shown(place))], True
 
     async def _stays_at(self, place: Place, sms: InboundSms, ref: str) -> None:
         await self._change(ref, whereabouts=Whereabouts(place, sms.id, time.time(), boot_id(), boot_s()))

@@ -227,8 +227,9 @@ class OutboundSms(Message, frozen=True, kw_only=True):
         return f"{self.query_id}.{self.kind}{self.ordinal or ''}.{part}"
 
 
-AlertKind = Literal["danger", "place", "safe"]
-"""danger: somebody may be in danger. place, safe: what that person says after."""
+AlertKind = Literal["danger", "place", "words", "safe"]
+"""danger: somebody may be in danger. The others are what that person says after: where they are, something
+that may be of use to who goes, that they are safe."""
 
 ResponderAnswer = Literal["coming", "cannot"]
 """What a responder answers to an alert: 1 or 2."""

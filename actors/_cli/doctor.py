@@ -19,7 +19,7 @@ import msgspec
 import serial
 from rich.console import Console
 
-from actors._people.contacts import AlertConfig, load_contacts
+from actors._people.contacts import AlertConfig, load_contacts, nobody_for
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.config import Config, load_config
 from actors._runtime.context import TABLES
@@ -238,11 +238,15 @@ def check_texts(config: Config) -> Iterator[Finding]:
     )
     path = config.node.directory / config.section("alert", AlertConfig).contacts
     contacts = load_contacts(path)
+    uncovered = nobody_for(contacts)
     yield Finding(
         "responders",
-        "ok" if contacts else "warn",
-        f"{len(contacts)} in {path}",
-        "copy actors/knowledge/contacts.example.toml there and write real numbers in it",
+        "warn" if uncovered else "ok",
+        f"{len(contacts)} in {path}"
+        + (f"; nobody for {', '.join(uncovered)}" if contacts and uncovered else ""),
+        "let one of them respond to every need: leave out its needs"
+        if contacts
+        else "copy actors/knowledge/contacts.example.toml there and write real numbers in it",
     )
 
 

@@ -79,7 +79,8 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Somebody dangerous may see the phone: nothing is sent to it that it did not ask for."""
     place: Place | None = None
     place_asked: bool = False
-    place_updates: int = 0
+    updates: int = 0
+    """Texts to the responders about what was no further emergency."""
     told: tuple[str, ...] = ()
     """What the person was told, in order."""
     consents: int = 0

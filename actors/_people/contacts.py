@@ -3,9 +3,9 @@
 import hashlib
 import tomllib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -19,6 +19,29 @@ Hours = Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2
 """Local time, "08:00-18:00"; "20:00-06:00" is a night."""
 
 
+Need = Literal[
+    "medical",
+    "rescue",
+    "fire",
+    "violence",
+    "water",
+    "food",
+    "shelter",
+    "missing_person",
+    "evacuation",
+    "utilities",
+    "hazard_info",
+    "aid_info",
+    "mental_health",
+    "childbirth",
+    "hygiene",
+]
+"""What triage hears that people need; a misspelt one would silently never be asked for."""
+
+URGENT: Final[tuple[Need, ...]] = ("medical", "rescue", "fire", "violence", "childbirth", "mental_health")
+"""Needs of emergencies: a node should have somebody for each."""
+
+
 class Contact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A responder. Empty ``needs`` means: every need; empty ``areas``: everywhere; empty ``hours``: always.
 
@@ -28,7 +51,7 @@ class Contact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     number: Annotated[str, msgspec.Meta(pattern=r"^\+?[0-9]{3,15}$")]
-    needs: tuple[str, ...] = ()
+    needs: tuple[Need, ...] = ()
     areas: tuple[str, ...] = ()
     languages: tuple[str, ...] = ("en",)
     order: int = 0
@@ -113,11 +136,20 @@ def load_contacts(path: Path) -> tuple[Contact, ...]:
 
 
 def in_order(
-    contacts: Iterable[Contact], needs: Iterable[str], *, where: str = "", minute: int | None = None
+    contacts: Iterable[Contact], needs: Collection[str], *, where: str = "", minute: int | None = None
 ) -> Sequence[Contact]:
-    """Who is asked about ``needs``, first to last: on duty, near, then by ``order``."""
-    wanted = [contact for contact in contacts if not contact.needs or set(contact.needs) & set(needs)]
+    """Who is asked about ``needs``, first to last: on duty, near, then by ``order``. Without a need that was
+    understood everybody is: the danger is real all the same."""
+    wanted = [
+        contact for contact in contacts if not (contact.needs and needs) or set(contact.needs) & set(needs)
+    ]
     return sorted(wanted, key=lambda c: (not c.is_on_duty(minute), c.distance(where), c.order))
+
+
+def nobody_for(contacts: Iterable[Contact]) -> list[Need]:
+    """Needs of emergencies that no responder is there for."""
+    known = list(contacts)
+    return [need for need in URGENT if not in_order(known, [need])]
 
 
 def _minute(clock: str) -> int:

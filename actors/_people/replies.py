@@ -22,6 +22,7 @@ class Replies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     safe: tuple[str, ...]
     place: tuple[str, ...]
     small_talk: tuple[str, ...]
+    questions: tuple[str, ...]
 
     def of_responder(self, words: str) -> tuple[ResponderAnswer, int] | None:
         """Answer and case number (0: none given) that the whole text is; None when it is something else."""
@@ -37,9 +38,9 @@ class Replies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whether the whole text says that the danger is over."""
         return words in self.safe
 
-    def is_small_talk(self, words: str) -> bool:
-        """Whether the whole text is something that people also say after «where are you?»."""
-        return words in self.small_talk
+    def is_talk(self, words: str) -> bool:
+        """Whether the text is a courtesy, or begins like a question: people in danger type no «?»."""
+        return words in self.small_talk or words.partition(" ")[0] in self.questions
 
     def is_place(self, words: str) -> bool:
         """Whether the text begins with the word for a place and names one."""

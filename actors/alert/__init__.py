@@ -101,6 +101,8 @@ class Alerts:
         self._words = Words(texts, clock)
         self._steps = Steps(contacts, self._words, self._config, self._minute)
         self._touched = asyncio.Event()
+        self._shared = asyncio.Lock()
+        """Held while a record is written that many cases share: in a mass incident all handlers want it."""
 
     # What arrives.
 
@@ -172,13 +174,15 @@ class Alerts:
         return self._to_responder(reply, contact, "reply_coming", case=number)
 
     def _followed(self, case: Case | None, alert: Alert) -> tuple[Case | None, list[Happened]]:
-        """The person's place, or the end of the danger; nothing when there is no open case."""
+        """The person's place, words, or the end of the danger; nothing when there is no open case."""
         now_s = self._now_s()
         if case is None or alert.query_id in case.handled or not case.is_open(self._boot(), now_s):
             return None, []
         case = self._steps.adopted(case, self._boot(), now_s)
         if alert.kind == "safe":
             return self._steps.safe(case, alert, now_s)
+        if alert.kind == "words":
+            return self._steps.wrote(case, alert, now_s)
         return self._steps.at_place(case, alert, now_s)
 
     def _is_over(self, case: Case, now_s: float) -> bool:
@@ -237,7 +241,8 @@ class Alerts:
             current = rotas.current(rota, self._boot(), now_s)
             return rotas.admitted(current, said, case, ref, now_s, per_hour=self._config.per_hour)
 
-        return await change(self._cases, rota_key(said.to), Rota, step)
+        async with self._shared:
+            return await change(self._cases, rota_key(said.to), Rota, step)
 
     async def _send(self, said: Said, lane: names.Lane, ref: str) -> None:
         message = OutboundSms(
@@ -366,7 +371,8 @@ class Alerts:
             number = counter.last % HIGHEST_NUMBER + 1 if counter else 1
             return _Counter(number), number
 
-        return await change(self._cases, "counter", _Counter, step)
+        async with self._shared:
+            return await change(self._cases, "counter", _Counter, step)
 
     def _minute(self) -> int | None:
         now = self._clock()

@@ -11,7 +11,7 @@ import msgspec
 from actors._people.cases import Asked, Case, Said
 from actors._people.contacts import AlertConfig, Contact, in_order
 from actors._people.place import one_line, shown
-from actors.alert.words import TEXT_CHARACTERS, Words
+from actors.alert.words import NUMBER, TEXT_CHARACTERS, Words
 from subjects.messages import Alert, Place, ResponderReply
 
 COALESCE_S: Final = 900.0
@@ -20,8 +20,8 @@ person who texts again so long after nobody answered opens a new case, and every
 TELL_AGAIN_AT: Final = (3, 10, 30, 100)
 """A case's further texts reach the responders when there are so many, or when a new need appears."""
 HANDLED_KEPT: Final = 64
-PLACE_UPDATES: Final = 5
-"""Texts about the place that the responders of a case get."""
+UPDATES: Final = 5
+"""Texts that the responders of a case get about what is no further emergency: the place, other words."""
 TOLD_AT_MOST: Final = 6
 """Texts to the person about who answered; a change of what is true is one."""
 
@@ -157,31 +157,42 @@ class Steps:
         if place is None or place == case.place:
             return case, []
         case = changed(case, place=place)
-        if case.place_updates >= PLACE_UPDATES:
-            return case, [("alert_coalesced", {"place": True, "updates": case.place_updates})]
-        case = changed(case, place_updates=case.place_updates + 1)
+        if case.updates >= UPDATES:
+            return case, [("alert_coalesced", {"updates": case.updates})]
+        case = changed(case, updates=case.updates + 1)
 
         def text(contact: Contact) -> str:
             lang = self._words.lang_of(contact)
-            return self._words.say(
-                "alert_place", lang, case=case.number, number="{number}", place=shown(place)
-            )
+            return self._words.say("alert_place", lang, case=case.number, number=NUMBER, place=shown(place))
 
         case = self._to_all(case, text, alert.query_id, now_s)
         return case, [("alert_place", {"responders": self.names(case)})]
+
+    def wrote(self, case: Case, alert: Alert, now_s: float) -> tuple[Case, list[Happened]]:
+        """The person texted something that is no emergency and no question: it may help who goes to find
+        them, or tell them to hurry less."""
+        case = self._handled(case, alert.query_id, now_s)
+        if case.updates >= UPDATES:
+            return case, [("alert_coalesced", {"updates": case.updates})]
+        words = one_line(alert.text, TEXT_CHARACTERS)
+
+        def text(contact: Contact) -> str:
+            lang = self._words.lang_of(contact)
+            return self._words.say("alert_words", lang, case=case.number, number=NUMBER, text=words)
+
+        told = self._to_all(changed(case, updates=case.updates + 1), text, alert.query_id, now_s)
+        return told, [("alert_sent", {"responders": self.names(case), "count": case.count})]
 
     def safe(self, case: Case, alert: Alert, now_s: float) -> tuple[Case, list[Happened]]:
         """The person says that the danger is over. A discreet case goes on: somebody else may hold the
         phone."""
         case = self._handled(case, alert.query_id, now_s)
         if case.discreet:
-            case = changed(case, text=one_line(alert.text, TEXT_CHARACTERS))
-            case = self._to_all(case, lambda c: self._words.more(c, case, 1), alert.query_id, now_s)
-            return case, [("alert_sent", {"responders": self.names(case), "count": case.count})]
+            return self.wrote(case, alert, now_s)
 
         def text(contact: Contact) -> str:
             lang = self._words.lang_of(contact)
-            return self._words.say("alert_safe", lang, case=case.number, number="{number}")
+            return self._words.say("alert_safe", lang, case=case.number, number=NUMBER)
 
         case = changed(self._to_all(case, text, alert.query_id, now_s), closed=True)
         return case, [("alert_closed", {"responders": self.names(case), "reason": "safe"})]

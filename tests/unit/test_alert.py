@@ -170,7 +170,10 @@ async def test_an_alert_about_somebody_who_may_be_hiding_says_so_and_nothing_is_
     assert to_person(texts) == []
     assert "alert_not_told" in room.kinds()
     # Whoever holds the phone may text that all is well.
-    await room.alert("safe", kind="safe", topic="")
+    room = Room()
+    await room.alert("he is at the door", topic="violence_attack", needs=("violence",))
+    [update] = await room.alert("I am safe", kind="safe", topic="")
+    assert update.text == "EVY 1: {number} also wrote: I am safe"
     assert (await room.case()).state != "closed"
 
 
@@ -188,6 +191,7 @@ async def test_needs_choose_the_responders_and_with_none_an_event_says_that_nobo
     texts = await Room(fire, nurse).alert()
     assert not to(texts, fire)
     assert to(texts, nurse)
+    assert to(await Room(fire, nurse).alert(needs=()), fire)  # what is needed was not understood
     room = Room(fire)
     assert await room.alert() == []
     assert room.events[-1].kind == "alert_unheard"
@@ -483,6 +487,19 @@ async def test_a_person_who_moves_all_the_time_does_not_use_up_the_responders_te
     place = (await room.case()).place
     assert place is not None
     assert place.text == "29 Mill Rd"
+
+
+async def test_other_words_are_passed_on_five_times_and_later_a_safe_still_is() -> None:
+    room = Room()
+    await room.alert()
+    [first] = await room.alert("second floor, blue door {number}", kind="words", needs=(), topic="")
+    assert first.text == "EVY 1: {number} also wrote: second floor, blue door (number)"
+    texts = []
+    for number in range(20):
+        texts += await room.alert(f"words {number}", kind="words", needs=(), topic="")
+    assert len(texts) == 4
+    assert "alert_coalesced" in room.kinds()
+    assert len(await room.alert("safe", kind="safe", needs=(), topic="")) == 1
 
 
 async def test_a_place_that_is_known_is_not_asked_for_and_its_age_is_said() -> None:

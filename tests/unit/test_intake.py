@@ -353,8 +353,10 @@ async def test_the_answer_to_where_are_you_goes_to_alert_and_is_remembered(desk:
         "place_noted", "en", place="5 Mill Rd, the green house"
     )
     assert await desk.text("5 Mill Rd, the green house", id="same") == outputs
-    # Told once: what comes after that is a text like any other, unless it says that it is a place.
-    assert only(await desk.text("behind the market"), Query).text == "behind the market"
+    # Asked once: what comes after that is answered like any other text, and passed on for what it may be.
+    outputs = await desk.text("behind the market")
+    assert only(outputs, Query).text == "behind the market"
+    assert only(outputs, Alert).kind == "words"
     moved = only(await desk.text("PLACE behind the market"), Alert)
     assert moved.place.text == "behind the market"
     found = only(await desk.text("we are at -18.87919, 47.50791 now"), Alert)
@@ -362,7 +364,15 @@ async def test_the_answer_to_where_are_you_goes_to_alert_and_is_remembered(desk:
 
 
 @pytest.mark.parametrize(
-    "text", ["what should i do now?", "thank you", "OK", "\U0001f198\U0001f198", "x" * 10_000]
+    "text",
+    [
+        "what should i do now?",
+        "how do i get him warm",
+        "thank you",
+        "OK",
+        "\U0001f198\U0001f198",
+        "x" * 10_000,
+    ],
 )
 async def test_what_is_no_place_is_answered_as_ever(desk: Desk, text: str) -> None:
     await desk.text("he is bleeding", lane="flash")

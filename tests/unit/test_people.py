@@ -1,13 +1,15 @@
 """Contacts, words of answers, and places: what a phone can send, good and bad."""
 
+import re
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors._people.contacts import Contact, load_contacts
+from actors._people.contacts import Contact, Need, load_contacts, nobody_for
 from actors._people.place import may_be_place, place_in, shown
 from actors._people.replies import load_replies
 from actors._people.texts import plain_words
@@ -137,6 +139,26 @@ def test_contacts_file_that_is_wrong_is_refused_by_name(tmp_path: Path, text: st
 def test_contacts_file_that_is_missing_is_none_and_the_example_is_right(tmp_path: Path) -> None:
     assert load_contacts(tmp_path / "none.toml") == ()
     assert any(contact.hours for contact in load_contacts(SHIPPED / "contacts.example.toml"))
+
+
+def test_a_need_that_triage_does_not_hear_is_refused_and_every_one_it_hears_is_known(tmp_path: Path) -> None:
+    bad = tmp_path / "contacts.toml"
+    bad.write_text('[[contacts]]\nname = "x"\nnumber = "+1234"\nneeds = ["medcal"]\n')
+    with pytest.raises(ConfigError, match="medcal"):
+        load_contacts(bad)
+    rules = (SHIPPED / "triage" / "rules.toml").read_text(encoding="utf-8")
+    heard = set(re.findall(r"\w+", " ".join(re.findall(r"^needs = \[(.*)\]", rules, re.MULTILINE))))
+    assert "medical" in heard
+    assert heard - {"none"} <= set(get_args(Need))
+
+
+def test_needs_without_a_responder_are_named() -> None:
+    assert nobody_for([Contact("a", "+1234", needs=("medical", "fire", "rescue"))]) == [
+        "violence",
+        "childbirth",
+        "mental_health",
+    ]
+    assert nobody_for([Contact("a", "+1234")]) == []
 
 
 def test_hours_may_cross_midnight() -> None:
