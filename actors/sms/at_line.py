@@ -152,6 +152,10 @@ class AtLine:
             return False
         return True
 
+    def next(self, until_s: float) -> str | None:
+        """Next line that was not said unasked, None when the time is over."""
+        return self._line(until_s)
+
     def listen(self, wait_s: float = 0.0) -> None:
         """Hears what the modem has said unasked; answers that nobody waits for any more are dropped."""
         self._line(time.monotonic() + wait_s)

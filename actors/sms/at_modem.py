@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Final
 
@@ -15,14 +16,14 @@ from actors.sms.readying import last_reference, ready, status
 from actors.sms.receipts import REPORT, Receipts
 from actors.sms.sim import Pin
 from actors.sms.stored import Storage, is_whole
+from actors.sms.ussd import ask_ussd
+from actors.sms.validity import tp_vp
 
 LIST_EVERY_S: Final = 10.0
 """The SIM is looked at so often even if no +CMTI came: it may have been garbled. It also shows that the modem
 lives."""
 UCS2: Final = 0x08
 """TP-DCS (3GPP TS 23.038 §4)."""
-DAY: Final = 167
-"""TP-VP (TS 23.040 §9.2.3.12.1)."""
 
 _PLACE: Final = re.compile(r'\+C(?:MTI|DSI): ?"(\w\w)", ?(\d+)')
 _NUMBER: Final = re.compile(r"\+?[0-9]{1,20}")
@@ -32,8 +33,7 @@ class AtModem:
     """Driver for `actors.sms.line`. ``device`` is a serial line, real or simulated.
 
     ``answer_s`` bounds the answer to a command, ``send_s`` one submission: networks answer within 60 s or not
-    at all. ``validity`` is TP-VP in relative form: how long the network keeps trying. ``hang_up`` rejects
-    calls.
+    at all. ``hang_up`` rejects calls.
     """
 
     def __init__(
@@ -44,7 +44,6 @@ class AtModem:
         pin: Pin | None = None,
         answer_s: float = ANSWER_WAIT_S,
         send_s: float = 90.0,
-        validity: int = DAY,
         hang_up: bool = True,
     ) -> None:
         self._device = device
@@ -52,7 +51,6 @@ class AtModem:
         self._pin = pin or Pin()
         self._answer_s = answer_s
         self._send_s = send_s
-        self._validity = validity
         self._hang_up = hang_up
         self._calls = Calls()
         self._receipts = Receipts()
@@ -100,6 +98,10 @@ class AtModem:
     def status(self) -> dict[str, str]:
         """Registration, operator, signal and storage as they are now."""
         return status(self._line, self._profile)
+
+    def ussd(self, code: str, interrupted: Callable[[], bool]) -> str:
+        """The network's answer to a code."""
+        return ask_ussd(self._line, code, interrupted)
 
     # Receiving.
 
@@ -232,7 +234,7 @@ class AtModem:
                     Submit(
                         part.number,
                         part.text,
-                        validity=self._validity,
+                        validity=tp_vp(part.validity_s),
                         concat=concat,
                         coding=UCS2 if part.encoding == "ucs2" else 0,
                     )

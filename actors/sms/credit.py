@@ -1,8 +1,26 @@
 """What a prepaid card has left: how the network is asked, and what its answer means."""
 
+import asyncio
+import contextlib
+import logging
 import re
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import msgspec
+
+from actors.sms.modem import ModemLostError, UssdError
+from actors.sms.reception import Tell
+
+log = logging.getLogger("evy.sms")
+
+FIRST_S: Final = 20.0
+"""How long after its start a node asks for the first time: texts that wait come first."""
+AGAIN_S: Final = 120.0
+"""How soon it is asked again when a text came between, or the network did not answer."""
+SUSPECT_S: Final = 900.0
+"""How often refusals that look like an empty card may have it asked."""
+TEXT_CHARACTERS: Final = 160
 
 
 class CreditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,3 +60,71 @@ def amount_in(text: str, pattern: str) -> float | None:
         return float(f"{re.sub('[.,]', '', whole) or 0}.{part or 0}")
     except ValueError:
         return None
+
+
+class Credit:
+    """What one card has left. ``ask`` puts a code to the network, ``is_free`` says whether nothing is to be
+    sent, ``changed`` is called when there is news."""
+
+    def __init__(
+        self,
+        config: CreditConfig,
+        *,
+        modem: str,
+        ask: Callable[[str], Awaitable[str]],
+        is_free: Callable[[], bool],
+        changed: Callable[[], None],
+        tell: Tell,
+    ) -> None:
+        self.amount: float | None = None
+        self.text = ""
+        self._config = config
+        self._modem = modem
+        self._ask = ask
+        self._is_free = is_free
+        self._changed = changed
+        self._tell = tell
+        self._is_low = False
+        self._doubt = asyncio.Event()
+
+    def doubt(self, refusal: str) -> None:
+        """A refusal looks like an empty card: says so once, and has it asked."""
+        if not self._doubt.is_set():
+            self._doubt.set()
+            self._tell("credit_low", modem=self._modem, credit=self.amount, reason=refusal)
+
+    async def run(self) -> None:
+        """Asks now and then until cancelled."""
+        wait_s = FIRST_S
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._doubt.wait(), wait_s)
+            doubted = self._doubt.is_set()
+            wait_s = self._config.every_s if await self._look() else AGAIN_S
+            if doubted:
+                await asyncio.sleep(min(SUSPECT_S, wait_s))  # carriers block who asks all the time
+                self._doubt.clear()
+
+    async def _look(self) -> bool:
+        """Asks once, if nothing is to be sent; True when there was an answer."""
+        if not self._is_free():
+            return False
+        try:
+            said = await self._ask(self._config.ussd)
+        except ModemLostError:
+            return False
+        except UssdError as error:
+            log.warning("modem %s: credit unknown: %s", self._modem, error)
+            return False
+        self.text, self.amount = said[:TEXT_CHARACTERS], amount_in(said, self._config.amount)
+        if self.amount is None:
+            log.warning("modem %s: [sms] credit amount finds none in %r", self._modem, said)
+        was_low, self._is_low = (
+            self._is_low,
+            self.amount is not None and self.amount < self._config.warn_below,
+        )
+        if self._is_low and not was_low:
+            log.warning("modem %s: %s left on its card", self._modem, self.amount)
+            self._tell("credit_low", modem=self._modem, credit=self.amount, reason=self.text)
+        self._changed()
+        return True

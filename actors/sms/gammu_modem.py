@@ -31,6 +31,8 @@ from actors.sms.receipts import REPORT, Receipts
 from actors.sms.refusals import refusal
 from actors.sms.sim import Pin
 from actors.sms.stored import Storage
+from actors.sms.ussd import ask_ussd
+from actors.sms.validity import gammu_validity
 
 T = TypeVar("T")
 
@@ -83,8 +85,7 @@ class GammuModem:
 
     ``connection`` is Gammu's name: "at115200" for a UART, behind USB or not. "dku2at" sets no speed and opens
     in 0.5 s instead of 5, for lines that have none: pseudo terminals, and modems that are USB themselves.
-    ``send_s`` bounds one submission: networks answer within 60 s or not at all. ``validity`` is how long the
-    network keeps trying, in Gammu's words ("1D"); without one Gammu asks for 5 minutes. ``hang_up`` rejects
+    ``send_s`` bounds one submission: networks answer within 60 s or not at all. ``hang_up`` rejects
     calls.
     """
 
@@ -95,7 +96,6 @@ class GammuModem:
         *,
         pin: Pin | None = None,
         send_s: float = 90.0,
-        validity: str = "1D",
         hang_up: bool = True,
     ) -> None:
         self._device = device
@@ -103,7 +103,6 @@ class GammuModem:
         self._baud = speed_of(connection)
         self._pin = pin or Pin()
         self._send_s = send_s
-        self._validity = validity
         self._hang_up = hang_up
         self._calls = Calls()
         self._receipts = Receipts()
@@ -156,6 +155,10 @@ class GammuModem:
     def status(self) -> dict[str, str]:
         """Registration, operator, signal and storage as they are now."""
         return status(self._bare(), self._profile)
+
+    def ussd(self, code: str, interrupted: Callable[[], bool]) -> str:
+        """The network's answer to a code, over the bare line: what a network says Gammu need not parse."""
+        return ask_ussd(self._bare(), code, interrupted)
 
     def close(self) -> None:
         """Lets go of the line, at once even when the modem is gone."""
@@ -304,7 +307,7 @@ class GammuModem:
             "Number": part.number,
             "Text": text,
             # With a location Gammu would take the SIM's entry, and the longest validity there is.
-            "SMSC": {"Number": self._service_centre, "Validity": self._validity},
+            "SMSC": {"Number": self._service_centre, "Validity": gammu_validity(part.validity_s)},
             "Coding": "Unicode_No_Compression" if part.encoding == "ucs2" else "Default_No_Compression",
             "Class": -1,
             "Type": "Status_Report",

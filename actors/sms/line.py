@@ -120,6 +120,16 @@ class Line:
             reference: int = await self._ask(lambda: self._modem.send_part(part))
         return reference
 
+    async def ussd(self, code: str) -> str:
+        """The network's answer to a code; whatever else is asked of the line ends the wait for it.
+
+        Raises what :meth:`Modem.ussd` raises.
+        """
+        if not self.is_open:
+            raise ModemLostError("the line is lost")
+        answer: str = await self._ask(lambda: self._modem.ussd(code, lambda: bool(self._commands.qsize())))
+        return answer
+
     async def _ask(self, command: Callable[[], Any]) -> Any:
         future: asyncio.Future[Any] = self._loop.create_future()
         self._commands.put((command, future))

@@ -3,6 +3,7 @@
 All methods are called from one thread, see `actors.sms.line`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,6 +14,10 @@ from subjects.errors import EvyError
 
 class ModemLostError(EvyError):
     """The line is gone or mute. What was being sent may or may not have left."""
+
+
+class UssdError(EvyError):
+    """The network did not answer a code, or was not waited for."""
 
 
 class SendFailedError(EvyError):
@@ -89,6 +94,8 @@ class Part:
     reference: int = 0
     index: int = 1
     total: int = 1
+    validity_s: int = 86400
+    """How long the network keeps trying to deliver it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +136,12 @@ class Modem(Protocol):
 
         Raises :class:`SendFailedError` when it surely did not leave, :class:`ModemLostError` when nobody
         knows.
+        """
+
+    def ussd(self, code: str, interrupted: Callable[[], bool]) -> str:
+        """The network's answer to a code such as "*100#", given up as soon as ``interrupted`` says so.
+
+        Raises :class:`UssdError` when there is none, :class:`ModemLostError`.
         """
 
     def status(self) -> dict[str, str]:

@@ -24,6 +24,7 @@ from actors.sms.outbox import Outbox
 from actors.sms.parts import MAX_PARTS
 from actors.sms.reception import Tell
 from actors.sms.station import Changes, Station
+from actors.sms.validity import validity_s
 from subjects.errors import RefusedError, RetryLaterError
 from subjects.messages import OutboundSms
 
@@ -83,8 +84,9 @@ class Sending:
         if cut.count > MAX_PARTS:
             raise RefusedError(f"{cut.count} segments; an SMS has at most {MAX_PARTS}")
         reference = hashlib.blake2b(out.ledger_key(0).encode(), digest_size=1).digest()[0]
+        valid_s = validity_s(out.lane, out.kind)
         parts = [
-            Part(number, words, cut.encoding, reference, index, cut.count)
+            Part(number, words, cut.encoding, reference, index, cut.count, valid_s)
             for index, words in enumerate(cut.segments, 1)
         ]
         modem, held = await self._send(out, parts)

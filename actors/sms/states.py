@@ -13,6 +13,8 @@ def state_of(
     condition: ModemCondition,
     status: dict[str, str],
     *,
+    credit: float | None = None,
+    credit_text: str = "",
     sent_hour: int | None = None,
     limit_hour: int | None = None,
 ) -> ModemState:
@@ -28,6 +30,8 @@ def state_of(
         signal_dbm=dbm(said.get("signal", "")),
         storage_used=int(storage[1]) if storage else None,
         storage_size=int(storage[2]) if storage else None,
+        credit=credit,
+        credit_text=credit_text,
         sent_hour=sent_hour,
         limit_hour=limit_hour,
     )

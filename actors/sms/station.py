@@ -12,6 +12,7 @@ import msgspec
 from actors._runtime.actor import KeyValue
 from actors._runtime.bus import BusError
 from actors.sms.config import ModemConfig
+from actors.sms.credit import Credit
 from actors.sms.ledger import Entry, Found, Ledger
 from actors.sms.line import Line
 from actors.sms.modem import Modem, ModemLostError, Opened, Part, Received, Report, SendFailedError
@@ -80,6 +81,18 @@ class Station:
         self._line = Line(modem, self, poll_interval_s, config.power_key_command, changes.tell)
         self._turn = Turn()
         self._quota = Quota(Limits(config.per_minute, config.per_hour, config.per_day))
+        self._credit = (
+            Credit(
+                config.credit,
+                modem=self.name,
+                ask=self._line.ussd,
+                is_free=lambda: self._line.is_open and self._turn.is_free,
+                changed=self._tell_state,
+                tell=tell,
+            )
+            if config.credit
+            else None
+        )
         self._power_kept = True
         self._condition: ModemCondition = "away"
         self._away_since_s = time.monotonic()
@@ -103,6 +116,8 @@ class Station:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._line.run())
             group.create_task(self._tell_regularly())
+            if self._credit:
+                group.create_task(self._credit.run())
 
     # What the line tells us.
 
@@ -175,6 +190,8 @@ class Station:
             self.name,
             self._condition,
             self._status,
+            credit=self._credit.amount if self._credit else None,
+            credit_text=self._credit.text if self._credit else "",
             sent_hour=self._quota.sent_hour(now_s),
             limit_hour=self._quota.limit_hour(now_s),
         )
@@ -262,6 +279,8 @@ class Station:
             self._tell("limit_learned", modem=self.name, limit_hour=limit, reason=str(error))
             self._tell_state()
             await self._save_quota()
+        if self._credit and error.refusal and error.refusal.is_about_credit:
+            self._credit.doubt(str(error))
         if error.permanent:
             await self._ledger.failed(key, str(error))
             query_id = key.partition(".")[0]

@@ -23,6 +23,11 @@ class Turn:
         self._count = 0
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
 
+    @property
+    def is_free(self) -> bool:
+        """Nobody has it, and nobody waits."""
+        return not self._taken
+
     @contextlib.asynccontextmanager
     async def take(self, lane: Lane) -> AsyncIterator[None]:
         """The modem, for the length of the block."""

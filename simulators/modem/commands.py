@@ -187,6 +187,10 @@ def _sim_file(modem: "Modem", value: str) -> None:
     modem.session.final(f'+CRSM: 144,0,"{modem.last_mr:02X}{room:02X}"')
 
 
+def _ussd(modem: "Modem", value: str) -> None:
+    modem.ussd.command(modem, value)
+
+
 # -- texts (TS 27.005) -------------------------------------------------------------------------------------
 
 
@@ -335,6 +339,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "AT+CMGD=": _delete,
     "AT+CMGS=": _prompt,
     "AT+CRSM=": _sim_file,
+    "AT+CUSD": _ussd,
 }
 """By the beginning of the command, in capitals; the first that fits. Commands whose answer never changes are
 in :mod:`simulators.modem.models`."""

@@ -14,6 +14,7 @@ from simulators.modem.models import MODELS
 from simulators.modem.session import CMS_INVALID_PDU, Session
 from simulators.modem.shown import is_class_0
 from simulators.modem.terminal import Terminal
+from simulators.modem.ussd import Ussd
 from simulators.network import Network
 
 log = logging.getLogger("simulators.modem")
@@ -77,6 +78,7 @@ class Modem:
         """Every command a client gave, for tests of drivers; grows with use."""
         self.receipt_within_s = 15.0
         """How long it waits for AT+CNMA before it tells the network that nobody took a text."""
+        self.ussd = Ussd()
         self.calls: list[Call] = []
         """Every call it got; grows with use."""
         self.session = Session(self)
