@@ -67,6 +67,9 @@ _FROM: Final = re.compile(rb"\x89.{1,3}\x80(?:[\x00-\x1e].)?(\+?[0-9]{3,15})/TYP
 """From: an address in the encapsulation of a notification (OMA-TS-MMS_ENC §7.3.16, §8)."""
 
 
+_DIGITS: Final = re.compile(r"[+0-9 ]+").fullmatch
+
+
 def kind_of(message: Deliver) -> Kind:
     """Kind of a message that could be decoded: what TP-PID, TP-DCS and the header say, in this order."""
     if message.protocol == TYPE_0:
@@ -106,8 +109,12 @@ def destination_port(message: Deliver) -> int | None:
 
 
 def writer(message: Deliver, kind: Kind) -> str:
-    """Who wrote it: of a picture not the machine that announces it, but the phone it names, if it does."""
+    """Who wrote it: of a picture not the machine that announces it, but the phone it names, if it does.
+
+    A name of digits stands in quotation marks: a bulk sender chose it, and it must not be answered as if that
+    number had written (TS 23.040 §9.1.2.5, type of number 101).
+    """
     if kind != "picture":
-        return message.sender
+        return f'"{message.sender}"' if message.sender_is_name and _DIGITS(message.sender) else message.sender
     found = _FROM.search(message.data)
     return found[1].decode() if found else ""

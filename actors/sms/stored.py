@@ -64,7 +64,7 @@ def read_pdu(location: int, pdu: str) -> Received | Report:
     if message.alphabet == "ucs2":
         text = message.data[: len(message.data) & ~1].decode("utf-16-be", "surrogatepass")
     concat = Concat(*message.concat) if message.concat else None
-    return Received(location, message.sender, text, message.smsc_at, concat, raw)
+    return Received(location, writer(message, kind), text, message.smsc_at, concat, raw)
 
 
 class Storage:

@@ -30,6 +30,18 @@ def test_a_message_of_any_coding_protocol_and_header_has_a_kind(
     assert read.kind == "text" or not read.text
 
 
+def test_a_name_of_digits_is_not_the_number() -> None:
+    (pdu,) = encode_pdus([Deliver("A" * 9, "you won")])
+    septets = "".join(f"{ord(c):07b}"[::-1] for c in "600111222").ljust(64, "0")
+    name = bytes(int(septets[at : at + 8][::-1], 2) for at in range(0, 64, 8))
+    letters = "".join(f"{ord(c):07b}"[::-1] for c in "A" * 9).ljust(64, "0")
+    forged = pdu.replace(bytes(int(letters[at : at + 8][::-1], 2) for at in range(0, 64, 8)), name)
+    assert forged != pdu
+    read = read_pdu(1, forged.hex())
+    assert isinstance(read, Received)
+    assert (read.sender, read.text) == ('"600111222"', "you won")
+
+
 @given(st.binary(max_size=200) | st.text(max_size=80).map(str.encode))
 def test_any_octets_are_read(stored: bytes) -> None:
     for shown in (stored.hex(), stored.decode("latin-1")):
