@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "compress": ("answer", "Fit a text into SMS segments."),
     "subjects": ("contract", "Print the wire contract; check or mend a server against it."),
     "dlq": ("dlq", "Dead letters: list, show, mend and replay, or drop what nobody could handle."),
+    "upgrade": ("upgrade", "Put another release of EVY under this node, and back when it does not work."),
     "backup": ("backup", "Write everything that makes this node this node into one file."),
     "restore": ("restore", "Make a node again from its backup, on an empty machine."),
     "forget": ("forget", "Erase one person everywhere on this node."),

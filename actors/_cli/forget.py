@@ -16,10 +16,19 @@ import msgspec
 from actors._runtime.actor import Output
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.config import Config, load_config
-from actors._runtime.erase import SWEEP_OCTETS, Person, Stored, erase, streams, sweep, under_way
+from actors._runtime.erase import (
+    SWEEP_OCTETS,
+    Person,
+    Stored,
+    erase,
+    streams,
+    sweep,
+    under_way,
+)
 from actors._runtime.identity import Identity, load_identity
 from actors._runtime.process import log_to_stderr
 from actors._runtime.server_files import settings
+from actors.analytics.store import EventStore, path_in
 from subjects import names, registry
 from subjects.errors import ConfigError, EvyError
 from subjects.messages import Event, Forget
@@ -79,7 +88,14 @@ def opt_out(message: Stored) -> bytes | None:
 
 
 async def forget_person(
-    bus: NatsBus, who: str, *, everything: bool, now: bool, store: Path | None = None, linked: bool = False
+    bus: NatsBus,
+    who: str,
+    *,
+    everything: bool,
+    now: bool,
+    store: Path | None = None,
+    events: Path | None = None,
+    linked: bool = False,
 ) -> Forgotten:
     """Erases a person on the server of ``bus``. Raises :class:`EmergencyError` unless ``now``."""
     room = shutil.disk_usage(store).free if store else ROOM_OCTETS  # a server elsewhere looks after itself
@@ -100,27 +116,21 @@ async def forget_person(
         return rest
 
     erased = await (erase(bus.client, person) if everything else erase(bus.client, person, keep=keep))
-    later = []
-    swept = room >= ROOM_OCTETS
-    if not swept:
-        later.append(
-            f"deleted octets stay in the store: {room / 2**20:.0f} MB are free, and taking them out needs "
-            f"{ROOM_OCTETS / 2**20:.0f} MB; make room and do this again"
-        )
-    for config in configs if swept else ():
-        try:
-            await sweep(bus.client, config)
-        except BusError as error:
-            swept = False
-            later.append(f"deleted octets stay in {config.name} for now: {error}; do this again")
+    later = await _sweep_all(bus, room)
+    swept = not later
     if store and (places := await asyncio.to_thread(_still_in, store, person)):
         later.append(
             f"the number is still in files of {', '.join(places)}: in texts of others, or in octets that the "
             "server has not taken out yet, which it does when half of a block is deleted"
         )
+    by_place = _by_place(erased, bus.node)
+    if events:  # after the stream, whose reader has written by now what it had read
+        count, trouble = await asyncio.to_thread(_erase_events, events, person)
+        by_place |= {"event store": count} if count else {}
+        later += [trouble] if trouble else []
     if linked:
         later.append(await _ask_centre(bus, person))
-    report = Forgotten(_by_place(erased, bus.node), kept, swept, tuple(later))
+    report = Forgotten(by_place, kept, swept, tuple(later))
     bus.emit(Event(kind="forgotten", node=bus.node, actor="forget", at=time.time(), fields=report.erased))
     return report
 
@@ -132,6 +142,35 @@ async def _ask_centre(bus: NatsBus, person: Person) -> str:
     except BusError as error:
         return f"the centre keeps its copies: {error}; `evy subjects --apply`, then do this again"
     return "the centre erases its copies when it has this request, which waits for the link"
+
+
+async def _sweep_all(bus: NatsBus, room: int) -> list[str]:
+    """Takes deleted octets out of all streams; gives what could not be done, and what to do."""
+    if room < ROOM_OCTETS:
+        free, wanted = room / 2**20, ROOM_OCTETS / 2**20
+        return [f"deleted octets stay: make room ({free:.0f} of {wanted:.0f} MB are free) and do this again"]
+    troubles = []
+    for config in await streams(bus.client, bus.js, lambda _: True):
+        try:
+            await sweep(bus.client, config)
+        except BusError as error:
+            troubles.append(f"deleted octets stay in {config.name} for now: {error}; do this again")
+    return troubles
+
+
+def _erase_events(path: Path, person: Person) -> tuple[int, str]:
+    """Events and spans erased from the event store, and why not."""
+    if not path.exists():
+        return 0, ""
+    try:
+        store = EventStore.existing(path, write=True)
+        try:
+            done = [store.forget(ref, sorted(person.queries)) for ref in person.refs]
+        finally:
+            store.close()
+    except EvyError as error:
+        return 0, f"the event store keeps its copies: {error}"
+    return sum(found.events + found.spans for found in done), ""
 
 
 def _still_in(store: Path, person: Person) -> list[str]:
@@ -164,7 +203,13 @@ async def _run(config: Config, identity: Identity, who: str, *, everything: bool
     bus = await NatsBus.connect(identity, config.node.url, "forget", wait_s=10)
     try:
         return await forget_person(
-            bus, who, everything=everything, now=now, store=_store(config), linked=config.node.centre
+            bus,
+            who,
+            everything=everything,
+            now=now,
+            store=_store(config),
+            events=path_in(config.node.directory),
+            linked=config.node.centre,
         )
     finally:
         await bus.close()

@@ -144,14 +144,19 @@ async def guarded_up(config: Config, path: Path | None, guard: Guard, stop: asyn
 
 
 @click.command()
+@click.option("--check", is_flag=True, help="Only read the configuration, and start nothing.")
 @click.pass_obj
-def up(path: Path | None) -> None:
+def up(path: Path | None, *, check: bool) -> None:
     """Start this node: nats-server, then the actors. What dies is started again; Ctrl-C stops all.
 
     Uses the server at [node] nats_url instead of its own when that is set.
     """
     log_to_stderr()
     config = load_config(path)
+    if check:
+        config.check_sections(TABLES)
+        nats_server_path()
+        return
     lock = DirectoryLock(config.node.directory)
     identity = load_identity(config.node.name, config.node.directory)
     config.check_sections(TABLES)

@@ -103,6 +103,20 @@ class DirectoryLock:
             raise ConfigError(
                 f"another `evy up` runs on {directory}; stop it, or give this node its own [node] data_dir"
             ) from error
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+
+    @staticmethod
+    def holder(directory: Path) -> int | None:
+        """Process that runs the node of a data directory now; None when none does. Looks without locking, or
+        a start at that very moment would be refused."""
+        try:
+            pid = int((directory / "up.lock").read_text())
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            return None
+        return pid if b"up" in words else None
 
     def release(self) -> None:
         """Lets the next one start."""

@@ -23,9 +23,10 @@ from actors._runtime.context import BusContext, build_actors
 from actors._runtime.identity import Identity, load_identity
 from actors._runtime.provision import provision
 from actors._runtime.worker import run_actors
+from actors.analytics.store import EventStore, path_in
 from subjects import names
 from subjects.errors import ConfigError
-from subjects.messages import DeadLetter, InboundSms, OutboundSms, Query, decode, encode
+from subjects.messages import DeadLetter, Event, InboundSms, OutboundSms, Query, decode, encode
 from subjects.names import Lane
 from tests.conftest import NODE, PLACE, Server
 from tests.linked import Linked, holds, running
@@ -207,6 +208,38 @@ async def test_a_responder_is_found_by_number_and_an_alert_by_whom_it_is_about(b
         await bus.publish(Output(names.SMS_OUT, "priority", out, query), "test")
     report = await forget_person(bus, "+49 171 123-4567", everything=False, now=False)
     assert report.erased == {f"stream WORK_{NODE}": 2}
+
+
+async def test_the_event_store_forgets_too(bus: NatsBus, tmp_path: Path) -> None:
+    refs = [bus.identity.sender_ref(number) for number in (NUMBER, OTHER)]
+    for serial, ref in enumerate(refs):
+        event = Event(
+            kind="received", node=NODE, actor="intake", at=1.0, query_id=f"{serial:032x}", sender_ref=ref
+        )
+        await bus.js.publish("evt.received", encode(event))
+    [analytics] = await build_actors(
+        ("analytics",), BusContext(Config({"node": {"name": NODE, "data_dir": str(tmp_path)}}), bus)
+    )
+    stop = asyncio.Event()
+    running = asyncio.create_task(run_actors(bus, [analytics], stop))
+    path = path_in(tmp_path)
+    async with asyncio.timeout(20):
+        while not path.exists() or len(list(_events(path))) < 2:
+            await asyncio.sleep(0.05)
+    report = await forget_person(bus, NUMBER, everything=False, now=False, events=path)
+    assert report.erased == {f"stream EVT_{NODE}": 1, "event store": 1}
+    stop.set()
+    await running
+    assert {event.sender_ref for event in _events(path)} - {""} == {refs[1]}
+    assert list(files_with(tmp_path, refs[0])) == []
+
+
+def _events(path: Path) -> list[Event]:
+    store = EventStore.existing(path)
+    try:
+        return list(store.events())
+    finally:
+        store.close()
 
 
 async def test_a_card_without_room_is_not_swept_and_says_where_the_number_still_is(
