@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from actors._runtime.actor import Actor, KeyValue, Output
-from actors._runtime.bus import NatsBus
+from actors._runtime.bus import NatsBus, bus_errors
 from actors._runtime.config import Config
 from actors._runtime.erase import Person, erase, streams, sweep
 from actors._runtime.event_log import EventLog, MemoryEventLog, NatsEventLog
@@ -20,6 +20,7 @@ from actors._runtime.link import Link, NatsLink, NoLink
 from actors._runtime.memory import MemoryKeyValue
 from actors._runtime.node_view import NodeView
 from actors._runtime.provision import Place
+from actors._runtime.stream_info import StreamInfo, ask_all
 from actors._runtime.telemetry import TelemetryConfig
 from subjects.errors import ConfigError
 from subjects.messages import DeadLetter, Event
@@ -53,6 +54,9 @@ class Context(Protocol):
 
     def event_log(self) -> EventLog:
         """The events of this node as they are kept."""
+
+    async def streams(self) -> list[StreamInfo]:
+        """The streams of the node's server, buckets among them. Raises :class:`BusError`."""
 
     async def bucket(self, name: str) -> KeyValue:
         """Bucket of the registry by its short name."""
@@ -116,6 +120,11 @@ class BusContext:
         """The event stream."""
         return NatsEventLog(self._bus)
 
+    async def streams(self) -> list[StreamInfo]:
+        """All that the server has."""
+        with bus_errors("list streams"):
+            return await ask_all(self._bus.client)
+
 
 class MemoryContext:
     """A node without a server: what is published is kept here, for `evy ask` and tests."""
@@ -155,6 +164,10 @@ class MemoryContext:
     def event_log(self) -> EventLog:
         """What was emitted here."""
         return MemoryEventLog(self.events)
+
+    async def streams(self) -> list[StreamInfo]:
+        """There are none."""
+        return []
 
     async def bucket(self, name: str) -> KeyValue:
         """The bucket in memory, made at its first use."""

@@ -76,3 +76,20 @@ async def ask(client: Client, api: str, stream: str, within_s: float) -> tuple[S
     if info.error:
         raise NotThereError(str(info.error.get("description", "error")), rtt_ms)
     return info, rtt_ms
+
+
+class _Listed(msgspec.Struct):
+    total: int = 0
+    streams: list[StreamInfo] = []
+
+
+async def ask_all(client: Client) -> list[StreamInfo]:
+    """Every stream of the server that this process is connected to, buckets among them, by name."""
+    found: list[StreamInfo] = []
+    while True:
+        request = msgspec.json.encode({"offset": len(found)})
+        reply = await client.request("$JS.API.STREAM.LIST", request, timeout=ANSWERS_WITHIN_S)
+        page = msgspec.json.decode(reply.data, type=_Listed)
+        found += page.streams
+        if len(found) >= page.total or not page.streams:
+            return sorted(found, key=lambda info: str(info.config.get("name")))

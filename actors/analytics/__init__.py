@@ -8,16 +8,16 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from actors._runtime.actor import Actor, Emit
 from actors._runtime.bus import BusError
 from actors._runtime.context import Context
 from actors._runtime.event_log import EventLog, Page
 from actors._runtime.telemetry import TelemetryConfig
-from actors.analytics.store import EventStore, StoreBrokenError, StoreError, path_in, set_aside
+from actors.analytics.store import EventStore, StoreBrokenError, StoreError, path_in, set_aside, spans_of
 from subjects.messages import Event
 
 log = logging.getLogger("evy.analytics")
@@ -34,7 +34,7 @@ ROOM_OCTETS: Final = 64 * 1024 * 1024
 """Free space that is left to the streams: texts need the card more than statistics do."""
 
 Seen = Callable[[Page], None]
-"""Is told of each page that was stored, once."""
+"""Is told of each page that was stored, once, in a thread; a backlog that fills a new store is not told."""
 
 
 def free_octets(directory: Path) -> int:
@@ -53,7 +53,7 @@ class Analytics:
         events: EventLog,
         emit: Emit,
         config: TelemetryConfig,
-        seen: Seen,
+        seen: Sequence[Seen] = (),
         free: Callable[[Path], int] = free_octets,
         now: Callable[[], float] = time.time,
         every_s: float = EVERY_S,
@@ -73,6 +73,12 @@ class Analytics:
         self._store: EventStore | None = None
         self._paused = ""
         self._prune_at = 0.0
+        self._backlog = False
+
+    @property
+    def store(self) -> EventStore | None:
+        """The store, while it is open."""
+        return self._store
 
     async def run(self) -> None:
         """Stores events until cancelled. Raises nothing."""
@@ -108,8 +114,7 @@ class Analytics:
             )
         page = await self._events.read(store.position, LIMIT)
         if page.events or page.position.stream != store.position.stream:
-            await asyncio.to_thread(store.add, page)
-            self._seen(page)
+            await asyncio.to_thread(self._keep, store, page)
         if (now := time.monotonic()) > self._prune_at:
             self._prune_at = now + PRUNE_EVERY_S
             older_than = self._now() - self._config.keep_days * 86400
@@ -121,6 +126,13 @@ class Analytics:
             self._paused = ""
         return len(page.events) == LIMIT
 
+    def _keep(self, store: EventStore, page: Page) -> None:
+        store.add(page)
+        self._backlog = self._backlog and len(page.events) == LIMIT
+        if not self._backlog:
+            for seen in self._seen:
+                seen(page)
+
     async def _opened(self) -> EventStore:
         if self._store and self._store.replaced:
             self._store.close()
@@ -130,6 +142,7 @@ class Analytics:
         if self._store is None:
             limit = self._config.store_max_mb * 1_000_000
             self._store = await asyncio.to_thread(EventStore.open, self._path, max_octets=limit)
+            self._backlog = not self._store.position.sequence
         return self._store
 
     async def _begin_anew(self, reason: str) -> None:
@@ -153,13 +166,38 @@ class Analytics:
 
 
 async def build(context: Context) -> Actor:
-    """The actor of a node."""
+    """The actor of a node. Raises :class:`ConfigError` for a wrong ``[telemetry]``."""
+    config = context.config.section("telemetry", TelemetryConfig)
+    node = context.identity.node
+    log_of_events = context.event_log()
+    seen: list[Seen] = []
+    tasks: list[Callable[[], Coroutine[Any, Any, None]]] = []
+    closing: list[Callable[[], None]] = []
+    if config.otlp_endpoint:
+        # Only here: the libraries of OpenTelemetry take 20 MB and most nodes have no collector.
+        from actors.analytics.otlp import Otlp  # noqa: PLC0415
+
+        otlp = Otlp(config.otlp_endpoint)
+        seen.append(lambda page: otlp.export([span for kept in page.events for span in spans_of(kept)]))
+        closing.append(otlp.close)
     analytics = Analytics(
-        node=context.identity.node,
+        node=node,
         path=path_in(context.config.node.directory),
-        events=context.event_log(),
+        events=log_of_events,
         emit=context.emit,
-        config=context.config.section("telemetry", TelemetryConfig),
-        seen=lambda _: None,
+        config=config,
+        seen=seen,
     )
-    return Actor("analytics", {}, tasks=(analytics.run,), close=analytics.close)
+    if config.metrics_port:
+        from actors.analytics.scrape import Scrape  # noqa: PLC0415  # likewise
+
+        scrape = Scrape(node, context.node_state(), context.streams, lambda: analytics.store)
+        seen.append(scrape.metrics.seen)
+        tasks.append(lambda: scrape.serve(config.metrics_port))
+
+    async def close() -> None:
+        await analytics.close()
+        for end in closing:
+            await asyncio.to_thread(end)
+
+    return Actor("analytics", {}, tasks=(analytics.run, *tasks), close=close)

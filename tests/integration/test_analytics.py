@@ -40,7 +40,7 @@ class Watched:
             events=NatsEventLog(bus),
             emit=self.said.append,
             config=TelemetryConfig(),
-            seen=self.seen.append,
+            seen=[self.seen.append],
             free=lambda _: self.free,
             every_s=0.02,
             retry_s=0.05,

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import tomllib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,10 @@ from typing import Final, Literal, NamedTuple, get_args
 
 import pytest
 
+from actors._runtime.config import Config
+from actors._runtime.context import TABLES
+from actors._runtime.telemetry import TelemetryConfig
+from tests.conftest import free_port
 from tests.linked import Linked, running
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -21,7 +26,8 @@ NODE: Final = "valley-1"
 Place = Literal["node", "centre"]
 
 LOOKS_AGAIN: Final = re.compile(
-    r"(evy (link|trace|logs|stats)|nats( --context \w+)? (stream (subjects|info|get)|consumer|server|sub) )"
+    r"(curl|evy (link|trace|logs|stats)|"
+    r"nats( --context \w+)? (stream (subjects|info|get)|consumer|server|sub)) "
 )
 """Commands that only look may have to look again: what they shall show is on its way."""
 
@@ -38,9 +44,11 @@ class Example(NamedTuple):
 def examples(page: str) -> Iterator[Example]:
     """Commands of all fenced blocks. Raises ValueError for a block that names no place: nothing runs it."""
     place: Place | None = None
-    command, shows, began = "", [], 0
+    command, shows, began, settings = "", [], 0, False
     for number, line in enumerate(page.splitlines(), 1):
-        if line.startswith("```"):
+        if line == "```toml" or settings:  # see test_settings_on_the_page_are_known
+            settings = line != "```"
+        elif line.startswith("```"):
             if command and place:
                 yield Example(place, began, command, tuple(shows))
             command, shows = "", []
@@ -67,6 +75,15 @@ def test_every_block_names_its_place_and_most_examples_say_what_they_show() -> N
         list(examples("```sh\nnats rtt\n```\n"))
 
 
+def test_settings_on_the_page_are_known() -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        config = Config(tomllib.loads(block))
+        config.check_sections(TABLES)
+        config.section("telemetry", TelemetryConfig)
+
+
 def command_line() -> Path | None:
     """Folder of the `nats` program: this checkout's, or one on PATH."""
     own = ROOT / ".ops" / "bin"
@@ -81,6 +98,7 @@ class Machines:
         self._directory = directory
         self._linked = linked
         self._program = program
+        self._metrics_port = free_port()
         (directory / "bin").mkdir()
         evy = directory / "bin" / "evy"
         evy.write_text(f'#!/bin/sh\nexec {sys.executable} -m actors "$@"\n')
@@ -95,6 +113,8 @@ class Machines:
                 "nats_port": port,
             }
             lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+            if place == "node":
+                lines += ["[telemetry]", f"metrics_port = {self._metrics_port}"]
             (directory / f"{place}.toml").write_text("\n".join(["[node]", *lines]))
         (directory / "backup").mkdir()
         (self._data("centre") / "keys").symlink_to(linked.directory / "keys")
@@ -110,6 +130,7 @@ class Machines:
         replaced = {
             "/var/lib/evy": str(self._data(place)),
             "127.0.0.1:4222": f"127.0.0.1:{self._port(place)}",
+            "127.0.0.1:9464": f"127.0.0.1:{self._metrics_port}",
             "/tmp/backup": str(self._directory / "backup"),  # noqa: S108  # the page's
         }
         for said, meant in replaced.items():
@@ -176,5 +197,7 @@ async def test_every_example_does_what_the_page_says(tmp_path: Path) -> None:
         pytest.skip("no `nats` command line: make setup-ops")
     async with machines(tmp_path, program) as made:
         for example in examples(PAGE.read_text(encoding="utf-8")):
+            if example.command.startswith("curl ") and not shutil.which("curl"):
+                continue
             well, out = await made.run(example)
             assert well, f"{PAGE.name}:{example.line}: {example.command}\nshall show {example.shows}\n{out}"

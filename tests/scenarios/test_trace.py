@@ -3,12 +3,18 @@
 import asyncio
 import json
 import sys
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from actors._cli import stage as stage_module
 from actors._cli.stage import Stage, on_stage
+from tests.conftest import free_port
+from tests.integration.test_otlp import Collector
+from tests.unit.test_metrics import read, value
 
 pytestmark = [pytest.mark.nats, pytest.mark.modem, pytest.mark.model, pytest.mark.timeout(240)]
 
@@ -44,7 +50,19 @@ def check_path(trace: dict[str, Any], actors: list[str]) -> None:
     assert sum(hop["worked_s"] for hop in hops) > 0.5  # a simulated modem takes 0.7 s
 
 
-async def test_a_text_is_traced_from_end_to_end(tmp_path: Path) -> None:
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    made = Collector()
+    yield made
+    made.stop()
+
+
+async def test_a_text_is_traced_from_end_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collector: Collector
+) -> None:
+    port = free_port()
+    table = f'\n[telemetry]\nmetrics_port = {port}\notlp_endpoint = "{collector.url}"\n'
+    monkeypatch.setattr(stage_module, "CONFIGURATION", stage_module.CONFIGURATION + table)
     async with on_stage(tmp_path, lambda _: None) as stage:
         await stage.text(PHONE, "how do i make river water safe to drink")
         assert await stage.until(lambda: len(of_kind(stage, "delivered", PHONE)) == 2, WITHIN_S), stage.events
@@ -89,3 +107,28 @@ async def test_a_text_is_traced_from_end_to_end(tmp_path: Path) -> None:
         for number in (PHONE, HURT):
             assert number.removeprefix("+") not in everything + page + json.dumps([trace, stats])
         assert (tmp_path / "events.sqlite3").exists()
+
+        # The same counted for Prometheus, and the spans at a collector.
+        found: dict[Any, float] = {}
+        async with asyncio.timeout(WITHIN_S):
+            while value(found, "evy_reply_seconds_count", lane="flash") != 1:
+                await asyncio.sleep(0.2)
+                found = read(await asyncio.to_thread(_get, port))
+        assert value(found, "evy_texts_received_total", lane="flash") == 1
+        assert value(found, "evy_texts_sent_total", lane="flash", purpose="reply", step="template") == 1
+        assert value(found, "evy_stage_seconds_count", stage="rag", lane="routine") == 1
+        assert value(found, "evy_modem_up", modem="modem") == 1
+        assert (value(found, "evy_stream_messages", stream="EVT_demo") or 0) > 10
+        memory = {labels[0][1] for name, labels in found if name == "evy_process_resident_memory_bytes"}
+        assert {"sms", "analytics", "nats-server"} <= memory
+        async with asyncio.timeout(WITHIN_S):
+            while {hop["id"] for hop in trace["hops"] if hop["id"]} - {
+                span.span_id.hex() for span in collector.spans()
+            }:
+                await asyncio.sleep(0.2)
+
+
+def _get(port: int) -> bytes:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as reply:  # ours
+        octets: bytes = reply.read()
+    return octets
