@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "link": ("link", "Show the link to the centre, and what waits on either side."),
     "llm": ("llm", "Serve a model at the centre without a GPU; check its server."),
     "nats": ("keys", "Keys and server configurations of edge and centre: init, enrol, join, revoke."),
+    "hw": ("hw", "Check the hardware of a node, and write a report: evy hw check."),
     "doctor": ("doctor", "Check this machine and say how to mend what is wrong."),
     "sim": ("sim", "Run a simulated modem, a bad network, a solar battery, a memory card."),
     "bench": ("bench", "Measure this machine and print a table."),

@@ -12,13 +12,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import click
 import msgspec
-import serial
 from rich.console import Console
 
+from actors._cli import modem_check
+from actors._cli.modem_check import Finding
 from actors._people.contacts import AlertConfig, load_contacts, nobody_for
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.config import Config, load_config
@@ -28,11 +29,8 @@ from actors._runtime.provision import Place, provision
 from actors._runtime.supervisor import DirectoryLock, nats_server_path
 from actors.infer_small import ModelUnavailableError, find
 from actors.knowledge import Texts
-from actors.sms import ModemConfig, SmsConfig
-from actors.sms.gammu_modem import speed_of
+from actors.sms import SmsConfig
 from subjects.errors import ConfigError, EvyError
-
-Verdict = Literal["ok", "warn", "fail"]
 
 SERVER_AT_LEAST: Final = (2, 14)
 """Earlier servers can lose messages when a work queue is sourced over a leaf link."""
@@ -40,16 +38,6 @@ FREE_AT_LEAST_MB: Final = 500
 SLOW_FSYNC_MS: Final = 50.0
 """About five writes per text go to the card; above this the emergency goal of 100 ms is out of reach."""
 FIRST_SANE_YEAR: Final = 2025
-MODEM_ANSWERS_WITHIN_S: Final = 2.0
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One line: what was looked at, what was found, and how to mend it."""
-
-    check: str
-    verdict: Verdict
-    found: str
-    mend: str = ""
 
 
 def check_configuration(config: Config) -> Iterator[Finding]:
@@ -140,63 +128,10 @@ def check_modem(config: Config) -> Iterator[Finding]:
         lock = DirectoryLock(config.node.directory)
     try:
         for modem in modems:
-            yield from _check_one(modem, in_use=lock is None)
+            yield from modem_check.check_modem(modem, in_use=lock is None)
     finally:
         if lock is not None:
             lock.release()
-
-
-def _check_one(modem: ModemConfig, *, in_use: bool) -> Iterator[Finding]:
-    name = modem.name
-    if not Path(modem.device).exists():
-        yield Finding(
-            name, "fail", f"{modem.device} does not exist", "plug it in; `ls /dev/ttyUSB* /dev/serial0`"
-        )
-    elif in_use:
-        yield Finding(name, "ok", f"{modem.device} is in use by the running node; its log says how it is")
-    else:
-        try:
-            yield from _ask_modem(name, modem.device, speed_of(modem.connection))
-        except (serial.SerialException, OSError, ValueError) as error:
-            yield Finding(
-                name, "fail", f"{modem.device}: {error}", "permissions: add this user to group dialout"
-            )
-
-
-def _ask_modem(name: str, device: str, baud: int) -> Iterator[Finding]:
-    with serial.Serial(device, baud, timeout=0.1, exclusive=True) as line:
-
-        def ask(command: str) -> str:
-            line.write(f"{command}\r".encode())
-            answer, until = "", time.monotonic() + MODEM_ANSWERS_WITHIN_S
-            while time.monotonic() < until and not re.search(r"(OK|ERROR.*)\r\n$", answer):
-                answer += line.read(256).decode("ascii", "replace")
-            return " ".join(answer.replace(command, "").split())
-
-        line.write(b"\x1b")
-        if "OK" not in ask("AT"):
-            yield Finding(
-                name, "fail", f"{device} does not answer AT", "power, cable, or speed ([sms] connection)"
-            )
-            return
-        model = ask("AT+CGMM").removesuffix(" OK")
-        yield Finding(name, "ok", f"{device}: {model}")
-        pin = ask("AT+CPIN?")
-        yield Finding(
-            f"{name} SIM",
-            "ok" if "READY" in pin else "fail",
-            pin.removesuffix(" OK"),
-            "insert a SIM card; with a PIN name its file: [sms] pin_file",
-        )
-        registered = re.search(r"\+CREG: \d,([15])", ask("AT+CREG?"))
-        signal = re.search(r"\+CSQ: (\d+)", ask("AT+CSQ"))
-        strength = int(signal[1]) if signal else 99
-        yield Finding(
-            f"{name} network",
-            "ok" if registered and strength != 99 else "fail",
-            f"{'registered' if registered else 'not registered'}, signal {strength} of 31",
-            "antenna and place; is 2G still on in this country?",
-        )
 
 
 def check_model(_: Config) -> Iterator[Finding]:
