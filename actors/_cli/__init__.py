@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "restore": ("restore", "Make a node again from its backup, on an empty machine."),
     "forget": ("forget", "Erase one person everywhere on this node."),
     "outbox": ("outbox", "Texts that wait for the modem, and those whose fate a person must decide."),
+    "cases": ("cases", "People in danger whose alert is open: who was asked, and who goes."),
     "trace": ("trace", "Show one text from end to end: every hop, wait, work and decision."),
     "logs": ("logs", "Show what happened on this node, and follow it."),
     "stats": ("stats", "Show how this node did: texts, answers, speed, refusals, alerts, outages."),

@@ -72,6 +72,8 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """When responders were last asked to go."""
     handled: tuple[str, ...] = ()
     """Ids of texts that it has in it: one that is delivered again changes nothing."""
+    own_key: str = ""
+    """Key of the person in danger where that is a responder: nobody is asked to go to themselves."""
     asked: tuple[Asked, ...] = ()
     unheard: bool = False
     closed: bool = False

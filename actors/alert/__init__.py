@@ -82,6 +82,7 @@ class Alerts:
         consents: KeyValue,
         publish: Publish,
         emit: Emit,
+        sender_ref: Callable[[str], str],
         config: AlertConfig | None = None,
         clock: Clock = time.time,
         now_s: Callable[[], float] = boot_s,
@@ -89,6 +90,7 @@ class Alerts:
     ) -> None:
         self._node = node
         self._contacts = {contact.key: contact for contact in contacts}
+        self._own_keys = {sender_ref(contact.number): contact.key for contact in contacts}
         self._cases = cases
         self._sessions = sessions
         self._consents = consents
@@ -125,7 +127,13 @@ class Alerts:
             if not number:
                 return None, [(NEW, {})]
             return self._steps.opened(
-                alert, number, self._boot(), now_s, known=known, consents=len(consent.history)
+                alert,
+                number,
+                self._boot(),
+                now_s,
+                known=known,
+                consents=len(consent.history),
+                own_key=self._own_keys.get(alert.sender_ref, ""),
             )
 
         happened = await self._step(alert.sender_ref, alert.query_id, step)
@@ -423,6 +431,7 @@ async def build(context: Context) -> Actor:
         consents=await context.bucket("consent"),
         publish=context.publish,
         emit=context.emit,
+        sender_ref=context.identity.sender_ref,
         config=config,
         clock=clock_of(context.node_state()),
     )

@@ -64,6 +64,7 @@ class Steps:
         *,
         known: tuple[Place, float] | None,
         consents: int,
+        own_key: str = "",
     ) -> tuple[Case, list[Happened]]:
         """A new case; the first responders are asked, and the person for the place."""
         place, age_s = known or (None, 0.0)
@@ -86,6 +87,7 @@ class Steps:
             place=place,
             place_asked=alert.place_asked,
             consents=consents,
+            own_key=own_key,
         )
         case, happened = self.ask(case, now_s, age_s=age_s)
         if not case.asked:
@@ -97,7 +99,7 @@ class Steps:
 
     def ask(self, case: Case, now_s: float, *, age_s: float = 0.0) -> tuple[Case, list[Happened]]:
         """Asks the next responders; the case as it was when there are none left."""
-        asked = {one.key for one in case.asked}
+        asked = {case.own_key, *(one.key for one in case.asked)}
         ordered = in_order(
             self._contacts.values(),
             case.needs,

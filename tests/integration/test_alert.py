@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import json
 from collections import Counter
 from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner, Result
 from nats.js.errors import NotFoundError
 
-from actors._people.cases import Case, Rota, rota_key
+from actors._cli import evy
+from actors._people.cases import Case, Rota, case_key, rota_key
 from actors._people.contacts import load_contacts
 from actors._runtime.actor import Output
 from actors._runtime.bus import NatsBus
@@ -20,7 +23,7 @@ from actors.alert import rota
 from actors.knowledge import Texts
 from subjects import names
 from subjects.messages import Alert, OutboundSms, ResponderReply, decode
-from tests.conftest import NODE
+from tests.conftest import NODE, Server
 
 pytestmark = pytest.mark.nats
 
@@ -62,7 +65,7 @@ async def outgoing(bus: NatsBus) -> list[OutboundSms]:
 
 @pytest.mark.timeout(240)
 async def test_a_mass_incident_is_told_in_full_and_once_whoever_is_lost(
-    bus: NatsBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bus: NatsBus, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rota, "GATHER_S", 0.3)
     monkeypatch.setattr(rota, "DIGEST_EVERY_S", 0.5)
@@ -150,3 +153,24 @@ async def test_a_mass_incident_is_told_in_full_and_once_whoever_is_lost(
     assert details.text.startswith(f"EVY ALERT {number} ")
     assert details.about_ref == next(sms.sender_ref for sms in new if sms.kind == "notice")
     await end(second)
+
+    # What a person at the node sees of it.
+    toml = tmp_path / "evy.toml"
+    toml.write_text(f'[node]\nname = "{NODE}"\ndata_dir = "{tmp_path}"\nnats_url = "{server.url}"\n')
+
+    async def evy_cases(*arguments: str) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, evy, ["--config", str(toml), "cases", *arguments])
+
+    shown = await evy_cases("--json")
+    listed_cases = json.loads(shown.stdout)
+    assert (shown.exit_code, len(listed_cases)) == (0, PEOPLE)
+    [going] = [case for case in listed_cases if case["state"] == "coming"]
+    assert (going["number"], going["asked"], going["words"]) == (number, {"Ana": "", "Ben": "coming"}, "")
+    assert "house" not in (await evy_cases()).stdout
+    assert "house 7 is burning" in (await evy_cases("--full")).stdout
+    await cases.put(
+        case_key("person-0"), msgspec.json.encode(Case(number=1, boot_id="b0", unheard=True, text="x"))
+    )
+    shown = await evy_cases()
+    assert shown.exit_code == 1
+    assert "unheard" in shown.stdout

@@ -53,6 +53,7 @@ class Room:
             consents=self.consents,
             publish=self.publish,
             emit=self.events.append,
+            sender_ref=lambda number: f"ref-{number}",
             config=self.config,
             clock=lambda: self.time,
             now_s=lambda: self.now_s,
@@ -196,6 +197,13 @@ async def test_needs_choose_the_responders_and_with_none_an_event_says_that_nobo
     assert await room.alert() == []
     assert room.events[-1].kind == "alert_unheard"
     assert await room.later(10_000) == []  # nobody was asked: there is nothing to tell
+
+
+async def test_a_responder_in_danger_is_not_asked_to_go_to_themselves() -> None:
+    room = Room(ONE, TWO, at_once=1)
+    asked = [sms.number for sms in await room.alert(sender=f"ref-{ONE.number}") if sms.number]
+    asked += [sms.number for sms in await room.later(181) if sms.number]
+    assert asked == [TWO.number]
 
 
 # ── coalescing ────────────────────────────────────────────────────────────────────────────────────────────
