@@ -24,8 +24,9 @@ from actors._runtime.context import Context
 from actors.knowledge import route_rules
 from actors.node import board
 from actors.node.gauge import Gauge, GaugeError, PowerConfig, Reading, open_gauge
+from actors.node.governor import Governor
 from actors.node.held import held
-from actors.node.sms_time import SmsTime, set_by_network
+from actors.node.sms_time import SmsTime, set_by_network, step_system_clock
 from subjects.errors import MessageError
 from subjects.messages import Event, decode, encode
 from subjects.node_state import MEGABYTE, STATE_KEY, ModemState, NodeState
@@ -38,6 +39,8 @@ GAUGE_SILENT_S: Final = 600.0
 """A gauge that does not answer is believed for so long: a battery that was low is not suddenly unknown."""
 SMOOTHED: Final = 5
 """Readings whose median counts: a modem draws two amperes for half a second and the voltage sags."""
+CLOCK_OFF_S: Final = 2.0
+"""Less is not worth a step of the system's clock: texts are stamped to the second."""
 MODEMS: Final = 8
 """Modems of one node at most; each costs 200 octets."""
 FOLLOWED: Final = ("modem_state", "link_up", "link_down", "received")
@@ -58,7 +61,11 @@ class Node:
         now: Callable[[], float] = time.time,
         boot_s: Callable[[], float] = clock.boot_s,
         by_network: Callable[[], bool] = set_by_network,
+        govern: Callable[[NodeState], str] = lambda _: "",
+        set_clock: Callable[[float], str] | None = None,
     ) -> None:
+        """``govern`` and ``set_clock`` act on the machine and give what they did or why they could not; ""
+        is nothing."""
         self._look = look
         self._gauge = gauge
         self._battery_limits = router.battery_limits
@@ -69,6 +76,11 @@ class Node:
         self._now = now
         self._boot_s = boot_s
         self._by_network = by_network
+        self._govern = govern
+        self._set_clock = set_clock
+        self._acts: list[str] = []
+        """What was done to the machine since the last event, and what could not be; said once each."""
+        self._said: set[str] = set()
         self._time = SmsTime(now() - boot_s())
         self._percents: deque[float] = deque(maxlen=SMOOTHED)
         self._reading = Reading()
@@ -161,8 +173,19 @@ class Node:
             ahead_s=ahead_s,
         )
         await self._write()
+        await self._act(at)
         self._tell()
         return self.state
+
+    async def _act(self, at: float) -> None:
+        """Governor and system clock, where they are configured; each new outcome is told once."""
+        done = [await asyncio.to_thread(self._govern, self.state)]
+        if self._set_clock and self.state.clock == "sms" and abs(self.state.ahead_s) > CLOCK_OFF_S:
+            done.append(self._set_clock(at + self.state.ahead_s))
+        for act in filter(None, done):
+            if act not in self._said:
+                self._acts.append(act)
+        self._said = set(filter(None, done)) or self._said
 
     def _read(self) -> Reading:
         """The gauge's reading, with the median of the last charges; the last one while it is silent."""
@@ -198,7 +221,8 @@ class Node:
     def _tell(self) -> None:
         """An event for what changed, and once a minute for the curves of a dashboard."""
         told, at_s = self._told, self._boot_s()
-        reasons = ["started"] if told is None else self._changes(told)
+        reasons = [*(["started"] if told is None else self._changes(told)), *self._acts]
+        self._acts = []
         if not reasons and at_s - self._told_at < EVENT_EVERY_S:
             return
         self._told, self._told_at = self.state, at_s
@@ -268,14 +292,17 @@ async def build(context: Context) -> Actor:
     config = context.config.section("power", PowerConfig)
     gauge = open_gauge(config)
     log.info("battery: %s", gauge.name if gauge else "no gauge: unknown")
+    router = Router(route_rules())
     data, sys = context.config.node.directory, Path(config.sys)
     node = Node(
         context.identity.node,
         lambda: board.look(sys, data),
         gauge,
-        Router(route_rules()),
+        router,
         context.emit,
         lambda: context.bucket("node"),
+        govern=Governor(config, router).apply,
+        set_clock=step_system_clock if config.set_system_clock else None,
     )
     await context.follow(FOLLOWED, node.on_event)
     return actor(node)

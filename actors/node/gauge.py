@@ -254,7 +254,7 @@ class PowerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sys: str = "/sys"
     """Where the kernel shows the machine; a simulator's directory in tests."""
     governor: bool = False
-    """Set the processor's governor by battery and load; needs the right to write it."""
+    """Set the processor's governor by battery, heat and load; needs the right to write it."""
     governor_command: tuple[str, ...] = ()
     """Run with the governor's name instead of writing to the kernel."""
     shutdown_below: float = 0.0
@@ -263,7 +263,8 @@ class PowerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Not before the node has been up for so long: a command that fails must not stop it again and again."""
     shutdown_command: tuple[str, ...] = ("systemctl", "poweroff")
     set_system_clock: bool = False
-    """Set the system's clock from the network's texts when no time server did; needs CAP_SYS_TIME."""
+    """Step the system's clock to the time of the network's texts while no time server keeps it; needs
+    CAP_SYS_TIME."""
 
     def __post_init__(self) -> None:
         if not (self.shunt_ohms > 0 and self.cells >= 1 and self.resistance_ohms >= 0):

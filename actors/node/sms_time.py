@@ -6,6 +6,7 @@ alone is never believed, and a jump far ahead takes more agreement than a small 
 """
 
 import ctypes
+import time
 from collections import deque
 from typing import Final
 
@@ -66,3 +67,12 @@ def set_by_network() -> bool:
     except (AttributeError, OSError):
         return False
     return 0 <= state < _TIME_ERROR
+
+
+def step_system_clock(unix_s: float) -> str:
+    """Sets the system's clock; gives what was done, or why it could not be."""
+    try:
+        time.clock_settime(time.CLOCK_REALTIME, unix_s)
+    except OSError as error:
+        return f"the system's clock cannot be set ({error.strerror}): CAP_SYS_TIME, ProtectClock=no"
+    return "the system's clock was set from the texts' stamps"

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 
-from tests.bench import answers, core, disk, flow, large, link, memory, modem_line, rate, writes
+from tests.bench import answers, core, disk, flow, large, link, memory, modem_line, rate, start, writes
 from tests.bench.bridges import peers
 from tests.bench.rows import Row, Setting, SkippedError
 from tests.bench.table import show
@@ -36,6 +36,7 @@ AREAS: Final[dict[str, Callable[[Setting], list[Row]]]] = {
     "answer": answers.measure,
     "large": large.measure,
     "memory": memory.measure,
+    "start": start.measure,
     "writes": writes.measure,
     "slow": writes.slow_card,
     "line": modem_line.measure,

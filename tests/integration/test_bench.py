@@ -102,6 +102,7 @@ def test_a_quick_run_measures_every_row_and_loses_no_text(tmp_path: Path) -> Non
             "large-cost",
             "large-steady",
             "large",
+            "start-at",
         }
         <= rows.keys()
     )

@@ -207,6 +207,40 @@ async def test_without_a_time_server_the_texts_tell_the_time() -> None:
     assert (state.clock, state.ahead_s, state.at) == ("network", 0.0, machine.system_s)
 
 
+async def test_the_system_s_clock_is_stepped_only_where_it_is_asked_for_and_not_kept() -> None:
+    machine, steps = Machine(), list[float]()
+
+    def step(unix_s: float) -> str:
+        steps.append(unix_s)
+        machine.system_s = unix_s
+        return "the clock was set"
+
+    machine.by_network = False
+    machine.node._set_clock = step
+    await machine.turn()
+    assert steps == []
+    for number in range(2):
+        await machine.hear("received", f"q{number}", smsc_at=machine.system_s + 3600)
+    state = await machine.turn(0)
+    assert steps == [pytest.approx(machine.system_s)]
+    assert state.at == pytest.approx(NOW + 5 + 3600)
+    assert "the clock was set" in machine.told[-1]
+    state = await machine.turn()
+    assert (len(steps), state.ahead_s) == (1, pytest.approx(0, abs=0.001)), "once is enough"
+    machine.by_network = True
+    machine.system_s -= 3600
+    await machine.turn()
+    assert len(steps) == 1, "a time server keeps it"
+
+
+async def test_what_cannot_be_done_to_the_machine_is_said_once() -> None:
+    machine = Machine()
+    machine.node._govern = lambda _: "governor powersave not set: Permission denied"
+    for _ in range(10):
+        await machine.turn()
+    assert sum("Permission denied" in " ".join(reasons) for reasons in machine.told) == 1
+
+
 def stamps(clock: SmsTime, *found: float, start: int = 0) -> list[bool]:
     return [clock.observe(f"q{start + n}", stamp, 50.0) for n, stamp in enumerate(found)]
 

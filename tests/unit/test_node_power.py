@@ -1,6 +1,7 @@
 """Gauges of a battery, the simulated one among them, and the hysteresis of the rules."""
 
 import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,11 @@ from actors.node.gauge import (
     load_pack,
     open_gauge,
 )
+from actors.node.governor import Governor, choose
 from actors.node.held import held
 from simulators.battery import Battery, Gauges, main
 from subjects.errors import ConfigError
+from subjects.node_state import NodeState
 
 
 def chip(tmp_path: Path, shunt: int, bus_mv: int, config: int = 0x399F, **options: object) -> Ina219:
@@ -272,3 +275,48 @@ def test_a_power_table_that_makes_no_sense_is_refused() -> None:
             PowerConfig(**wrong)
     with pytest.raises(ValueError, match="without"):
         PowerConfig(shutdown_below=5, shutdown_command=())
+
+
+@pytest.mark.parametrize(
+    ("state", "name"),
+    [
+        (NodeState(node="n1"), "ondemand"),
+        (NodeState(node="n1", cpu_percent=90.0), "performance"),
+        (NodeState(node="n1", cpu_percent=90.0, battery_rule_percent=49.0), "ondemand"),
+        (NodeState(node="n1", cpu_percent=90.0, battery_rule_percent=29.0), "powersave"),
+        (NodeState(node="n1", cpu_percent=90.0, throttled=True), "powersave"),
+        (NodeState(node="n1", under_voltage=True, battery_rule_percent=90.0), "powersave"),
+    ],
+)
+def test_the_governor_follows_battery_heat_and_load(state: NodeState, name: str) -> None:
+    assert choose(state, Router(route_rules())) == name
+
+
+def test_the_governor_is_written_to_every_processor_or_given_to_a_command(tmp_path: Path) -> None:
+    router = Router(route_rules())
+    files = []
+    for cpu in range(2):
+        directory = tmp_path / "devices" / "system" / "cpu" / f"cpu{cpu}" / "cpufreq"
+        directory.mkdir(parents=True)
+        (directory / "scaling_available_governors").write_text("powersave schedutil performance\n")
+        files.append(directory / "scaling_governor")
+        files[-1].write_text("as it was")
+    low = NodeState(node="n1", battery_rule_percent=10.0)
+    assert Governor(PowerConfig(sys=str(tmp_path)), router).apply(low) == "", "off unless asked for"
+    assert files[0].read_text() == "as it was"
+    governor = Governor(PowerConfig(sys=str(tmp_path), governor=True), router)
+    assert governor.apply(low) == "governor powersave"
+    assert governor.apply(low) == ""
+    assert [file.read_text() for file in files] == ["powersave"] * 2
+    assert governor.apply(NodeState(node="n1")) == "governor ondemand"
+    assert files[1].read_text() == "schedutil", "what this kernel calls it"
+    said = tmp_path / "said"
+    command = (sys.executable, "-c", f"import sys; open({str(said)!r}, 'a').write(sys.argv[1])")
+    assert Governor(PowerConfig(governor=True, governor_command=command), router).apply(low)
+    assert said.read_text() == "powersave"
+    for broken in (
+        PowerConfig(governor=True, governor_command=("false",)),
+        PowerConfig(governor=True, governor_command=("no-such-program",)),
+        PowerConfig(governor=True, sys=str(tmp_path / "none")),
+    ):
+        assert "not set" in Governor(broken, router).apply(low)
