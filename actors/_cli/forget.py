@@ -13,8 +13,10 @@ from typing import Final
 import click
 import msgspec
 
+from actors._people.cases import Case, Rota, case_key, rota_key
 from actors._runtime.actor import Output
 from actors._runtime.bus import BusError, NatsBus
+from actors._runtime.clock import boot_id, boot_s
 from actors._runtime.config import Config, load_config
 from actors._runtime.erase import (
     SWEEP_OCTETS,
@@ -28,6 +30,7 @@ from actors._runtime.erase import (
 from actors._runtime.identity import Identity, load_identity
 from actors._runtime.process import log_to_stderr
 from actors._runtime.server_files import settings
+from actors._runtime.state import change, read
 from actors.analytics.store import EventStore, path_in
 from subjects import names, registry
 from subjects.errors import ConfigError, EvyError
@@ -87,6 +90,28 @@ def opt_out(message: Stored) -> bytes | None:
     return b'{"stopped":true}' if msgspec.json.decode(message.payload).get("stopped") else None
 
 
+async def _is_in_danger(bus: NatsBus, person: Person) -> bool:
+    with contextlib.suppress(BusError):  # a centre has no alerts
+        alerts = await bus.bucket("alerts")
+        for ref in person.refs:
+            case = await read(alerts, case_key(ref), Case)
+            if case and case.asked and case.is_open(boot_id(), boot_s()):
+                return True
+    return False
+
+
+async def _out_of_rotas(bus: NatsBus, person: Person) -> None:
+    """Takes the person out of the responders' records, which are about others too."""
+    with contextlib.suppress(BusError):  # likewise
+        alerts = await bus.bucket("alerts")
+
+        def step(rota: Rota | None) -> tuple[Rota | None, None]:
+            return rota and rota.without(person.refs), None
+
+        for key in await alerts.keys(rota_key("")):
+            await change(alerts, key, Rota, step)
+
+
 async def forget_person(
     bus: NatsBus,
     who: str,
@@ -102,6 +127,10 @@ async def forget_person(
     person = await person_of(who, bus)
     configs = await streams(bus.client, bus.js, lambda _: True)
     waiting = 0 if now else await under_way(bus.js, configs, person, "flash")
+    if not now and await _is_in_danger(bus, person):
+        raise EmergencyError(
+            "responders are asked about this person now (`evy cases`): wait until that is over, or --now"
+        )
     if waiting:
         raise EmergencyError(
             f"an emergency of this person is under way ({waiting} messages in the flash lane): "
@@ -115,6 +144,7 @@ async def forget_person(
         kept = kept or rest is not None
         return rest
 
+    await _out_of_rotas(bus, person)
     erased = await (erase(bus.client, person) if everything else erase(bus.client, person, keep=keep))
     later = await _sweep_all(bus, room)
     swept = not later

@@ -3,6 +3,7 @@
 Only `alert` writes it. `intake` reads it, to know that a text answers something.
 """
 
+from collections.abc import Collection
 from typing import Final, Literal
 
 import msgspec
@@ -18,7 +19,7 @@ OPEN_S: Final = 2 * 3600.0
 """A case ends when its person was silent for so long; what is texted later is a new one."""
 
 
-class Said(msgspec.Struct, frozen=True, omit_defaults=True):
+class Said(msgspec.Struct, frozen=True, array_like=True):
     """A text that is decided and not on the bus yet. ``to`` is a responder's key, empty: the person."""
 
     to: str
@@ -116,7 +117,7 @@ class Whereabouts(msgspec.Struct, frozen=True, omit_defaults=True):
     at_s: float
 
 
-class AskedAbout(msgspec.Struct, frozen=True, omit_defaults=True):
+class AskedAbout(msgspec.Struct, frozen=True, array_like=True):
     """A case that a responder was asked about."""
 
     number: int
@@ -126,7 +127,7 @@ class AskedAbout(msgspec.Struct, frozen=True, omit_defaults=True):
     """False: in a digest only, so that the number and the words are still to be sent."""
 
 
-class Held(msgspec.Struct, frozen=True, omit_defaults=True):
+class Held(msgspec.Struct, frozen=True, array_like=True):
     """A case that waits for a responder's next digest."""
 
     number: int
@@ -139,7 +140,11 @@ class Held(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Rota(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one responder was sent within the hour, what they were asked, and what they are not sent yet."""
+    """What one responder was sent within the hour, what they were asked, and what they are not sent yet.
+
+    It is about many people. What it has of each is an array, in which `evy forget` looks for nobody, so that
+    forgetting one does not take the others' cases away; :meth:`without` does that.
+    """
 
     boot_id: str = ""
     sent: tuple[tuple[float, str], ...] = ()
@@ -151,6 +156,14 @@ class Rota(msgspec.Struct, frozen=True, omit_defaults=True):
     """Texts that were in a digest."""
     digest_at_s: float = -1.0
     outbox: tuple[Said, ...] = ()
+
+    def without(self, refs: Collection[str]) -> "Rota":
+        """The record with some people taken out."""
+        return msgspec.structs.replace(
+            self,
+            asked=tuple(one for one in self.asked if one.ref not in refs),
+            held=tuple(one for one in self.held if one.ref not in refs),
+        )
 
 
 def case_key(ref: str) -> str:

@@ -404,13 +404,13 @@ class Alerts:
         )
 
 
-def clock_of(state: Callable[[], NodeState]) -> Clock:
+def clock_of(state: Callable[[], NodeState], now: Callable[[], float] = time.time) -> Clock:
     """The time, unless the node says that it does not know it; without an actor `node`, by plausibility."""
 
     def clock() -> float | None:
-        known, now = state(), time.time()
-        is_set = known.clock != "unset" if known.at else now >= CLOCK_MADE
-        return now if is_set else None
+        known = state()
+        is_set = known.clock != "unset" if known.at else now() >= CLOCK_MADE
+        return now() if is_set else None
 
     return clock
 
@@ -433,7 +433,7 @@ async def build(context: Context) -> Actor:
         emit=context.emit,
         sender_ref=context.identity.sender_ref,
         config=config,
-        clock=clock_of(context.node_state()),
+        clock=clock_of(context.node_state(), context.now),
     )
     handlers: dict[str, Handler] = {names.ALERT: alerts.handle, names.ALERT_REPLY: alerts.replied}
     return Actor("alert", handlers, tasks=(alerts.watch,))

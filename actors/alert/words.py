@@ -71,7 +71,7 @@ class Words:
 
     def now(self) -> str:
         """The time for people, empty while the node does not know it."""
-        return self._time(time.time())
+        return self._time(self._clock() or 0.0)
 
     def place(self, place: Place | None, lang: str, age_s: float = 0.0) -> str:
         """Where the person says they are, as a sentence; empty when nothing is known."""

@@ -14,10 +14,11 @@ import pytest
 from evy_core import Deliver, encode_pdus
 
 from actors._cli.forget import EmergencyError, forget_person, person_of
+from actors._people.cases import Asked, AskedAbout, Case, Held, Rota, case_key, rota_key
 from actors._runtime import erase
 from actors._runtime.actor import Output
 from actors._runtime.bus import NatsBus
-from actors._runtime.clock import deadline_in
+from actors._runtime.clock import boot_id, boot_s, deadline_in
 from actors._runtime.config import Config
 from actors._runtime.context import BusContext, build_actors
 from actors._runtime.identity import Identity, load_identity
@@ -26,7 +27,7 @@ from actors._runtime.worker import run_actors
 from actors.analytics.store import EventStore, path_in
 from subjects import names
 from subjects.errors import ConfigError
-from subjects.messages import DeadLetter, Event, InboundSms, OutboundSms, Query, decode, encode
+from subjects.messages import DeadLetter, Deadline, Event, InboundSms, OutboundSms, Query, decode, encode
 from subjects.names import Lane
 from tests.conftest import NODE, PLACE, Server
 from tests.linked import Linked, holds, running
@@ -189,6 +190,39 @@ async def test_an_emergency_under_way_is_not_forgotten_by_the_way(bus: NatsBus) 
     await waits(bus, "sms.in.flash", 1)
     report = await forget_person(bus, NUMBER, everything=False, now=True)
     assert report.erased == {f"stream FLASH_{NODE}": 1}
+
+
+async def test_a_case_goes_and_the_responders_other_cases_stay(bus: NatsBus) -> None:
+    ref, alerts = bus.identity.sender_ref(NUMBER), await bus.bucket("alerts")
+    case = Case(number=7, query_id="7" * 32, boot_id=boot_id(), heard_at_s=boot_s(), asked=(Asked("ben"),))
+    await alerts.put(case_key(ref), msgspec.json.encode(case))
+    other = msgspec.structs.replace(case, number=8, query_id="8" * 32)
+    await alerts.put(case_key("other"), msgspec.json.encode(other))
+    mine, theirs = (
+        Held(n, who, "flash", f"{n} water", str(n) * 32, 0.0, f"{n}.0") for n, who in ((7, ref), (8, "other"))
+    )
+    asked = (AskedAbout(7, ref), AskedAbout(8, "other"))
+    await alerts.put(rota_key("ben"), msgspec.json.encode(Rota(asked=asked, held=(mine, theirs))))
+    for number in (7, 8):
+        query = Query(
+            id=str(number) * 32,
+            node=NODE,
+            sender_ref="",
+            text="",
+            lang="en",
+            lane="routine",
+            deadline=Deadline("", 0.0),
+        )
+        await bus.publish(Output(names.RAG, "routine", query, query.id), "test")
+    with pytest.raises(EmergencyError, match="evy cases"):
+        await forget_person(bus, NUMBER, everything=False, now=False)
+    report = await forget_person(bus, NUMBER, everything=False, now=True)
+    assert report.erased == {"bucket alerts": 1, f"stream WORK_{NODE}": 1}
+    entry = await alerts.get(rota_key("ben"))
+    assert entry is not None
+    assert msgspec.json.decode(entry[0], type=Rota) == Rota(asked=asked[1:], held=(theirs,))
+    assert await alerts.keys("case.") == [case_key("other")]
+    await waits(bus, "rag.routine", 1)
 
 
 async def test_a_responder_is_found_by_number_and_an_alert_by_whom_it_is_about(bus: NatsBus) -> None:
