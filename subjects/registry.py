@@ -309,6 +309,22 @@ def reaper(node: str) -> str:
     return f"{node}_reaper"
 
 
+def most_octets() -> int:
+    """What all streams and buckets of a node that keep records may hold together; its queues are bounded by
+    the number of their messages, :func:`most_waiting`."""
+    records = [row.max_octets for row in STREAMS if row.at != "centre" and row.max_octets > 0]
+    return sum(records) + sum(row.max_octets for row in BUCKETS if row.storage == "file")
+
+
+def most_waiting() -> int:
+    """How many messages may wait in all work queues of a node together."""
+    return sum(
+        row.max_per_subject * len(row.subjects)
+        for row in STREAMS
+        if row.retention == "workqueue" and row.at != "centre" and row.max_octets <= 0
+    )
+
+
 def work(subject: str) -> Work:
     """Row of a work subject, given with or without its lane, at the centre with the node it came from.
 

@@ -23,7 +23,7 @@ from nats.js.kv import KeyValue as NatsKeyValue
 
 from actors._runtime.actor import Output
 from actors._runtime.identity import Identity
-from actors._runtime.provision import bucket_config
+from actors._runtime.provision import Place, bucket_config
 from actors._runtime.telemetry import TRACEPARENT, Hop, Spans, current, step
 from subjects import names, registry
 from subjects.errors import EvyError, MessageError
@@ -236,7 +236,7 @@ class NatsBus:
         full = row.bucket(self.node)
         with bus_errors(f"open bucket {full}"):
             if row.storage == "memory":  # it went with the last server; making it twice changes nothing
-                await self.js.add_stream(bucket_config(row, self.node))
+                await self.js.add_stream(bucket_config(row, Place(self.node)))
             return Bucket(await self.js.key_value(full), self.js, full)
 
     def message_id(self, actor: str, output: Output) -> str:

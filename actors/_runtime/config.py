@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
@@ -65,6 +65,10 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     own centre."""
     wait_s: float = 6 * 3600.0
     """How long a question waits for a link, and a late answer is still wanted."""
+    keep_days: Annotated[float, msgspec.Meta(ge=2)] = 90.0
+    """Nothing that tells of a person is kept longer: events, dead letters, numbers, what was sent.
+
+    At least 2, because a text may be tried for a day. An opt-out stays, and work that waits."""
     replicas: int = 1
     """Copies of each stream; 3 on a cluster of three servers."""
     processes: tuple[tuple[str, ...], ...] = ()

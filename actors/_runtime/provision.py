@@ -61,11 +61,17 @@ class Place(msgspec.Struct, frozen=True):
     """A lilevy that is enrolled at a centre; a hybrid is its own."""
     replicas: int = 1
     """Copies of each stream; 3 on a cluster."""
+    keep_days: float = 90.0
+    """Nothing that tells of a person stays longer, but an opt-out and work that waits."""
 
     @classmethod
     def of(cls, node: NodeConfig) -> "Place":
         """The server of a configured node."""
-        return cls(node.name, node.profile, node.centre, node.replicas)
+        return cls(node.name, node.profile, node.centre, node.replicas, node.keep_days)
+
+    def age_s(self, limit_s: float) -> float:
+        """How long this server keeps what the registry limits to ``limit_s``; 0 in both is no limit."""
+        return min(limit_s, self.keep_days * 86400)
 
     @property
     def linked(self) -> bool:
@@ -88,6 +94,7 @@ class Place(msgspec.Struct, frozen=True):
     def stream(self, row: Stream, node: str) -> StreamConfig:
         """Server configuration of a stream of ``node`` as it is on this server."""
         per_subject = row.max_per_subject > 0
+        max_age_s = self.age_s(row.max_age_s)
         return StreamConfig(
             name=row.name.format(node=node),
             subjects=row.subjects_of(node),
@@ -95,10 +102,10 @@ class Place(msgspec.Struct, frozen=True):
             discard=DiscardPolicy.NEW if row.discard == "new" else DiscardPolicy.OLD,
             discard_new_per_subject=per_subject and row.discard == "new",
             max_msgs_per_subject=row.max_per_subject,
-            max_age=row.max_age_s,
+            max_age=max_age_s,
             max_bytes=row.max_octets,
             max_msg_size=MAX_WORK_OCTETS if row.retention == "workqueue" else MAX_MESSAGE_OCTETS,
-            duplicate_window=row.dedup_window_s,
+            duplicate_window=min(row.dedup_window_s, max_age_s or row.dedup_window_s),
             storage=StorageType.FILE,
             first_seq=FIRST_SEQUENCE if row.name in _TAKEN else None,
             num_replicas=self.replicas,
@@ -160,18 +167,18 @@ def _deliver_to(row: Source, node: str, taker: str) -> str:
     return f"{row.deliver}.{{taker}}".format(node=node, taker=taker)
 
 
-def bucket_config(row: Bucket, node: str) -> StreamConfig:
+def bucket_config(row: Bucket, place: Place) -> StreamConfig:
     """Server configuration of a key-value bucket: a stream with the layout of NATS ADR-8."""
-    name = row.bucket(node)
+    name, ttl_s = row.bucket(place.node), place.age_s(row.ttl_s)
     return StreamConfig(
         name=f"KV_{name}",
         subjects=[f"$KV.{name}.>"],
         max_msgs_per_subject=1,
-        max_age=row.ttl_s,
+        max_age=ttl_s,
         max_bytes=row.max_octets,
         max_msg_size=MAX_MESSAGE_OCTETS,
         discard=DiscardPolicy.NEW,
-        duplicate_window=min(120.0, row.ttl_s or 120.0),
+        duplicate_window=min(120.0, ttl_s or 120.0),
         storage=StorageType.FILE if row.storage == "file" else StorageType.MEMORY,
         allow_rollup_hdrs=True,
         deny_delete=True,
@@ -229,8 +236,8 @@ async def provision(
     """
     configs = place.streams()
     if place.profile != "bigevy":
-        configs += [bucket_config(row, place.node) for row in BUCKETS]
-    drift = await _streams(js, configs, apply=apply)
+        configs += [bucket_config(row, place) for row in BUCKETS]
+    drift = await _streams(js, configs, place.keep_days * 86400, apply=apply)
     drift += await _consumers(
         js, [(ADVISORIES.name.format(node=place.node), reaper_config(place.node))], apply=apply
     )
@@ -246,7 +253,7 @@ async def provision_edge(js: JetStreamContext, place: Place, edge: str, *, apply
     """
     if place.profile != "bigevy" or edge == HUB:
         raise ConfigError(f"{edge!r} cannot be enrolled at a {place.profile}")
-    drift = await _streams(js, place.streams_of(edge), apply=apply)
+    drift = await _streams(js, place.streams_of(edge), place.keep_days * 86400, apply=apply)
     drift += await _consumers(js, place.takers(edge, at="centre"), apply=apply)
     rows = [row for row in WORK if row.at == "centre"]
     return drift + await _durables(js, edge, rows, apply=apply)
@@ -272,7 +279,9 @@ async def edges(client: Client) -> list[str]:
             return sorted(name.removeprefix(prefix) for name in found if name.startswith(prefix))
 
 
-async def _streams(js: JetStreamContext, configs: Iterable[StreamConfig], *, apply: bool) -> list[str]:
+async def _streams(
+    js: JetStreamContext, configs: Iterable[StreamConfig], keep_s: float, *, apply: bool
+) -> list[str]:
     drift: list[str] = []
     for wanted in configs:
         assert wanted.name is not None  # noqa: S101  # all of them have one
@@ -281,13 +290,30 @@ async def _streams(js: JetStreamContext, configs: Iterable[StreamConfig], *, app
         except NotFoundError:
             await js.add_stream(wanted)
             continue
-        differs = list(_differences(wanted, found, f"stream {wanted.name}"))
+        mended = _mended(wanted, found, keep_s)
+        differs = list(_differences(wanted, mended, f"stream {wanted.name}"))
         if differs and apply:
             await js.update_stream(wanted)
-        elif _sources(wanted.sources) != _sources(found.sources):
-            await js.update_stream(found.evolve(sources=wanted.sources))
+        elif mended != found:
+            await js.update_stream(mended)
         drift += differs
     return drift
+
+
+def _mended(wanted: StreamConfig, found: StreamConfig, keep_s: float) -> StreamConfig:
+    """A stream as it is, with what every start puts right: its sources, subjects that a newer release has
+    more (an older one's more are left), and an age above what `evy.toml` allows."""
+    subjects = [
+        *(found.subjects or ()),
+        *(s for s in wanted.subjects or () if s not in (found.subjects or ())),
+    ]
+    mended = found.evolve(subjects=subjects) if subjects != (found.subjects or []) else found
+    if _sources(wanted.sources) != _sources(found.sources):
+        mended = mended.evolve(sources=wanted.sources)
+    if wanted.max_age and not 0 < (found.max_age or 0) <= keep_s:
+        window = min(found.duplicate_window or keep_s, keep_s)
+        mended = mended.evolve(max_age=keep_s, duplicate_window=window)
+    return mended
 
 
 async def _durables(js: JetStreamContext, node: str, rows: Iterable[Work], *, apply: bool) -> list[str]:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from actors._runtime.actor import Actor, Emit
 from actors._runtime.bus import BusError
 from actors._runtime.context import Context
@@ -168,6 +170,8 @@ class Analytics:
 async def build(context: Context) -> Actor:
     """The actor of a node. Raises :class:`ConfigError` for a wrong ``[telemetry]``."""
     config = context.config.section("telemetry", TelemetryConfig)
+    keep_days = min(config.keep_days, context.config.node.keep_days)
+    config = msgspec.structs.replace(config, keep_days=keep_days)
     node = context.identity.node
     log_of_events = context.event_log()
     seen: list[Seen] = []
