@@ -35,6 +35,7 @@ LINGER_S: Final = 15.0
 PASSES: Final = 60
 PAUSE_S: Final = 1.0
 _BATCH: Final = 256
+_NO_MESSAGE: Final = 10057
 _QUERY: Final = re.compile(r"[0-9a-f]{32}")
 
 SWEEP_OCTETS: Final = 9 * 1024 * 1024
@@ -250,7 +251,7 @@ async def _delete(client: Client, stream: str, sequence: int, *, overwrite: bool
     request = msgspec.json.encode({"seq": sequence, "no_erase": not overwrite})
     reply = await client.request(f"$JS.API.STREAM.MSG.DELETE.{stream}", request, timeout=10)
     if error := msgspec.json.decode(reply.data).get("error"):
-        if error.get("code") == 404:
+        if error.get("code") == 404 or error.get("err_code") == _NO_MESSAGE:
             raise nats.js.errors.NotFoundError
         raise nats.js.errors.APIError.from_error(error)
 
@@ -263,8 +264,8 @@ async def sweep(client: Client, config: StreamConfig) -> None:
     written anew once half of it is deleted, at the next removal: so it is filled with zeros, which are
     removed. Nobody sees them: their subject is here for the moment only.
     """
-    if config.storage != "file":
-        return
+    if config.storage != "file" or 0 < (config.max_bytes or 0) < 2 * SWEEP_OCTETS:
+        return  # the ballast would drive out what is there; advisories tell of no person
     js, name = client.jetstream(timeout=30), config.name or ""
     ballast = f"sweep.{name}"
     own = [subject for subject in config.subjects or () if subject != ballast]
