@@ -80,13 +80,14 @@ class Contact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return 0 if any(_plain(area) in place for area in self.areas) else 2
 
     def has_number(self, sender: str) -> bool:
-        """Whether a text from ``sender`` is this responder's: some networks leave the country out."""
+        """Whether a text from ``sender`` is this responder's: some networks leave the country out, and so may
+        the file."""
         if sender == self.number:
             return True
-        national = sender.removeprefix("00").lstrip("0")
-        if sender.startswith("+") or sender == national:
+        if sender.startswith("+") and self.number.startswith("+"):
             return False
-        return len(national) >= MIN_NATIONAL_DIGITS and self.number.lstrip("+0").endswith(national)
+        short, long = sorted((sender.lstrip("+0"), self.number.lstrip("+0")), key=len)
+        return len(short) >= MIN_NATIONAL_DIGITS and long.endswith(short)
 
 
 class _Contacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

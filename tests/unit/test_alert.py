@@ -471,6 +471,43 @@ async def test_killed_anywhere_each_text_goes_out_once(seed: int) -> None:
     assert await story(random.Random(seed)) == await story(None)
 
 
+async def something(room: Room, chance: random.Random) -> list[OutboundSms]:
+    """One thing that may happen to an open case."""
+    match chance.randint(0, 6):
+        case 0:
+            return await room.alert(f"text {room.now_s}", needs=chance.choice((("medical",), ("fire",))))
+        case 1 | 2:
+            answer: ResponderAnswer = chance.choice(("coming", "cannot"))
+            return await room.reply(chance.choice(room.contacts), answer)
+        case 3:
+            place = Place(f"house {chance.randint(1, 9)}")
+            return await room.alert(place.text, kind="place", place=place)
+        case 4:
+            room.boot, room.now_s = f"b{room.now_s}", chance.uniform(1, 50)
+            room.start()
+            return await room.alert(f"words {room.now_s}", kind="words")
+        case _:
+            return await room.later(chance.choice((1.0, 60.0, 200.0, 1000.0)))
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_whatever_happens_the_person_is_told_what_is_true_at_that_moment(seed: int) -> None:
+    chance = random.Random(seed)
+    room = Room(ONE, TWO, THREE, at_once=chance.randint(1, 3))
+    told: list[str] = []
+    await room.alert()
+    for _ in range(120):
+        texts = to_person(await something(room, chance))
+        goes = any(one.answer == "coming" for one in (await room.case()).asked)
+        for text in texts:
+            told.append(text)
+            if text.endswith(said("told_coming")):
+                assert goes, told
+            elif text in {said("told_withdrawn"), said("told_unheard")}:
+                assert not goes, told
+    assert told
+
+
 # ── place ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -161,6 +161,27 @@ def test_needs_without_a_responder_are_named() -> None:
     assert nobody_for([Contact("a", "+1234")]) == []
 
 
+@pytest.mark.parametrize(
+    ("number", "sender", "same"),
+    [
+        ("+50933333333", "+50933333333", True),
+        ("+50933333333", "0050933333333", True),
+        ("+50933333333", "50933333333", True),
+        ("+50933333333", "33333333", True),  # a country without a trunk prefix
+        ("+33612345678", "0612345678", True),
+        ("0612345678", "+33612345678", True),
+        ("+50933333333", "+33933333333", False),
+        ("+50933333333", "3333333", False),
+        ("+50933333333", "", False),
+        ("112", "+33600000112", False),
+    ],
+)
+def test_a_responder_is_known_however_the_network_writes_the_number(
+    number: str, sender: str, same: bool
+) -> None:
+    assert Contact("x", number).has_number(sender) is same
+
+
 def test_hours_may_cross_midnight() -> None:
     night = Contact("N", "+1234", hours=("20:00-06:00", "12:00-13:00"))
     assert [h for h in range(24) if night.is_on_duty(h * 60)] == [0, 1, 2, 3, 4, 5, 12, 20, 21, 22, 23]
