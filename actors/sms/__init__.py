@@ -21,6 +21,7 @@ from actors._runtime.identity import Identity
 from actors.knowledge import triage_files
 from actors.sms.at_modem import AtModem
 from actors.sms.config import ModemConfig, SmsConfig
+from actors.sms.found import Claims, FoundModem
 from actors.sms.gammu_modem import GammuModem, speed_of
 from actors.sms.ledger import LAST_WRITTEN, Ledger, last_entries
 from actors.sms.modem import Modem
@@ -178,14 +179,22 @@ def triage_lane() -> LaneOf:
     return lambda text: names.LANE_OF[triager.classify([text])[0].priority]
 
 
-def driver_of(config: ModemConfig, directory: Path, *, hang_up: bool = True) -> Modem:
-    """The driver that the configuration names; ``directory`` is the node's, for the note on a tried PIN.
-    ``hang_up``: calls are rejected."""
+def driver_of(
+    config: ModemConfig, directory: Path, *, hang_up: bool = True, claims: Claims | None = None
+) -> Modem:
+    """The driver that the configuration names; ``directory`` is the node's, for the notes on a tried PIN and
+    on the modem's IMEI. ``hang_up``: calls are rejected. ``claims`` is shared by the modems of a node."""
     file = Path(config.pin_file).expanduser() if config.pin_file else None
     pin = Pin(file, directory / f"{config.name}.pin-tried")
-    if config.driver == "at":
-        return AtModem(config.device, speed_of(config.connection), pin=pin, hang_up=hang_up)
-    return GammuModem(config.device, config.connection, pin=pin, hang_up=hang_up)
+    baud = speed_of(config.connection)
+
+    def make(device: str) -> Modem:
+        if config.driver == "at":
+            return AtModem(device, baud, pin=pin, hang_up=hang_up)
+        return GammuModem(device, config.connection, pin=pin, hang_up=hang_up)
+
+    note = directory / f"{config.name}.imei"
+    return FoundModem(config.device, make, baud=baud, imei=config.imei, note=note, claims=claims or Claims())
 
 
 async def build(context: Context) -> Actor:
@@ -198,10 +207,13 @@ async def build(context: Context) -> Actor:
     directory, hang_up = context.config.node.directory, config.calls != "ignore"
     entries, numbers = await context.bucket("ledger"), await context.bucket("numbers")
     outbox = Outbox(await context.bucket("outbox"), entries, numbers, context.publish, context.emit)
+    claims = Claims()
     sms = Sms(
         config=config,
         identity=context.identity,
-        drivers={modem.name: driver_of(modem, directory, hang_up=hang_up) for modem in config.modems},
+        drivers={
+            modem.name: driver_of(modem, directory, hang_up=hang_up, claims=claims) for modem in config.modems
+        },
         lane_of=triage_lane(),
         ledger=entries,
         parts=await context.bucket("parts"),

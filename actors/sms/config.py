@@ -9,6 +9,7 @@ from actors.sms.credit import CreditConfig
 from actors.sms.reception import OnCall
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_IMEI: Final = re.compile(r"[0-9]{14,16}")
 _PREFIX: Final = re.compile(r"\+?[0-9]{1,15}")
 _MOST_PER_DAY: Final = 100_000
 """No SIM sends more: a part takes a network a second or two."""
@@ -33,6 +34,9 @@ class ModemConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pseudo terminal, where it opens ten times faster."""
     name: str = "modem"
     """Name of the modem in the ledger and in events; keep it for as long as the SIM is the same."""
+    imei: str = ""
+    """Its IMEI (AT+CGSN): it is found by it wherever it is plugged in. Empty: noted when it is first opened,
+    in the data directory; then a modem that takes its place is accepted."""
     prefixes: tuple[str, ...] = ()
     """Numbers that it serves, by how they begin ("+34"); the longest prefix wins. Empty: the numbers that no
     other modem serves."""
@@ -47,6 +51,8 @@ class ModemConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"modem name {self.name!r}: use lower case letters, digits and hyphens")
+        if self.imei and not _IMEI.fullmatch(self.imei):
+            raise ValueError(f"imei {self.imei!r} of modem {self.name}: 14 to 16 digits, as AT+CGSN says")
         for prefix in self.prefixes:
             if not _PREFIX.fullmatch(prefix):
                 raise ValueError(f"prefix {prefix!r} of modem {self.name}: write the digits, such as +34")

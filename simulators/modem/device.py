@@ -93,6 +93,11 @@ class Modem:
         """Where a client finds the terminal."""
         return self._terminal.link
 
+    @link.setter
+    def link(self, link: Path) -> None:
+        """Where it appears when it is plugged in next."""
+        self._terminal.link = link
+
     @property
     def powered(self) -> bool:
         """Plugged in and switched on."""

@@ -19,6 +19,7 @@ from actors._runtime.actor import Output
 from actors._runtime.identity import Identity
 from actors._runtime.memory import MemoryKeyValue
 from actors.sms import Sms, SmsConfig, driver_of
+from actors.sms.found import Claims
 from actors.sms.outbox import Outbox
 from subjects.errors import RetryLaterError
 from subjects.messages import DeadLetter, Event, InboundSms, OutboundSms
@@ -82,11 +83,12 @@ class Node:
         table = {**self._table(device, driver), **config}
         settings = msgspec.convert(table, SmsConfig)
         self.outbox = Outbox(self.held, self.ledger, self.numbers, self._publish, self.events.append)
+        claims = Claims()
         self.sms = Sms(
             config=settings,
             identity=IDENTITY,
             drivers={
-                modem.name: driver_of(modem, directory, hang_up=settings.calls != "ignore")
+                modem.name: driver_of(modem, directory, hang_up=settings.calls != "ignore", claims=claims)
                 for modem in settings.modems
             },
             lane_of=lambda text: "flash" if "HELP" in text else "routine",
