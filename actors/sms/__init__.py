@@ -188,13 +188,14 @@ def driver_of(
     pin = Pin(file, directory / f"{config.name}.pin-tried")
     baud = speed_of(config.connection)
 
-    def make(device: str) -> Modem:
-        if config.driver == "at":
-            return AtModem(device, baud, pin=pin, hang_up=hang_up)
-        return GammuModem(device, config.connection, pin=pin, hang_up=hang_up)
-
+    driver: AtModem | GammuModem
+    if config.driver == "at":
+        driver = AtModem(config.device, baud, pin=pin, hang_up=hang_up)
+    else:
+        driver = GammuModem(config.device, config.connection, pin=pin, hang_up=hang_up)
     note = directory / f"{config.name}.imei"
-    return FoundModem(config.device, make, baud=baud, imei=config.imei, note=note, claims=claims or Claims())
+    claims = claims or Claims()
+    return FoundModem(config.device, driver, baud=baud, imei=config.imei, note=note, claims=claims)
 
 
 async def build(context: Context) -> Actor:

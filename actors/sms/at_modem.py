@@ -81,6 +81,10 @@ class AtModem:
         self._list_at_s = 0.0
         return opened
 
+    def move(self, device: str) -> None:
+        """The modem is at another device from the next opening on."""
+        self._device = device
+
     def close(self) -> None:
         """Lets go of the line."""
         if self._at is not None:
@@ -162,8 +166,8 @@ class AtModem:
             self._line.ask('AT+CPMS="SM","SM","SM"')
         elif pdu is None:
             self._list_at_s = 0.0  # empty, refused or garbled: the list tells, in a moment
-        elif self._storage.take(location, pdu):
-            self._line.ask(f"AT+CMGD={location}")
+        else:
+            self._storage.take(location, pdu)
 
     def _list(self) -> None:
         """Reads the SIM. A modem that has marked a text as read shows it again until it is deleted."""
@@ -172,11 +176,8 @@ class AtModem:
             if answer.refusal.remedy == "later":
                 return  # SIM busy: next time
             raise ModemLostError(f"the modem does not list its SIM: {answer.refusal}")
-        reports, again = self._storage.relist(answer.lines)
-        if again:
+        if self._storage.relist(answer.lines):
             self._list_at_s = 0.0
-        for location in reports:
-            self._line.ask(f"AT+CMGD={location}")
 
     def delete(self, location: int) -> None:
         """Removes one SMS from the SIM; one that was never stored is forgotten."""

@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from actors.sms.at_line import AtLine, restart
 from actors.sms.modem import Modem, ModemLostError, Opened, Part, Received, Report
@@ -42,23 +42,30 @@ class Claims:
             self._owners = {device: who for device, who in self._owners.items() if who != owner}
 
 
+class Driver(Modem, Protocol):
+    """What can be told that its modem is elsewhere."""
+
+    def move(self, device: str) -> None:
+        """The modem is at another device from the next opening on."""
+
+
 class FoundModem:
-    """The driver that ``make`` gives for a device, wherever that device is now.
+    """A driver, wherever its device is now. It is kept while the device moves: it may hold what a modem has
+    only shown and nobody else has.
 
     ``imei`` is the configured one; without it the first that ``note`` was written with, or that opens.
     """
 
     def __init__(
-        self, device: str, make: Callable[[str], Modem], *, baud: int, imei: str, note: Path, claims: Claims
+        self, device: str, driver: Driver, *, baud: int, imei: str, note: Path, claims: Claims
     ) -> None:
         self._device = device
-        self._make = make
+        self._driver = driver
         self._baud = baud
         self._configured = imei
         self._note = note
         self._claims = claims
         self._owner = note.name
-        self._driver: Modem | None = None
         self._seen: tuple[str, int, int, int] | None = None
         """Path and identity of the device that was opened last: the same one need not be asked again."""
 
@@ -67,8 +74,8 @@ class FoundModem:
         self.close()
         known = self._configured or self._noted()
         device = self._find(known) if known else self._only()
-        driver = self._driver = self._make(device)
-        opened = driver.open()
+        self._driver.move(device)
+        opened = self._driver.open()
         imei = opened.details.get("imei", "")
         if self._configured and imei and imei != self._configured:
             raise ModemLostError(self._stranger(device, imei))
@@ -145,35 +152,29 @@ class FoundModem:
 
     # The driver's own.
 
-    @property
-    def _open(self) -> Modem:
-        if self._driver is None:
-            raise ModemLostError(f"{self._device} is not open")
-        return self._driver
-
     def wait(self, wake: int, timeout_s: float) -> bool:
         """As the driver."""
-        return self._open.wait(wake, timeout_s)
+        return self._driver.wait(wake, timeout_s)
 
     def poll(self, in_hand: frozenset[int]) -> tuple[list[Received], list[Report]]:
         """As the driver."""
-        return self._open.poll(in_hand)
+        return self._driver.poll(in_hand)
 
     def delete(self, location: int) -> None:
         """As the driver."""
-        self._open.delete(location)
+        self._driver.delete(location)
 
     def send_part(self, part: Part) -> int:
         """As the driver."""
-        return self._open.send_part(part)
+        return self._driver.send_part(part)
 
     def ussd(self, code: str, interrupted: Callable[[], bool]) -> str:
         """As the driver."""
-        return self._open.ussd(code, interrupted)
+        return self._driver.ussd(code, interrupted)
 
     def status(self) -> dict[str, str]:
         """As the driver."""
-        return self._open.status()
+        return self._driver.status()
 
     def restart(self) -> None:
         """Starts the modem's firmware anew where it was seen last."""
@@ -183,9 +184,7 @@ class FoundModem:
 
     def close(self) -> None:
         """Lets go of the line and of the device."""
-        if self._driver is not None:
-            self._driver.close()
-            self._driver = None
+        self._driver.close()
         self._claims.release(self._owner)
 
 

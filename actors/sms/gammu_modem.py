@@ -160,6 +160,10 @@ class GammuModem:
         """The network's answer to a code, over the bare line: what a network says Gammu need not parse."""
         return ask_ussd(self._bare(), code, interrupted)
 
+    def move(self, device: str) -> None:
+        """The modem is at another device from the next opening on."""
+        self._device = device
+
     def close(self) -> None:
         """Lets go of the line, at once even when the modem is gone."""
         self._closed.set()
@@ -253,9 +257,7 @@ class GammuModem:
         answer = self._bare().ask("AT+CMGL=4")
         if answer.refusal:
             raise ModemLostError(f"{self._device} does not list its SIM: {answer.refusal}")
-        reports, self._look = self._storage.relist(answer.lines)
-        for location in reports:
-            self.delete(location)
+        self._look = self._storage.relist(answer.lines)
 
     def delete(self, location: int) -> None:
         """Removes one SMS from the SIM; one that was never stored is forgotten."""

@@ -49,7 +49,7 @@ class Owner(Protocol):
         """An SMS lies in storage; True once it is safe elsewhere and may be deleted."""
 
     async def reported(self, report: Report) -> None:
-        """A status report came."""
+        """A status report came; it may be removed when this returns."""
 
 
 class Line:
@@ -252,7 +252,9 @@ class Line:
     def _poll(self) -> None:
         texts, reports = self._modem.poll(frozenset(self._in_hand))
         for report in reports:
-            self._spawn(self._owner.reported(report))
+            if report.location:
+                self._in_hand.add(report.location)
+            self._spawn(self._enter(report))
         for sms in texts:
             self._in_hand.add(sms.location)
             self._spawn(self._take(sms))
@@ -271,6 +273,13 @@ class Line:
         finally:
             if offer_again:
                 self._loop.call_soon(self._in_hand.discard, sms.location)
+
+    async def _enter(self, report: Report) -> None:
+        """Has the owner enter a status report, then removes it from where it is stored, if it is."""
+        await self._owner.reported(report)
+        if report.location:
+            with contextlib.suppress(ModemLostError):  # it comes again, and changes nothing
+                await self._ask(lambda: self._delete(report.location))
 
     def _delete(self, location: int) -> None:
         """Frees a place in storage; at once, because the next text may lie there already."""

@@ -82,6 +82,8 @@ class Report:
     final: bool
     status: int
     """TP-ST, TS 23.040 §9.2.3.15."""
+    location: int = 0
+    """Where it is stored until it is in the ledger; 0: nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class Modem(Protocol):
         """
 
     def poll(self, in_hand: frozenset[int]) -> tuple[list[Received], list[Report]]:
-        """New SMS in storage, except the locations ``in_hand``, and status reports since the last call.
+        """New SMS in storage and status reports, except those at the locations ``in_hand``.
 
         Raises :class:`ModemLostError`.
         """

@@ -93,6 +93,7 @@ class Station:
             if config.credit
             else None
         )
+        self._is_full = False
         self._power_kept = True
         self._condition: ModemCondition = "away"
         self._away_since_s = time.monotonic()
@@ -163,6 +164,14 @@ class Station:
         """Says how the modem is."""
         self._status = {**self._status, **status}
         self._tell_state()
+        state = self.state()
+        was_full, self._is_full = (
+            self._is_full,
+            bool(state.storage_size and (state.storage_used or 0) >= state.storage_size),
+        )
+        if self._is_full and not was_full:
+            # What the bus takes leaves the SIM at once: then the bus is full too, or the network sends a lot.
+            self._tell("storage_full", modem=self.name, used=state.storage_used, size=state.storage_size)
 
     async def received(self, sms: Received) -> bool:
         """One SMS from storage; True once it may be deleted there."""
@@ -170,9 +179,10 @@ class Station:
 
     async def reported(self, report: Report) -> None:
         """Enters a status report; it may come before its part is written as SUBMITTED."""
+        key = None
         for wait_s in REPORT_WAITS_S:
             await asyncio.sleep(wait_s)
-            if key := await self._ledger.report(report):
+            if key := await self._enter(report):
                 break
         if not key:
             self._tell("stray_report", modem=self.name, reference=report.reference, status=report.status)
@@ -180,6 +190,14 @@ class Station:
             query_id = key.partition(".")[0]
             kind = "delivered" if report.delivered else "undelivered"
             self._tell(kind, query_id=query_id, part=key, status=report.status)
+
+    async def _enter(self, report: Report) -> str | None:
+        while True:
+            try:
+                return await self._ledger.report(report)
+            except BusError as error:
+                log.warning("a status report waits for the bus: %s", error)
+                await asyncio.sleep(0.5)
 
     # How it is.
 

@@ -4,6 +4,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
@@ -92,10 +93,10 @@ class Storage:
         return {location: sms for location, sms in self._texts.items() if location < 0}
 
     def take(self, location: int, pdu: str) -> bool:
-        """Keeps an SMS or a status report; True for a report, which need not stay on the SIM."""
+        """Keeps an SMS or a status report; True for a report."""
         sms = read_pdu(location, pdu)
         if isinstance(sms, Report):
-            self._reports.append(sms)
+            self._reports.append(replace(sms, location=max(0, location)))
             return True
         self._texts[location] = sms
         return False
@@ -120,23 +121,24 @@ class Storage:
         self._shown -= 1
         return self._shown
 
-    def relist(self, lines: Sequence[str]) -> tuple[list[int], bool]:
-        """Takes in an answer to AT+CMGL: locations of reports to remove, and whether to list once more."""
+    def relist(self, lines: Sequence[str]) -> bool:
+        """Takes in an answer to AT+CMGL; True when the list must be read once more."""
         self._texts = self._only_shown()
+        self._reports = [report for report in self._reports if not report.location]
         before, self._garbled = self._garbled, Counter()
-        reports = []
         for location, pdu, whole in listed(lines):
             if not whole and before[location] < GARBLED_TRIES:
                 self._garbled[location] = before[location] + 1
-            elif self.take(location, pdu):
-                reports.append(location)
-        return reports, bool(self._garbled)
+            else:
+                self.take(location, pdu)
+        return bool(self._garbled)
 
     def forget(self, location: int) -> None:
         """The SMS is safe elsewhere."""
         self._texts.pop(location, None)
 
     def offer(self, in_hand: frozenset[int]) -> tuple[list[Received], list[Report]]:
-        """Texts except those ``in_hand``, and the reports that came since the last call."""
-        reports, self._reports = self._reports, []
+        """Texts and reports that came since the last call, except what is ``in_hand``."""
+        reports = [report for report in self._reports if report.location not in in_hand]
+        self._reports = []
         return [sms for location, sms in self._texts.items() if location not in in_hand], reports
