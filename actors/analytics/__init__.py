@@ -76,6 +76,8 @@ class Analytics:
         self._paused = ""
         self._prune_at = 0.0
         self._backlog = False
+        self.caught_up = False
+        """Whether the last look found nothing new."""
 
     @property
     def store(self) -> EventStore | None:
@@ -115,6 +117,7 @@ class Analytics:
                 f"{ROOM_OCTETS / 1e6:.0f} MB on: make room there"
             )
         page = await self._events.read(store.position, LIMIT)
+        self.caught_up = not page.events
         if page.events or page.position.stream != store.position.stream:
             await asyncio.to_thread(self._keep, store, page)
         if (now := time.monotonic()) > self._prune_at:

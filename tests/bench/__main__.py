@@ -16,7 +16,20 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 
-from tests.bench import answers, core, disk, flow, large, link, memory, modem_line, rate, start, writes
+from tests.bench import (
+    answers,
+    core,
+    disk,
+    flow,
+    large,
+    link,
+    memory,
+    modem_line,
+    rate,
+    start,
+    telemetry,
+    writes,
+)
 from tests.bench.bridges import peers
 from tests.bench.rows import Row, Setting, SkippedError
 from tests.bench.table import show
@@ -33,6 +46,7 @@ AREAS: Final[dict[str, Callable[[Setting], list[Row]]]] = {
     "gateway": flow.gateway,
     "emergency": flow.emergency,
     "sustained": rate.sustained,
+    "telemetry": telemetry.measure,
     "answer": answers.measure,
     "large": large.measure,
     "memory": memory.measure,

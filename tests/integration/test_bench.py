@@ -92,6 +92,7 @@ def test_a_quick_run_measures_every_row_and_loses_no_text(tmp_path: Path) -> Non
     # strace may be missing here; a slow card and a big model take minutes.
     assert skipped <= {"writes", "slow", "large"}
     measured = {"triage", "route", "compress", "segment", "disk", "gateway", "emergency", "chain", "memory"}
+    assert min(repeats(rows["telemetry"])["store"]) > 0
     assert (
         measured
         | {
