@@ -4,14 +4,17 @@ Runs at the centre. The request waits in the node's uplink until there is a link
 behind all that the node has asked for that person.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
 
+from actors._event_store import StoreBrokenError, StoreError, forget_in, path_in
 from actors._runtime.actor import Actor, Output
 from actors._runtime.context import Context
 from actors._runtime.erase import Person
 from subjects import names
+from subjects.errors import RetryLaterError
 from subjects.messages import Event, Forget
 
 log = logging.getLogger("evy.forget")
@@ -19,11 +22,18 @@ log = logging.getLogger("evy.forget")
 
 async def build(context: Context) -> Actor:
     """The actor of a centre."""
+    events = path_in(context.config.node.directory)
 
     async def handle(request: Forget) -> Sequence[Output]:
         person = Person(frozenset(request.refs))
         person.queries |= set(request.queries)
         erased = await context.erase(request.node, person)
+        try:
+            erased += await asyncio.to_thread(forget_in, events, person.refs, person.queries)
+        except StoreError as error:
+            raise RetryLaterError(str(error)) from error
+        except StoreBrokenError as error:  # the actor `analytics` sets it aside and begins anew
+            log.error("a person of %s stays in what cannot be read: %s", request.node, error)
         fields = {"of": request.node, "erased": erased}
         context.emit(
             Event(kind="forgotten", node=context.identity.node, actor="forget", at=time.time(), fields=fields)

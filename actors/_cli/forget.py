@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from actors._people.cases import Case, Rota, case_key, rota_key
+from actors._event_store import forget_in, path_in
 from actors._runtime.actor import Output
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.clock import boot_id, boot_s
@@ -31,7 +32,6 @@ from actors._runtime.identity import Identity, load_identity
 from actors._runtime.process import log_to_stderr
 from actors._runtime.server_files import settings
 from actors._runtime.state import change, read
-from actors.analytics.store import EventStore, path_in
 from subjects import names, registry
 from subjects.errors import ConfigError, EvyError
 from subjects.messages import Event, Forget
@@ -190,17 +190,10 @@ async def _sweep_all(bus: NatsBus, room: int) -> list[str]:
 
 def _erase_events(path: Path, person: Person) -> tuple[int, str]:
     """Events and spans erased from the event store, and why not."""
-    if not path.exists():
-        return 0, ""
     try:
-        store = EventStore.existing(path, write=True)
-        try:
-            done = [store.forget(ref, sorted(person.queries)) for ref in person.refs]
-        finally:
-            store.close()
+        return forget_in(path, person.refs, person.queries), ""
     except EvyError as error:
         return 0, f"the event store keeps its copies: {error}"
-    return sum(found.events + found.spans for found in done), ""
 
 
 def _still_in(store: Path, person: Person) -> list[str]:

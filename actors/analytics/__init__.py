@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import msgspec
 
+from actors._event_store import EventStore, StoreBrokenError, StoreError, path_in, set_aside, spans_of
 from actors._runtime.actor import Actor, Emit
 from actors._runtime.bus import BusError
 from actors._runtime.context import Context
 from actors._runtime.event_log import EventLog, Page
 from actors._runtime.telemetry import TelemetryConfig
-from actors.analytics.store import EventStore, StoreBrokenError, StoreError, path_in, set_aside, spans_of
 from subjects.messages import Event
 
 log = logging.getLogger("evy.analytics")

@@ -10,12 +10,12 @@ import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
+from actors._event_store import EventStore, StoreBrokenError, StoreError, path_in, spans_of
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.config import Config
 from actors._runtime.event_log import EventLog, NatsEventLog, Position
 from actors._runtime.identity import Identity
 from actors._runtime.telemetry import SPANS, Span
-from actors.analytics.store import EventStore, StoreBrokenError, StoreError, path_in, spans_of
 from subjects.errors import ConfigError, EvyError
 from subjects.messages import Event
 

@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from actors._event_store import spans_of
 from actors._runtime.event_log import Page
 from actors._runtime.stream_info import StreamInfo
 from actors._runtime.telemetry import SPANS, Span
-from actors.analytics.store import spans_of
 from subjects.messages import Event
 from subjects.node_state import NodeState
 

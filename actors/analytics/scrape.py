@@ -9,11 +9,11 @@ from typing import Final
 import psutil
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
+from actors._event_store import EventStore
 from actors._runtime.bus import BusError
 from actors._runtime.http import Page, serve_pages
 from actors._runtime.stream_info import StreamInfo
 from actors.analytics.metrics import Metrics
-from actors.analytics.store import EventStore
 from subjects.errors import ConfigError
 from subjects.node_state import NodeState
 

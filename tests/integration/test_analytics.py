@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from actors._event_store import ASIDE, EventStore, StoreError
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.event_log import NatsEventLog, Page, Position
 from actors._runtime.provision import provision
 from actors._runtime.telemetry import TelemetryConfig
 from actors.analytics import ROOM_OCTETS, Analytics
-from actors.analytics.store import ASIDE, EventStore, StoreError
 from subjects.errors import ConfigError
 from subjects.messages import Event
 from tests.conftest import NODE, PLACE, Server

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 import msgspec
@@ -15,16 +15,18 @@ from evy_core import Deliver, encode_pdus
 
 from actors._cli.forget import EmergencyError, forget_person, person_of
 from actors._people.cases import Asked, AskedAbout, Case, Held, Rota, case_key, rota_key
+from actors._event_store import EventStore, path_in
 from actors._runtime import erase
 from actors._runtime.actor import Output
 from actors._runtime.bus import NatsBus
 from actors._runtime.clock import boot_id, boot_s, deadline_in
 from actors._runtime.config import Config
 from actors._runtime.context import BusContext, build_actors
+from actors._runtime.event_log import Kept, Position
+from actors._runtime.event_log import Page as EventPage
 from actors._runtime.identity import Identity, load_identity
 from actors._runtime.provision import provision
 from actors._runtime.worker import run_actors
-from actors.analytics.store import EventStore, path_in
 from subjects import names
 from subjects.errors import ConfigError
 from subjects.messages import DeadLetter, Deadline, Event, InboundSms, OutboundSms, Query, decode, encode
@@ -350,12 +352,33 @@ async def test_the_centre_forgets_too_when_the_link_is_back(tmp_path: Path) -> N
         again = await linked.connect_hub()
         stack.push_async_callback(again.close)
         stop = asyncio.Event()
-        config = Config({"node": {"profile": "bigevy"}})
+        config = Config({"node": {"profile": "bigevy", "data_dir": str(tmp_path / "centre")}})
+        events = path_in(tmp_path / "centre")
+        with closing(EventStore.open(events)) as store:
+            kept = [
+                Event(
+                    kind="decided",
+                    node="hub",
+                    actor="infer_large",
+                    at=1.0,
+                    query_id=serial * 32,
+                    sender_ref=ref,
+                )
+                for serial, ref in (
+                    ("1", bus.identity.sender_ref(NUMBER)),
+                    ("3", bus.identity.sender_ref(OTHER)),
+                )
+            ]
+            store.add(EventPage(Position("made", 2), tuple(map(Kept, (1, 2), kept))))
         actors = await build_actors(("forget",), BusContext(config, again))
         working = asyncio.create_task(run_actors(again, actors, stop))
         await holds(again, "IN_e1", 1, within_s=60)
         await holds(bus, "UP_e1", 0)
         left = await again.js.get_msg("IN_e1", subject="infer.large.e1.routine")
         assert decode(left.data or b"", Query).id == "3" * 32
+        async with asyncio.timeout(60):
+            while len(_events(events)) > 1:
+                await asyncio.sleep(0.05)
+        assert [event.query_id for event in _events(events)] == ["3" * 32]
         stop.set()
         await working

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from actors._runtime.event_log import Kept, Page, Position
-from actors._runtime.telemetry import SPANS, Span
-from actors.analytics import store as store_module
-from actors.analytics.store import (
+from actors import _event_store as store_module
+from actors._event_store import (
     ASIDE,
     MIGRATIONS,
     EventStore,
@@ -18,6 +16,8 @@ from actors.analytics.store import (
     StoreError,
     set_aside,
 )
+from actors._runtime.event_log import Kept, Page, Position
+from actors._runtime.telemetry import SPANS, Span
 from subjects.errors import ConfigError
 from subjects.messages import Event
 

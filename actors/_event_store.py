@@ -8,7 +8,7 @@ events carry: pseudonyms and query ids.
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -407,6 +407,19 @@ def spans_of(kept: Kept) -> list[Span]:
     except msgspec.ValidationError as error:
         log.warning("spans of %s cannot be read: %s", kept.event.actor, error)
         return []
+
+
+def forget_in(path: Path, refs: Iterable[str], query_ids: Iterable[str]) -> int:
+    """Erases a person from the store at ``path``, if there is one; gives the number of events and spans.
+
+    Raises as :meth:`EventStore.existing` and :meth:`EventStore.forget`; doing it again is harmless.
+    """
+    if not path.exists():
+        return 0
+    queries = sorted(query_ids)
+    with contextlib.closing(EventStore.existing(path, write=True)) as store:
+        done = [store.forget(ref, queries) for ref in refs]
+    return sum(found.events + found.spans for found in done)
 
 
 def path_in(directory: Path) -> Path:
