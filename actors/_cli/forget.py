@@ -13,8 +13,8 @@ from typing import Final
 import click
 import msgspec
 
-from actors._people.cases import Case, Rota, case_key, rota_key
 from actors._event_store import forget_in, path_in
+from actors._people.cases import Case, Rota, case_key, rota_key
 from actors._runtime.actor import Output
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.clock import boot_id, boot_s

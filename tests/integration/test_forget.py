@@ -14,8 +14,8 @@ import pytest
 from evy_core import Deliver, encode_pdus
 
 from actors._cli.forget import EmergencyError, forget_person, person_of
-from actors._people.cases import Asked, AskedAbout, Case, Held, Rota, case_key, rota_key
 from actors._event_store import EventStore, path_in
+from actors._people.cases import Asked, AskedAbout, Case, Held, Rota, case_key, rota_key
 from actors._runtime import erase
 from actors._runtime.actor import Output
 from actors._runtime.bus import NatsBus
