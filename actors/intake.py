@@ -17,7 +17,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 from evy_core import Triager
 
-from actors._people.cases import Case, Rota, Whereabouts, case_key, rota_key
+from actors._people.cases import Case, Rota, Whereabouts, case_key, record, rota_key
 from actors._people.contacts import AlertConfig, Contact, load_contacts
 from actors._people.place import KEPT, may_be_place, place_in, shown
 from actors._people.replies import load_replies
@@ -218,7 +218,7 @@ class Intake:
         """The answer to an alert, from a responder who was asked; their other texts are anybody's."""
         contact = next((c for c in self._contacts if c.has_number(sms.sender)), None)
         said = contact and self._replies.of_responder(words)
-        rota = contact and said and await read(self._alerts, rota_key(contact.key), Rota)
+        rota = contact and said and await record(self._alerts, rota_key(contact.key), Rota)
         if not (contact and said and rota and rota.asked):
             return None
         answer, number = said
@@ -246,7 +246,7 @@ class Intake:
         is_words = may_be_place(text) and not self._replies.is_talk(words)
         if sms.lane == "flash" or sms.missing or not (place or safe or is_words):
             return [], False
-        case = await read(self._alerts, case_key(ref), Case)
+        case = await record(self._alerts, case_key(ref), Case)
         if case is None or not case.is_open(boot_id(), boot_s()):
             return [], False
         lang = person.lang or self._lang

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from actors._people.cases import Case, State
+from actors._people.cases import Case, State, record
 from actors._people.contacts import AlertConfig, Contact, load_contacts
 from actors._people.place import shown
 from actors._runtime.bus import NatsBus
@@ -92,9 +92,8 @@ async def listed(bus: NatsBus, contacts: Sequence[Contact], *, full: bool) -> li
     names = {contact.key: contact.name for contact in contacts}
     found = []
     for key in await alerts.keys("case."):
-        entry = await alerts.get(key)
-        case = msgspec.json.decode(entry[0], type=Case) if entry else Case()
-        if not case.number:
+        case = await record(alerts, key, Case)
+        if case is None or not case.number:
             continue  # gone meanwhile, or of an earlier EVY
         ref = key.removeprefix("case.")
         phone = await numbers.get(ref) if full else None

@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from actors._event_store import forget_in, path_in
-from actors._people.cases import Case, Rota, case_key, rota_key
+from actors._people.cases import Case, Rota, case_key, record, rota_key
 from actors._runtime.actor import Output
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.clock import boot_id, boot_s
@@ -31,7 +31,7 @@ from actors._runtime.erase import (
 from actors._runtime.identity import Identity, load_identity
 from actors._runtime.process import log_to_stderr
 from actors._runtime.server_files import settings
-from actors._runtime.state import change, read
+from actors._runtime.state import change
 from subjects import names, registry
 from subjects.errors import ConfigError, EvyError
 from subjects.messages import Event, Forget
@@ -94,7 +94,7 @@ async def _is_in_danger(bus: NatsBus, person: Person) -> bool:
     with contextlib.suppress(BusError):  # a centre has no alerts
         alerts = await bus.bucket("alerts")
         for ref in person.refs:
-            case = await read(alerts, case_key(ref), Case)
+            case = await record(alerts, case_key(ref), Case)
             if case and case.asked and case.is_open(boot_id(), boot_s()):
                 return True
     return False
@@ -109,7 +109,8 @@ async def _out_of_rotas(bus: NatsBus, person: Person) -> None:
             return rota and rota.without(person.refs), None
 
         for key in await alerts.keys(rota_key("")):
-            await change(alerts, key, Rota, step)
+            with contextlib.suppress(msgspec.DecodeError):  # `alert` takes such a one away
+                await change(alerts, key, Rota, step)
 
 
 async def forget_person(

@@ -3,13 +3,18 @@
 Only `alert` writes it. `intake` reads it, to know that a text answers something.
 """
 
+import logging
 from collections.abc import Collection
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
+from actors._runtime.actor import KeyValue
+from actors._runtime.state import read
 from subjects.messages import OutboundKind, Place, ResponderAnswer
 from subjects.names import Lane
+
+log = logging.getLogger("evy.people")
 
 State = Literal["asking", "coming", "unheard", "closed"]
 """asking: nobody has said yes. coming: somebody has. unheard: all were asked in vain. closed: they said that
@@ -164,6 +169,19 @@ class Rota(msgspec.Struct, frozen=True, omit_defaults=True):
             asked=tuple(one for one in self.asked if one.ref not in refs),
             held=tuple(one for one in self.held if one.ref not in refs),
         )
+
+
+R = TypeVar("R", Case, Rota)
+
+
+async def record(bucket: KeyValue, key: str, of: type[R]) -> R | None:
+    """The record at a key; None also for one that cannot be read: whatever wrote it, a person in danger is
+    answered all the same."""
+    try:
+        return await read(bucket, key, of)
+    except msgspec.DecodeError as error:
+        log.error("%s of the bucket alerts cannot be read and counts as absent: %s", key, error)
+        return None
 
 
 def case_key(ref: str) -> str:

@@ -97,9 +97,9 @@ class _Contacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Waits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds within which somebody must say that they go, before the next are asked; by lane."""
 
-    flash: float = 180.0
-    priority: float = 900.0
-    routine: float = 900.0
+    flash: Annotated[float, msgspec.Meta(gt=0)] = 180.0
+    priority: Annotated[float, msgspec.Meta(gt=0)] = 900.0
+    routine: Annotated[float, msgspec.Meta(gt=0)] = 900.0
 
     def of(self, lane: Lane) -> float:
         """Seconds of one lane."""

@@ -13,11 +13,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from actors._people.cases import Case, Rota, Said, Whereabouts, case_key, rota_key
+from actors._people.cases import Case, Rota, Said, Whereabouts, case_key, record, rota_key
 from actors._people.contacts import AlertConfig, Contact, load_contacts
 from actors._runtime.actor import Actor, Emit, Handler, KeyValue, Output
 from actors._runtime.bus import BusError
@@ -45,6 +45,8 @@ NEW: Final = "new"
 CLOCK_MADE: Final = 1_767_225_600.0
 """2026-01-01: a clock that shows an earlier time was never set."""
 
+S = TypeVar("S", bound=msgspec.Struct)
+R = TypeVar("R")
 Publish = Callable[[Output, str], Awaitable[None]]
 Step = Callable[[Case | None], tuple[Case | None, list[Happened]]]
 
@@ -147,7 +149,7 @@ class Alerts:
         contact = self._contacts.get(reply.responder)
         if contact is None:
             return []
-        rota = await read(self._cases, rota_key(contact.key), Rota) or Rota()
+        rota = await record(self._cases, rota_key(contact.key), Rota) or Rota()
         about = next((one for one in reversed(rota.asked) if reply.case in {0, one.number}), None)
         if about is None:
             known = ", ".join(str(one.number) for one in rota.asked[-5:]) or "-"
@@ -165,7 +167,7 @@ class Alerts:
             return (after, happened) if happened else (None, [])
 
         await self._step(about.ref, "", step)
-        case = await read(self._cases, case_key(about.ref), Case)
+        case = await record(self._cases, case_key(about.ref), Case)
         return [self._confirmed(reply, contact, case)]
 
     def _confirmed(self, reply: ResponderReply, contact: Contact, case: Case | None) -> Output:
@@ -204,8 +206,8 @@ class Alerts:
     async def _step(self, ref: str, query_id: str, step: Step) -> list[Happened]:
         """Changes a case, publishes what follows from it, and says what happened; ``query_id`` is the text
         that caused it, empty: the one that opened the case."""
-        happened = await change(self._cases, case_key(ref), Case, step)
-        case = await read(self._cases, case_key(ref), Case)
+        happened = await self._change(case_key(ref), Case, step)
+        case = await record(self._cases, case_key(ref), Case)
         for kind, fields in happened:
             if kind != NEW:
                 self._event(kind, ref, query_id or (case.query_id if case else ""), **fields)
@@ -239,7 +241,7 @@ class Alerts:
                 return None, None
             return changed(now, outbox=tuple(one for one in now.outbox if one not in posted)), None
 
-        await change(self._cases, case_key(ref), Case, step)
+        await self._change(case_key(ref), Case, step)
 
     async def _admitted(self, said: Said, case: Case, ref: str) -> rotas.Verdict:
         """Notes a text in its responder's rota, or in the next digest there."""
@@ -250,7 +252,7 @@ class Alerts:
             return rotas.admitted(current, said, case, ref, now_s, per_hour=self._config.per_hour)
 
         async with self._shared:
-            return await change(self._cases, rota_key(said.to), Rota, step)
+            return await self._change(rota_key(said.to), Rota, step)
 
     async def _send(self, said: Said, lane: names.Lane, ref: str) -> None:
         message = OutboundSms(
@@ -309,7 +311,7 @@ class Alerts:
         return due_s
 
     async def _look_at_case(self, ref: str) -> float:
-        case = await read(self._cases, case_key(ref), Case)
+        case = await record(self._cases, case_key(ref), Case)
         if case is None:
             return float("inf")
         now_s = self._now_s()
@@ -324,12 +326,12 @@ class Alerts:
                 return self._steps.waited(now, now_s, stopped=stopped(now))
 
             await self._step(ref, "", step)
-            case = await read(self._cases, case_key(ref), Case) or case
+            case = await record(self._cases, case_key(ref), Case) or case
         return self._steps.due_s(case)
 
     async def _look_at_rota(self, contact: Contact) -> float:
         key, per_hour = rota_key(contact.key), self._config.per_hour
-        found = await read(self._cases, key, Rota)
+        found = await record(self._cases, key, Rota)
         if found is None or not (found.held or found.outbox):
             return float("inf")
         now_s = self._now_s()
@@ -341,10 +343,10 @@ class Alerts:
             current, listed, left = rotas.with_digest(current, contact, self._words, now_s)
             return current, (listed, left)
 
-        listed, left = await change(self._cases, key, Rota, step)
+        listed, left = await self._change(key, Rota, step)
         if listed:
             self._event("alert_digest", "", "", responder=contact.name, cases=listed, left=left)
-        rota = await read(self._cases, key, Rota) or Rota()
+        rota = await record(self._cases, key, Rota) or Rota()
         for said in rota.outbox:
             await self._send(said, "flash", "")
         posted = set(rota.outbox)
@@ -352,7 +354,7 @@ class Alerts:
         def emptied(now: Rota | None) -> tuple[Rota | None, None]:
             return now and changed(now, outbox=tuple(one for one in now.outbox if one not in posted)), None
 
-        await change(self._cases, key, Rota, emptied)
+        await self._change(key, Rota, emptied)
         return rotas.digest_due_s(rota, per_hour=per_hour)
 
     # What it reads of others.
@@ -374,13 +376,23 @@ class Alerts:
         now = self._clock()
         return known.place, max(0.0, now - known.at) if now is not None else 3600.0
 
+    async def _change(self, key: str, of: type[S], step: Callable[[S | None], tuple[S | None, R]]) -> R:
+        """As :func:`change`; a record that cannot be read is taken away first, or nothing could ever be told
+        of this person, or to this responder, again."""
+        try:
+            return await change(self._cases, key, of, step)
+        except msgspec.DecodeError as error:
+            self._event("alert_unreadable", "", "", record=key, reason=str(error))
+            await self._cases.delete(key)
+            return await change(self._cases, key, of, step)
+
     async def _next_number(self) -> int:
         def step(counter: _Counter | None) -> tuple[_Counter, int]:
             number = counter.last % HIGHEST_NUMBER + 1 if counter else 1
             return _Counter(number), number
 
         async with self._shared:
-            return await change(self._cases, "counter", _Counter, step)
+            return await self._change("counter", _Counter, step)
 
     def _minute(self) -> int | None:
         now = self._clock()

@@ -691,6 +691,18 @@ async def test_a_record_of_an_earlier_evy_is_replaced() -> None:
     assert "EVY ALERT 1 " in to(await room.alert(), ONE)[0].text
 
 
+@pytest.mark.parametrize("junk", [b"", b"\x00\xff", b'{"number": "x"}', b"[1", b"null"])
+async def test_records_that_cannot_be_read_stop_nobody(junk: bytes) -> None:
+    room = Room()
+    for key in (case_key("pia"), case_key("quin"), rota_key(ONE.key), "counter"):
+        await room.cases.put(key, junk)
+    await room.later(0)
+    assert to(await room.alert(), ONE)
+    assert to_person(await room.reply(ONE))
+    await room.later(0)
+    assert "alert_unreadable" in room.kinds()
+
+
 def test_waits_are_configured_by_lane() -> None:
     config = msgspec.convert({"wait_s": {"flash": 60}}, AlertConfig)
     assert config.wait_s == Waits(flash=60, priority=900)
