@@ -50,7 +50,13 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     """A responder who was asked, and the answer so far."""
 
     key: str
-    answer: ResponderAnswer | None = None
+    answer: ResponderAnswer | Literal["unreached"] | None = None
+    """unreached: they were not sent the text after all, because of a STOP or too many others."""
+
+    @property
+    def may_go(self) -> bool:
+        """Whether they go, or may still say so."""
+        return self.answer in {"coming", None}
 
 
 class Case(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -92,7 +92,8 @@ class Alerts:
     ) -> None:
         self._node = node
         self._contacts = {contact.key: contact for contact in contacts}
-        self._own_keys = {sender_ref(contact.number): contact.key for contact in contacts}
+        self._refs = {contact.key: sender_ref(contact.number) for contact in contacts}
+        self._own_keys = {ref: key for key, ref in self._refs.items()}
         self._cases = cases
         self._sessions = sessions
         self._consents = consents
@@ -222,26 +223,37 @@ class Alerts:
         """Publishes the outbox of a case, and empties it."""
         if not case.outbox:
             return
+        unreached = set()
         for said in case.outbox:
             if not said.to:
                 await self._send(said, case.lane, ref)
-            elif said.to not in self._contacts:
-                self._event(
-                    "alert_dropped", ref, case.query_id, reason="the responder is no longer in the file"
-                )
-            elif (verdict := await self._admitted(said, case, ref)) == "sent":
+                continue
+            contact = self._contacts.get(said.to)
+            verdict, reason = "dropped", await self._unwanted(said)
+            if not reason:
+                verdict, reason = await self._admitted(said, case, ref), "too many texts in the hour"
+            if verdict == "sent":
                 await self._send(said, case.lane, ref)
-            else:
-                name = self._contacts[said.to].name
-                self._event(f"alert_{verdict}", ref, case.query_id, responder=name, case=case.number)
-        posted = set(case.outbox)
+                continue
+            name = contact.name if contact else ""
+            self._event(
+                f"alert_{verdict}", ref, case.query_id, responder=name, case=case.number, reason=reason
+            )
+            if verdict == "dropped" and said.asks:
+                unreached.add(said.to)
 
         def step(now: Case | None) -> tuple[Case | None, None]:
-            if now is None:
-                return None, None
-            return changed(now, outbox=tuple(one for one in now.outbox if one not in posted)), None
+            return now and self._steps.posted(now, case.outbox, unreached), None
 
         await self._change(case_key(ref), Case, step)
+
+    async def _unwanted(self, said: Said) -> str:
+        """Why a responder must not be sent a text; empty: they may."""
+        contact = self._contacts.get(said.to)
+        if contact is None:
+            return "no longer in the file"
+        consent = await read(self._consents, self._refs[said.to], _Stopped) or _Stopped()
+        return "STOP" if consent.stopped and not said.owed else ""
 
     async def _admitted(self, said: Said, case: Case, ref: str) -> rotas.Verdict:
         """Notes a text in its responder's rota, or in the next digest there."""

@@ -3,7 +3,7 @@
 A step may run again when another worker was faster, or after a crash; nothing here touches the bus.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -238,11 +238,21 @@ class Steps:
         case, told = self._tell(case, "unheard", stopped=stopped)
         return case, [("alert_unheard", {"responders": self.names(case), "count": case.count}), *told]
 
+    def posted(self, case: Case, posted: Collection[Said], unreached: Collection[str]) -> Case:
+        """The case without the texts that are on the bus; who could not be reached is not waited for."""
+        asked = (
+            changed(one, answer="unreached") if one.key in unreached and one.answer is None else one
+            for one in case.asked
+        )
+        return changed(
+            case, asked=tuple(asked), outbox=tuple(one for one in case.outbox if one not in posted)
+        )
+
     def due_s(self, case: Case) -> float:
         """When (boot clock) the next responders are asked; never, for ever: infinity."""
         if case.state != "asking" or not case.asked:
             return float("inf")
-        if all(one.answer == "cannot" for one in case.asked):
+        if not any(one.may_go for one in case.asked):
             return 0.0
         return case.asked_at_s + self._config.wait_s.of(case.lane)
 
@@ -269,7 +279,7 @@ class Steps:
     def _listening(self, case: Case) -> list[Contact]:
         """Those who go; while nobody does, all who were asked and did not say that they cannot."""
         going = [one for one in case.asked if one.answer == "coming"]
-        chosen = going or [one for one in case.asked if one.answer != "cannot"]
+        chosen = going or [one for one in case.asked if one.may_go]
         return [self._contacts[one.key] for one in chosen if one.key in self._contacts]
 
     def _to_all(self, case: Case, text: Callable[[Contact], str], query_id: str, now_s: float) -> Case:

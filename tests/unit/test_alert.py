@@ -620,8 +620,19 @@ async def test_what_no_digest_has_room_for_is_an_event_and_asks_the_next() -> No
         await room.alert(sender=f"p{number}")
     dropped = [event.fields["case"] for event in room.events if event.kind == "alert_dropped"]
     assert dropped == list(range(216, 231))
-    texts = await room.later(181)
-    assert to(texts, TWO)
+    assert to(await room.later(0), TWO)  # nobody waits for who was not asked
+
+
+async def test_a_responder_who_texted_stop_is_left_alone_and_the_next_is_asked() -> None:
+    room = Room(ONE, TWO, at_once=1)
+    await room.consents.put(f"ref-{ONE.number}", b'{"stopped":true,"history":[]}')
+    texts = await room.alert() + await room.later(0)
+    assert [sms.number for sms in texts if sms.number] == [TWO.number]
+    assert [e.fields["reason"] for e in room.events if e.kind == "alert_dropped"] == ["STOP"]
+    # Asked, and STOP after that: their answer is answered, and nothing else comes.
+    await room.consents.put(f"ref-{TWO.number}", b'{"stopped":true,"history":[]}')
+    assert [sms.kind for sms in await room.reply(TWO)] == ["notice", "reply"]
+    assert to(await room.alert("Mill Rd", kind="place", place=Place("Mill Rd")), TWO) == []
 
 
 async def test_flash_is_first_in_a_digest() -> None:
