@@ -74,6 +74,10 @@ def _previous(link: Path) -> Path:
     return link.with_name(f"{link.name}.previous")
 
 
+def _trial(link: Path) -> Path:
+    return link.with_name(f"{link.name}.trial")
+
+
 def end(directory: Path) -> int | None:
     """Asks the running `evy up` to end, and gives its process."""
     pid = DirectoryLock.holder(directory)
@@ -127,21 +131,31 @@ async def upgrade_node(config: Config, link: Path, release: Path, within_s: floa
 
     Raises :class:`UpgradeError`, which says what runs now.
     """
-    before = Path(os.readlink(link))  # noqa: PTH115  # nothing else runs in this loop
     former = DirectoryLock.holder(config.node.directory)
-    switch(_previous(link), before)
+    switch(_previous(link), Path(os.readlink(link)))  # noqa: PTH115  # nothing else runs in this loop
+    if former is not None:
+        _trial(link).touch()
     switch(link, release)
-    if former is None:
-        return
-    end(config.node.directory)
+    if former is not None:
+        end(config.node.directory)
+        await settle(config, link, former, within_s)
+
+
+async def settle(config: Config, link: Path, former: int | None, within_s: float) -> None:
+    """Waits until the node works with what ``link`` points to, or goes back. Raises :class:`UpgradeError`.
+
+    Also after a power cut in the middle of an upgrade, when a file beside the link says that it is on trial.
+    """
     reason = await works(config, former, within_s)
-    if not reason:
-        return
-    click.echo(f"it does not work ({reason}); going back to {before}", err=True)
-    switch(link, before)
-    failed = end(config.node.directory)
-    again = await works(config, failed, max(within_s, BACK_WITHIN_S))
-    _give_up(release, before, reason, again)
+    if reason:
+        failed, before = (Path(os.readlink(path)) for path in (link, _previous(link)))  # noqa: PTH115  # likewise
+        click.echo(f"{failed} does not work ({reason}); going back to {before}", err=True)
+        switch(link, before)
+        ended = end(config.node.directory)
+        again = await works(config, ended, max(within_s, BACK_WITHIN_S))
+        _trial(link).unlink(missing_ok=True)
+        _give_up(failed, before, reason, again)
+    _trial(link).unlink(missing_ok=True)
 
 
 def _give_up(release: Path, before: Path, reason: str, again: str) -> NoReturn:
@@ -177,8 +191,11 @@ def _check_link(link: Path) -> None:
     "--within", type=float, default=180.0, show_default=True, help="Seconds until the node must work."
 )
 @click.option("--back", is_flag=True, help="Go back to the release that was in use before.")
+@click.option("--resume", is_flag=True, help="Finish what a power cut interrupted; nothing to do else.")
 @click.pass_obj
-def upgrade(path: Path | None, release: Path | None, *, link: Path, within: float, back: bool) -> None:
+def upgrade(
+    path: Path | None, release: Path | None, *, link: Path, within: float, back: bool, resume: bool
+) -> None:
     """Put another release of EVY under this node, and back when it does not work.
 
     The new one must read this node's configuration first. Then the link is moved, `evy up` is asked to end,
@@ -192,8 +209,13 @@ def upgrade(path: Path | None, release: Path | None, *, link: Path, within: floa
     log_to_stderr("CRITICAL")
     config = load_config(path)
     _check_link(link)
-    if back == bool(release):
-        raise click.UsageError("name the directory of a release, or --back")
+    if back + resume + bool(release) != 1:
+        raise click.UsageError("name the directory of a release, or --back, or --resume")
+    if resume:
+        if _trial(link).exists():
+            asyncio.run(settle(config, link, None, within))
+            click.echo(f"{link.resolve()} is in use")
+        return
     wanted = release.resolve() if release else _previous(link)
     if back:
         if not wanted.is_symlink():

@@ -66,7 +66,8 @@ async def up(config: Config) -> AsyncIterator[None]:
 @pytest.mark.nats
 @pytest.mark.modem
 @pytest.mark.timeout(600)
-async def test_a_node_moves_while_texts_come_in(tmp_path: Path) -> None:
+async def test_a_node_moves_while_texts_come_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors._cli.upgrade.STEADY_S", 1.0)
     old, new, copy = (configured(tmp_path, name) for name in ("old", "new", "copy"))
     arguments = ["simulators.modem", "--link", f"{tmp_path}/modem", "--control", f"{tmp_path}/control"]
     simulator = Child("simulator", [sys.executable, "-m", *arguments], {}, tmp_path / "simulator.log")

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from actors._cli.stage import CONFIGURATION, NODE_NUMBER, cache_directory
-from actors._cli.upgrade import UpgradeError, check_release, switch, upgrade_node, works
+from actors._cli.upgrade import UpgradeError, check_release, settle, switch, upgrade_node, works
 from actors._runtime.config import load_config
-from actors._runtime.supervisor import Child
+from actors._runtime.supervisor import Child, DirectoryLock
 from simulators.control import Control, Log, Send
 from tests.conftest import free_port
 
@@ -70,7 +70,10 @@ async def kept_running(link: Path, config: Path, log: Path) -> AsyncIterator[Non
 @pytest.mark.nats
 @pytest.mark.modem
 @pytest.mark.timeout(600)
-async def test_texts_come_in_during_an_upgrade_and_one_that_is_taken_back(tmp_path: Path) -> None:
+async def test_texts_come_in_during_an_upgrade_and_one_that_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors._cli.upgrade.STEADY_S", 2.0)
     path = tmp_path / "evy.toml"
     text = CONFIGURATION.format(
         profile="lilevy",
@@ -112,8 +115,17 @@ async def test_texts_come_in_during_an_upgrade_and_one_that_is_taken_back(tmp_pa
                 texting = asyncio.create_task(keep_texting(control, finished))
                 await upgrade_node(config, link, new, WITHIN_S)
                 assert link.resolve() == new
+                assert not (tmp_path / "evy.trial").exists()
+                # The power goes right after the link was moved; `evy upgrade --resume` of the next boot.
+                upgrading = asyncio.create_task(upgrade_node(config, link, dying, WITHIN_S))
+                while link.resolve() != dying:
+                    await asyncio.sleep(0.01)
+                upgrading.cancel()
+                while DirectoryLock.holder(tmp_path):
+                    await asyncio.sleep(0.05)
                 with pytest.raises(UpgradeError, match=r"1\.2 does not work .*1\.1 is in use again"):
-                    await upgrade_node(config, link, dying, 8.0)
+                    await settle(config, link, None, 8.0)
+                assert not (tmp_path / "evy.trial").exists()
                 assert link.resolve() == new
                 finished.set()
                 sent = await texting
