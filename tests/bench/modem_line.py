@@ -1,8 +1,9 @@
 """Receive and reply on one simulated modem line: EVY with either driver, and gateways of others.
 
-EVY's figures are of the real `sms` actor on a real nats-server, its ledger and its synchronous writes
-included, with a handler in between that answers at once. The others keep texts in files; a reply is written
-as soon as its text is there. Whatever sends through libgammu waits half a second for each text inside it.
+EVY's figures are of the real `sms` actor in a process of its own on a real nats-server, its ledger and its
+synchronous writes included, with a handler in between that answers at once. The others keep texts in files;
+a reply is written as soon as its text is there. Whatever sends through libgammu waits half a second for each
+text inside it. Synchronous writes are counted by strace in a run of their own, which is not timed.
 """
 
 import asyncio
@@ -12,41 +13,49 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import psutil
 
-from actors import sms
 from actors._runtime.actor import Actor, Output
 from simulators.control import Control, Log, Send
-from subjects import names
+from subjects import names, registry
 from subjects.messages import InboundSms, OutboundSms
-from tests.bench.node import build_sms, on_uvloop, running_node
+from tests.bench.node import on_uvloop, running_node
 from tests.bench.rows import Figure, Goal, Row, Setting, SkippedError
+from tests.bench.writes import SYNCHRONOUS_CALLS, strace, synchronous
+from tests.conftest import NODE
 
 REPLY: Final = "Boil it for one minute."
 WITHIN_S: Final = 120.0
 
-Contender = Callable[[Path, Path], AbstractAsyncContextManager[None]]
-"""Runs a gateway on a line, in a folder of its own, that answers every text with :data:`REPLY`."""
+Contender = Callable[[Path, Path, Sequence[str]], AbstractAsyncContextManager[Mapping[str, int]]]
+"""Runs a gateway on a line, in a folder of its own, that answers every text with :data:`REPLY`; gives its
+processes. The command at the end runs what stores texts, such as strace."""
 
 
 class Ran(msgspec.Struct, frozen=True):
-    """One run: texts per second when all come at once, milliseconds of each when they come alone."""
+    """One run: texts per second when all come at once, milliseconds of each when they come alone, and the
+    resident memory of each process, in megabytes, when all are answered."""
 
     rate: float
     alone_ms: tuple[float, ...]
+    memory_mb: Mapping[str, float]
+    began: float
+    ended: float
+    """Unix times of the first text of those that came at once, and of the last reply."""
 
 
 @contextlib.contextmanager
-def _child(arguments: Sequence[str], log: Path) -> Iterator[None]:
+def _child(arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as output:
         process = subprocess.Popen(arguments, stdout=output, stderr=output)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         try:
@@ -60,7 +69,7 @@ def evy(driver: str) -> Contender:
     """EVY with one of its drivers."""
 
     @contextlib.asynccontextmanager
-    async def run(folder: Path, device: Path) -> AsyncIterator[None]:
+    async def run(folder: Path, device: Path, under: Sequence[str]) -> AsyncIterator[Mapping[str, int]]:
         async def answer(text: InboundSms) -> list[Output]:
             reply = OutboundSms(
                 query_id=text.id,
@@ -73,21 +82,27 @@ def evy(driver: str) -> Contender:
             )
             return [Output(names.SMS_OUT, text.lane, reply, text.id)]
 
-        async with running_node(folder / "node") as node:
-            table = {"device": str(device), "driver": driver, "connection": "dku2at"}
-            modem = sms.driver_of(msgspec.convert(table, sms.SmsConfig), folder)
-            actors = [
-                await build_sms(node.context, modem, sms.SmsConfig().poll_interval_s),
-                Actor("intake", {names.SMS_IN: answer}),
-            ]
-            async with node.running(actors):
-                yield
+        async with running_node(folder / "node", under) as node:
+            path = folder / "evy.toml"
+            path.write_text(
+                f'[node]\nname = "{NODE}"\ndata_dir = "{folder}/node"\nnats_url = "{node.server.url}"\n'
+                f'[sms]\ndevice = "{device}"\ndriver = "{driver}"\nconnection = "dku2at"\n',
+                encoding="utf-8",
+            )
+            command = [sys.executable, "-m", "actors", "--config", str(path), "run", "sms"]
+            with _child(command, folder / "sms.log") as process:
+                async with node.running([Actor("intake", {names.SMS_IN: answer})]):
+                    async with asyncio.timeout(WITHIN_S):
+                        while not await node.bus.has_workers([registry.work(names.SMS_OUT)]):
+                            await asyncio.sleep(0.05)
+                    assert node.server.process is not None
+                    yield {"sms": process.pid, "nats-server": node.server.process.pid}
 
     return run
 
 
 @contextlib.asynccontextmanager
-async def gammu_smsd(folder: Path, device: Path) -> AsyncIterator[None]:
+async def gammu_smsd(folder: Path, device: Path, under: Sequence[str]) -> AsyncIterator[Mapping[str, int]]:
     """gammu-smsd without waits and without checks, its files answered as they appear."""
     inbox, outbox = folder / "inbox", folder / "outbox"
     for name in ("inbox", "outbox", "sent", "error"):
@@ -109,12 +124,12 @@ async def gammu_smsd(folder: Path, device: Path) -> AsyncIterator[None]:
             draft.rename(outbox / f"OUT{number}.txt")
             file.unlink()
 
-    async with _answering(["gammu-smsd", "-c", str(configuration)], folder, reply):
-        yield
+    async with _answering([*under, "gammu-smsd", "-c", str(configuration)], folder, reply) as pid:
+        yield {"gammu-smsd": pid}
 
 
 @contextlib.asynccontextmanager
-async def smstools(folder: Path, device: Path) -> AsyncIterator[None]:
+async def smstools(folder: Path, device: Path, under: Sequence[str]) -> AsyncIterator[Mapping[str, int]]:
     """smsd of smstools 3 with its shortest waits, its files answered as they appear."""
     incoming, outgoing = folder / "incoming", folder / "outgoing"
     for name in ("incoming", "outgoing", "checked", "sent", "failed"):
@@ -140,21 +155,21 @@ async def smstools(folder: Path, device: Path) -> AsyncIterator[None]:
                 draft.rename(outgoing / number)
                 file.unlink()
 
-    async with _answering(["smsd", "-t", "-c", str(configuration)], folder, reply):
-        yield
+    async with _answering([*under, "smsd", "-t", "-c", str(configuration)], folder, reply) as pid:
+        yield {"smsd": pid}
 
 
 @contextlib.asynccontextmanager
-async def _answering(command: Sequence[str], folder: Path, reply: Callable[[], None]) -> AsyncIterator[None]:
+async def _answering(command: Sequence[str], folder: Path, reply: Callable[[], None]) -> AsyncIterator[int]:
     async def answer() -> None:
         while True:
             reply()
             await asyncio.sleep(0.005)
 
-    with _child(command, folder / "log"):
+    with _child(command, folder / "log") as process:
         answering = asyncio.create_task(answer())
         try:
-            yield
+            yield process.pid
         finally:
             answering.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -170,14 +185,22 @@ CONTENDERS: Final[dict[str, tuple[str, Contender, str]]] = {
 """Name → what, how it runs, and the program it needs."""
 
 
-async def _run(folder: Path, contender: Contender, together: int, alone: int) -> Ran:
+def _memory_mb(pid: int) -> float:
+    """Of a process and those it has started."""
+    process = psutil.Process(pid)
+    return sum(each.memory_info().rss for each in (process, *process.children(recursive=True))) / 1e6
+
+
+async def _run(
+    folder: Path, contender: Contender, together: int, alone: int, under: Sequence[str] = ()
+) -> Ran:
     folder.mkdir(parents=True)  # noqa: ASYNC240  # once, before anything is measured
     device, control = folder / "modem", folder / "control"
     simulator = [sys.executable, "-m", "simulators.modem", "--link", str(device), "--control", str(control)]
     with _child(simulator, folder / "simulator.log"):
         while not control.exists():
             await asyncio.sleep(0.05)
-        async with contender(folder, device), Control(control) as network:
+        async with contender(folder, device, under) as pids, Control(control) as network:
             alone_ms = []
             for n in range(alone + 1):
                 number = f"+1555{n:07}"
@@ -188,7 +211,17 @@ async def _run(folder: Path, contender: Contender, together: int, alone: int) ->
             for number in numbers:
                 await network.do(Send(number=number, text="how do i make river water safe"))
             sent, replied = await _answered(network, numbers)
-    return Ran(together / (replied - sent), tuple(alone_ms[1:]))  # the first one found the gateway starting
+            memory_mb = {name: _memory_mb(pid) for name, pid in pids.items()}
+    # The first that came alone found the gateway starting.
+    return Ran(together / (replied - sent), tuple(alone_ms[1:]), memory_mb, sent, replied)
+
+
+def _writes(folder: Path, contender: Contender, count: int) -> float:
+    """Synchronous writes per text. Raises :class:`SkippedError` where there is no strace."""
+    trace = folder.with_suffix(".strace")
+    under = strace("-y", "-ttt", "-o", str(trace), "--seccomp-bpf", "-e", SYNCHRONOUS_CALLS)
+    ran = on_uvloop(_run(folder, contender, count, 1, under))
+    return sum(1 for _ in synchronous(trace, ran.began, ran.ended + 1)) / count
 
 
 async def _answered(network: Control, numbers: Sequence[str]) -> tuple[float, float]:
@@ -209,6 +242,7 @@ def measure(setting: Setting) -> list[Row]:
     """All contenders in turn, so that they meet the same load of the machine."""
     together, alone = setting.count(60, 4), setting.count(10, 1)
     runs: dict[str, list[Ran]] = {name: [] for name in CONTENDERS}
+    writes: dict[str, float] = {}
     skipped: dict[str, str] = {}
     for turn in range(min(setting.repeats, 3)):
         for name, (_, contender, program) in CONTENDERS.items():
@@ -222,11 +256,21 @@ def measure(setting: Setting) -> list[Row]:
                 runs[name].append(on_uvloop(_run(folder, contender, together, alone)))
             except SkippedError as error:
                 skipped[name] = str(error)
+    for name, (_, contender, _) in CONTENDERS.items():
+        if name not in skipped and (name == "direct" or not setting.quick):
+            with contextlib.suppress(SkippedError):
+                folder = setting.directory / f"line-{name}-writes"
+                writes[name] = _writes(folder, contender, setting.count(20, 2))
     others = runs["gammu-smsd"]
-    return [_row(name, runs[name], others, skipped.get(name, ""), together) for name in CONTENDERS]
+    return [
+        _row(name, runs[name], others, skipped.get(name, ""), together, writes.get(name))
+        for name in CONTENDERS
+    ]
 
 
-def _row(name: str, runs: Sequence[Ran], others: Sequence[Ran], skipped: str, together: int) -> Row:
+def _row(  # noqa: PLR0917  # all there is to know of one contender
+    name: str, runs: Sequence[Ran], others: Sequence[Ran], skipped: str, together: int, writes: float | None
+) -> Row:
     what = f"modem line: receive and reply, {CONTENDERS[name][0]}"
     if skipped:
         return Row(f"line-{name}", what, skipped=skipped)
@@ -234,6 +278,11 @@ def _row(name: str, runs: Sequence[Ran], others: Sequence[Ran], skipped: str, to
         Figure("rate", "texts/s", tuple(run.rate for run in runs)),
         Figure("alone", "ms", tuple(statistics.median(run.alone_ms) for run in runs)),
     ]
+    figures += [
+        Figure(process, "MB", tuple(run.memory_mb[process] for run in runs)) for process in runs[0].memory_mb
+    ]
+    if writes is not None:
+        figures.append(Figure("fsync", "per text", (writes,)))
     goals: tuple[Goal, ...] = ()
     if name in {"direct", "gammu"} and others:
         ratios = (ours.rate / theirs.rate for ours, theirs in zip(runs, others, strict=False))

@@ -19,6 +19,9 @@ from tests.bench.rows import Figure, Goal, Row, Setting, SkippedError
 SLOW_MS: Final = 20
 """One fsync of a worn microSD card."""
 
+SYNCHRONOUS_CALLS: Final = "trace=openat,write,pwrite64,fsync,fdatasync"
+"""What strace must see for :func:`synchronous`."""
+
 _FD_CALL = re.compile(r"\d+ +(?P<at>[0-9.]+) (?P<call>write|pwrite64|fsync|fdatasync)\(\d+<(?P<path>[^>]*)>")
 _OPEN_SYNC = re.compile(r'\d+ +[0-9.]+ openat\([^"]*"(?P<path>[^"]*)", [A-Z_|]*O_D?SYNC')
 _KINDS: Final = (
@@ -61,8 +64,7 @@ def measure(setting: Setting) -> list[Row]:
     rows = []
     for name, texts in (("emergency", flow.emergencies()), ("question", list(flow.questions()))):
         trace = setting.directory / f"{name}.strace"
-        calls = "trace=openat,write,pwrite64,fsync,fdatasync"
-        under = strace("-y", "-ttt", "-o", str(trace), "--seccomp-bpf", "-e", calls)
+        under = strace("-y", "-ttt", "-o", str(trace), "--seccomp-bpf", "-e", SYNCHRONOUS_CALLS)
         flowed = flow.singly(setting.directory / f"writes-{name}", list(flow.from_many(texts, count)), under)
         started, ended, _ = on_uvloop(flowed)
         found = Counter(map(kind_of, synchronous(trace, started, ended)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,10 @@ def test_a_quick_run_measures_every_gateway_that_is_installed_on_the_same_line(t
     assert all("make setup-ops" in rows[name]["skipped"] for name in skipped)
     assert min(repeats(rows["line-direct"])["rate"]) > 0
     assert min(repeats(rows["line-gammu"])["rate"]) > 0
+    assert min(repeats(rows["line-gammu"])["sms"]) > 10
+    assert min(repeats(rows["line-gammu"])["nats-server"]) > 5
+    if shutil.which("strace"):
+        assert min(repeats(rows["line-direct"])["fsync"]) > 1
 
 
 @pytest.mark.nats
