@@ -7,7 +7,7 @@ RUN := .venv/bin/
 RUST := rust_ext
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-ops demo test lint bench chaos fuzz coverage clean pytest cargo-test
+.PHONY: help setup setup-ops demo test lint bench chaos soak fuzz coverage clean pytest cargo-test
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -67,6 +67,10 @@ bench: setup  ## Measure this machine: a table, and JSON in bench-latest.json
 chaos: setup  ## Break everything: 500 texts under kill -9, 12,000 messages over a link that fails, 40 power cuts (SEED=1)
 	EVY_CHAOS_TEXTS=$(or $(COUNT),500) EVY_CHAOS_MESSAGES=$(or $(MESSAGES),12000) EVY_CHAOS_SEED=$(or $(SEED),1) \
 		EVY_CHAOS_CUTS=$(or $(CUTS),40) $(RUN)python -m pytest -q -s tests/scenarios --timeout 3000
+
+soak: setup  ## A node left alone for 72 hours in compressed time, everything breaking (SEED=1 HOURS=72 MINUTES=36 DRIVER=at)
+	$(RUN)python -m tests.soak --seed $(or $(SEED),1) --hours $(or $(HOURS),72) $(if $(MINUTES),--minutes $(MINUTES)) \
+		--driver $(or $(DRIVER),at)
 
 fuzz: $(UV)  ## Damage PDUs, texts, AT lines and envelopes, EACH=60 seconds a target; finds stay in var/fuzz
 	@$(UV) run --locked --group fuzz python -m tests.fuzz --seconds $(or $(EACH),60)

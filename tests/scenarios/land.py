@@ -61,13 +61,12 @@ class Program:
     def __init__(
         self,
         name: str,
-        host: Host,
         command: Sequence[str],
         log_file: Path,
         watch: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         self.name = name
-        self._child = Child(name, host.command(command), {}, log_file, watch=watch)
+        self._child = Child(name, command, {}, log_file, watch=watch)
         self._stop = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self.kills = 0
@@ -90,6 +89,11 @@ class Program:
         """Its process, if it runs."""
         process = self._child.process
         return process.pid if process and process.returncode is None else None
+
+    @property
+    def restarts(self) -> int:
+        """How often it ended by itself, or was killed, and was started again."""
+        return self._child.restarts
 
     async def down(self, *, gently: bool = False) -> None:
         """Ends it, by -9 unless ``gently``, and keeps it away."""
@@ -134,7 +138,10 @@ class Machine:
         conf = directory / "server" / "nats.conf"
         command = [nats_server_path(), "-c", str(conf)]
         self.server = Program(
-            f"{self.name}.nats-server", host, command, directory / "nats-server.log", self._cannot_write
+            f"{self.name}.nats-server",
+            host.command(command),
+            directory / "nats-server.log",
+            self._cannot_write,
         )
         roles = EDGE_ACTORS if bundle.edge else ("infer_large",)
         self.actors = {role: self.role(role, str(self.configuration)) for role in roles}
@@ -146,7 +153,7 @@ class Machine:
         (self.directory / "identity.json").unlink()
 
     def program(self, name: str, command: Sequence[str]) -> Program:
-        return Program(f"{self.name}.{name}", self.host, command, self.directory / f"{name}.log")
+        return Program(f"{self.name}.{name}", self.host.command(command), self.directory / f"{name}.log")
 
     def role(self, role: str, *arguments: str) -> Program:
         return self.program(role, [sys.executable, "-m", "tests.scenarios.worker", role, *arguments])
