@@ -10,6 +10,9 @@ from actors._runtime.clock import boot_id, boot_s
 from actors.sms.modem import Received
 
 MAX_PARTS: Final = 255
+SAME_TEXT_S: Final = 600.0
+"""How far apart the service centre gets the parts of one text, at most: a phone sends them in a row, whenever
+they are delivered. Parts from further apart under one reference are of two texts."""
 
 
 class StoredPart(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,10 +34,15 @@ class StoredPart(msgspec.Struct, frozen=True, omit_defaults=True):
         return hashlib.blake2b(what, digest_size=8).hexdigest()
 
 
-class Released(msgspec.Struct, frozen=True):
+class Released(msgspec.Struct, frozen=True, omit_defaults=True):
     """The parts of a text that was passed on, by fingerprint: networks deliver some of them twice."""
 
     fingerprints: tuple[str, ...]
+    indexes: tuple[int, ...] = ()
+    smsc_at: float | None = None
+    """When the service centre had the first of them."""
+    flash: bool = False
+    """It told of danger: what comes late may hold the address."""
 
 
 def join(parts: list[StoredPart]) -> str:
@@ -89,9 +97,44 @@ class Parts:
         """How many parts are there."""
         return sum(not key.endswith(".0") for key in await self._bucket.keys(f"{group}."))
 
-    async def release(self, group: str, parts: list[StoredPart]) -> None:
-        """Forgets the parts of a text that was passed on, and remembers that it was."""
-        mark = Released(tuple(part.fingerprint for part in parts))
+    async def _mark(self, group: str) -> Released:
+        found = await self._bucket.get(f"{group}.0")
+        return msgspec.json.decode(found[0], type=Released) if found else Released(())
+
+    async def fresh(self, group: str, parts: list[StoredPart]) -> list[StoredPart]:
+        """Those that were not passed on: a crash may have left some that were."""
+        passed = (await self._mark(group)).fingerprints
+        return [part for part in parts if part.fingerprint not in passed]
+
+    async def is_rest(self, group: str, parts: list[StoredPart]) -> bool:
+        """Whether these are what was missing of a text that was passed on without them, and told of no
+        danger."""
+        mark = await self._mark(group)
+        if mark.smsc_at is None or mark.flash or any(part.index in mark.indexes for part in parts):
+            return False
+        return all(
+            part.smsc_at is not None and abs(part.smsc_at - mark.smsc_at) < SAME_TEXT_S for part in parts
+        )
+
+    async def release(
+        self, group: str, parts: list[StoredPart], *, flash: bool = False, rest: bool = False
+    ) -> None:
+        """Forgets the parts of a text that was passed on, and remembers that it was; ``rest`` adds them to
+        what was passed on before."""
+        times = [part.smsc_at for part in parts if part.smsc_at is not None]
+        mark = Released(
+            tuple(part.fingerprint for part in parts),
+            tuple(part.index for part in parts),
+            min(times, default=None),
+            flash,
+        )
+        if rest:
+            before = await self._mark(group)
+            mark = msgspec.structs.replace(
+                before,
+                fingerprints=before.fingerprints + mark.fingerprints,
+                indexes=before.indexes + mark.indexes,
+            )
         await self._bucket.put(f"{group}.0", msgspec.json.encode(mark))
         for part in parts:
             await self._bucket.delete(f"{group}.{part.index}")

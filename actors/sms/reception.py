@@ -105,8 +105,17 @@ class Reception:
                 await self._pass_on(group, await self._parts.of(group), modem)
 
     async def _pass_on(self, group: str, parts: list[StoredPart], modem: str) -> None:
-        await self._text(parts, group.rpartition(".")[2], parts[0].total, modem)
-        await self._parts.release(group, parts)
+        """Passes a text on with the parts that are there, once. What comes after that of a text that was
+        passed on without it says nothing new, since its sender was asked to send all of it again, unless one
+        of them tells of danger."""
+        fresh = await self._parts.fresh(group, parts)
+        rest = not fresh or await self._parts.is_rest(group, fresh)
+        flash = self._lane_of(join(fresh)) == "flash"
+        if fresh and (flash or not rest):
+            await self._text(fresh, group.rpartition(".")[2], fresh[0].total, modem)
+        elif fresh:
+            self._tell("late_parts", parts=[f"{part.index} of {part.total}" for part in fresh])
+        await self._parts.release(group, parts, flash=flash, rest=rest)
 
     async def _text(self, parts: list[StoredPart], reference: str, total: int, modem: str) -> None:
         first = parts[0]

@@ -1,5 +1,7 @@
 """The send ledger: every crash between INTENT and SUBMITTED ends in one text or in a question."""
 
+import dataclasses
+
 import msgspec
 import pytest
 
@@ -194,6 +196,39 @@ async def test_a_part_that_was_passed_on_is_known_and_any_other_is_kept() -> Non
     assert await parts.add(group, piece(1, "one")) is False
     assert await parts.add(group, piece(2, "late, but it may hold the address")) is True
     assert await parts.add(group, piece(1, "a new text under the same reference")) is True
+
+
+async def test_what_a_crash_left_of_a_text_that_was_passed_on_is_not_fresh() -> None:
+    parts = Parts(MemoryKeyValue())
+    group = parts.group("ref", 7, 3)
+    for index in (1, 2, 3):
+        await parts.add(group, piece(index, "words"))
+    found = await parts.of(group)
+    await parts.release(group, found)
+    assert await parts.fresh(group, found[1:]) == []
+    assert await parts.fresh("another.7-3", found) == found
+
+
+async def test_the_rest_of_a_text_is_known_by_its_place_and_time() -> None:
+    parts = Parts(MemoryKeyValue())
+    group = parts.group("ref", 7, 3)
+
+    async def stored(index: int, smsc_at: float | None) -> list[StoredPart]:
+        await parts.add(group, dataclasses.replace(piece(index, "words"), smsc_at=smsc_at))
+        return [part for part in await parts.of(group) if part.index == index]
+
+    assert await parts.is_rest(group, await stored(2, 1000.0)) is False  # nothing was passed on yet
+    first = await stored(1, 1000.0)
+    await parts.release(group, first)
+    late = await stored(2, 1000.0 + 30)
+    assert await parts.is_rest(group, late) is True
+    assert await parts.is_rest(group, await stored(1, 1010.0)) is False
+    assert await parts.is_rest(group, await stored(3, 1000.0 + 3600)) is False
+    assert await parts.is_rest(group, await stored(3, None)) is False
+    await parts.release(group, late, rest=True)
+    assert await parts.fresh(group, [*first, *late]) == []
+    await parts.release(group, first, flash=True)
+    assert await parts.is_rest(group, await stored(2, 1000.0 + 30)) is False
 
 
 async def test_a_reference_in_use_again_is_noticed() -> None:
