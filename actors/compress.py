@@ -146,11 +146,10 @@ class Compress:
     async def _send(self, answer: Answer, refused: Sequence[Unsupported]) -> Output:
         """Fits a text whose words are supported, and keeps what does not fit."""
         brief = self._brevity(answer.lane)
-        segments = 1 if brief else self._max_segments
-        fitted = self._fit(answer.text, answer.lang, segments, verbatim=answer.verbatim)
+        fitted = self._fit(answer.text, answer.lang, self._segments(answer, brief), verbatim=answer.verbatim)
         if not answer.verbatim and (harmed := self._check(answer, self._whole(fitted, answer.lang))):
             answer, refused = self._fall_back(answer), harmed
-            fitted = self._fit(answer.text, answer.lang, segments, verbatim=True)
+            fitted = self._fit(answer.text, answer.lang, self._segments(answer, brief), verbatim=True)
         await self._keep(answer, fitted.rest)
         text = self._tagged(fitted, answer.lang, answer.sources)
         self._report(
@@ -169,6 +168,13 @@ class Compress:
             brief=brief or "",
         )
         return self._output(answer, text)
+
+    def _segments(self, answer: Answer, brief: str | None) -> int:
+        """SMS that an answer may take. A reviewed passage is whole in two: its first half alone may leave
+        out what was asked, and MORE would cost two texts to save one."""
+        if not brief:
+            return self._max_segments
+        return min(self._max_segments, MAX_SEGMENTS) if answer.verbatim else 1
 
     def _supported(self, answer: Answer) -> tuple[Answer, Sequence[Unsupported]]:
         """The answer itself, or what is sent instead and why."""

@@ -321,7 +321,8 @@ class NatsBus:
                     await receive(decode(msg.data, Event))
 
         # One subscription, because several would not keep the order between kinds.
-        subscription = await self.client.subscribe(f"{names.EVT}.>", cb=on_message)
+        subject = next(iter(wanted)) if wanted and len(wanted) == 1 else f"{names.EVT}.>"
+        subscription = await self.client.subscribe(subject, cb=on_message)
         with bus_errors("follow events"):
             await self.client.flush()
 

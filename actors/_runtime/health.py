@@ -32,6 +32,7 @@ log = logging.getLogger("evy.health")
 EVERY_S: Final = 5.0
 ANSWER_WITHIN_S: Final = 10.0
 """A process on a busy Pi may need seconds for one turn of its event loop."""
+STARTING_S: Final = 1.0
 HUNG_AFTER: Final = 9
 """Rounds without an answer of a process that answered before; then it is killed and started again."""
 FREE_AT_LEAST_MB: Final = 100
@@ -259,21 +260,28 @@ class Guard:
         return self._bus
 
     async def _answers(self, bus: NatsBus) -> set[str]:
-        """Processes that answer; as soon as all have, or after :data:`ANSWER_WITHIN_S`."""
+        """Processes that answer; those that never did get :data:`STARTING_S`, the others
+        :data:`ANSWER_WITHIN_S`."""
         heard: set[str] = set()
-        all_heard = asyncio.Event()
+        changed = asyncio.Event()
 
         async def on_message(msg: Msg) -> None:
             heard.add(msg.data.decode("utf-8", "replace"))
-            if heard.issuperset(self._processes):
-                all_heard.set()
+            changed.set()
+
+        async def until(wanted: Collection[str]) -> None:
+            while not heard.issuperset(wanted):
+                changed.clear()
+                await changed.wait()
 
         inbox = bus.client.new_inbox()
         subscription = await bus.client.subscribe(inbox, cb=on_message)
         try:
             await bus.client.publish(services.alive(bus.node), b"", reply=inbox)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(all_heard.wait(), ANSWER_WITHIN_S)
+                await asyncio.wait_for(until(self._processes), min(STARTING_S, ANSWER_WITHIN_S))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(until(tuple(self._missed)), ANSWER_WITHIN_S)
         finally:
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()

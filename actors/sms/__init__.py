@@ -120,6 +120,11 @@ class Sms:
                 group.create_task(station.run())
             group.create_task(self._reception.release_incomplete(self._stations[0].name))
 
+    def tell_states(self) -> None:
+        """Tells of every modem once more, for a `node` that has just begun to listen."""
+        for station in self._stations:
+            station.tell_state(again=True)
+
     async def _load(self) -> None:
         """What an earlier run left open is found before anything is written behind it."""
         count = LAST_WRITTEN * len(self._stations) + SAVE_EVERY
@@ -227,4 +232,10 @@ async def build(context: Context) -> Actor:
         emit=context.emit,
         answer_within_s=context.config.node.answer_within_s,
     )
+
+    async def tell_again(event: Event) -> None:
+        if "started" in event.fields.get("reasons", ()):
+            sms.tell_states()
+
+    await context.follow(("node_state",), tell_again)
     return Actor("sms", {names.SMS_OUT: sms.handle}, tasks=[sms.run], services=outbox.services)

@@ -87,7 +87,7 @@ class Station:
                 modem=self.name,
                 ask=self._line.ussd,
                 is_free=lambda: self._line.is_open and self._turn.is_free,
-                changed=self._tell_state,
+                changed=self.tell_state,
                 tell=tell,
             )
             if config.credit
@@ -141,7 +141,7 @@ class Station:
         log.info("modem %s open (last TP-MR %s)", self.name, opened.last_reference)
         self._tell("modem_up", modem=self.name, details=opened.details)
         self._condition, self._status = "up", opened.details
-        self._tell_state()
+        self.tell_state()
 
     async def lost(self, reason: str) -> None:
         """Says so; the line opens it again by itself."""
@@ -149,7 +149,7 @@ class Station:
         self._tell("modem_lost", modem=self.name, reason=reason)
         if self._condition == "up":
             self._condition, self._away_since_s = "away", time.monotonic()
-        self._tell_state()
+        self.tell_state()
         self._changes.tell()
 
     async def dead(self, reason: str) -> None:
@@ -157,13 +157,13 @@ class Station:
         log.error("modem %s is dead: %s", self.name, reason)
         self._tell("modem_dead", modem=self.name, reason=reason)
         self._condition = "dead"
-        self._tell_state()
+        self.tell_state()
         self._changes.tell()
 
     async def status(self, status: dict[str, str]) -> None:
         """Says how the modem is."""
         self._status = {**self._status, **status}
-        self._tell_state()
+        self.tell_state()
         state = self.state()
         was_full, self._is_full = (
             self._is_full,
@@ -214,7 +214,8 @@ class Station:
             limit_hour=self._quota.limit_hour(now_s),
         )
 
-    def _tell_state(self, *, again: bool = False) -> None:
+    def tell_state(self, *, again: bool = False) -> None:
+        """Tells the node how the modem is, when that changed or ``again`` asks for it."""
         state = self.state()
         if not again and self._told == state:
             return
@@ -224,7 +225,7 @@ class Station:
 
     async def _tell_regularly(self) -> None:
         while True:
-            self._tell_state(again=True)
+            self.tell_state(again=True)
             await asyncio.sleep(TELL_EVERY_S)
 
     # Sending.
@@ -295,7 +296,7 @@ class Station:
             limit = self._quota.limit_hour(time.monotonic())
             log.warning("modem %s: the carrier lets no more through, %s an hour", self.name, limit)
             self._tell("limit_learned", modem=self.name, limit_hour=limit, reason=str(error))
-            self._tell_state()
+            self.tell_state()
             await self._save_quota()
         if self._credit and error.refusal and error.refusal.is_about_credit:
             self._credit.doubt(str(error))

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,9 +23,12 @@ from actors._runtime.bus import NatsBus
 from actors._runtime.health import HUNG_AFTER, Guard, answer_alive
 from actors._runtime.identity import Identity
 from actors._runtime.notify import Notify
+from actors.knowledge import Texts
 from simulators.battery import Battery, Gauges
+from simulators.modem import Modem
+from simulators.network import Entry, Network
 from subjects import names
-from subjects.messages import InboundSms, encode
+from subjects.messages import Event, InboundSms, encode
 from tests.conftest import NODE, Server, free_port
 
 pytestmark = pytest.mark.nats
@@ -90,7 +94,7 @@ async def test_a_process_that_answers_no_more_is_found_hung(
 
 @contextmanager
 def up(
-    tmp_path: Path, battery: Path, processes: str, notify: str = ""
+    tmp_path: Path, battery: Path, processes: str, notify: str = "", sms: Path | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
     """`evy up` on ports of its own; gives the process, the server's port and that of ``/healthz``."""
     port, health_port = free_port(), free_port()
@@ -111,6 +115,11 @@ data_dir = "{tmp_path}/data"
 nats_port = {port}
 health_port = {health_port}
 processes = {processes}
+
+[sms]
+device = "{sms or ""}"
+connection = "dku2at"
+driver = "at"
 
 [power]
 sys = "{battery}"
@@ -135,7 +144,7 @@ shutdown_command = ["{script}"]
                     node.kill()
 
 
-def asked(port: int) -> tuple[int, dict[str, object]] | None:
+def asked(port: int) -> tuple[int, dict[str, Any]] | None:
     """Status and page of ``/healthz``; None while nobody listens."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=20) as answer:
@@ -210,17 +219,68 @@ async def test_an_empty_battery_stops_the_node_and_loses_nothing(tmp_path: Path)
     assert kept == {f"q{number}" for number in range(taken)}, subjects
 
 
-@pytest.mark.timeout(200)
-async def test_a_node_that_is_stopped_does_not_switch_the_machine_off(tmp_path: Path) -> None:
-    gauges = Gauges(Battery(percent=60, hour=22), tmp_path / "sys")
+EMERGENCY = "my brother cut his leg, blood everywhere"
+KNOWN = "how long must i boil water"
+UNKNOWN = "who won the football match yesterday"
+
+
+@pytest.mark.modem
+@pytest.mark.timeout(300)
+async def test_a_whole_node_on_a_falling_battery_answers_everybody_and_says_why(tmp_path: Path) -> None:
+    battery = Battery(percent=80, hour=22)
+    gauges = Gauges(battery, tmp_path / "sys")
     gauges.show()
-    with up(tmp_path, tmp_path / "sys", '[["node"]]') as (node, port, health_port):
-        until = time.monotonic() + 120
-        while (found := await asyncio.to_thread(asked, health_port)) is None or found[0] != 200:
-            assert time.monotonic() < until, (tmp_path / "up.log").read_text()
-            await asyncio.sleep(0.1)
-        assert {check["name"] for check in found[1]["checks"]} == {"bus", "workers", "disk", "clock"}  # type: ignore[attr-defined]
-        assert port != health_port
-        node.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(node.wait, 60) == 0
-    assert not (tmp_path / "switched-off").exists()
+    modem = Modem(tmp_path / "tty", Network(seed=9, retry_s=0.02))
+    answers: dict[str, str] = {}
+
+    def note(entry: Entry) -> None:
+        if entry.what == "read":
+            answers[entry.number] = entry.text
+
+    modem.network.listeners.append(note)
+    modem.plug()
+    processes = '[["sms"], ["intake", "route", "compress", "rag", "node"]]'
+    try:
+        with up(tmp_path, tmp_path / "sys", processes, sms=tmp_path / "tty") as (node, port, health_port):
+            log = tmp_path / "up.log"
+            async with asyncio.timeout(120):
+                while (found := await asyncio.to_thread(asked, health_port)) is None or (
+                    ("modem", "ok") not in verdicts(found) or ("workers", "ok") not in verdicts(found)
+                ):
+                    assert node.poll() is None, log.read_text()
+                    await asyncio.sleep(0.1)
+            assert found[0] == 200
+            bus = await NatsBus.connect(IDENTITY, f"nats://127.0.0.1:{port}", "test")
+            told: list[str] = []
+
+            async def on_event(event: Event) -> None:
+                told.append(str(event.fields.get("reason", event.fields.get("reasons"))))
+
+            await bus.follow_events(on_event, ("retrieved", "node_state"))
+            battery.percent = 12.0
+            gauges.show()
+            async with asyncio.timeout(60):
+                while not any("battery 12 %: below 20 %" in reason for reason in told):
+                    await asyncio.sleep(0.05)
+            for number, text in (("+15550101", EMERGENCY), ("+15550102", KNOWN), ("+15550103", UNKNOWN)):
+                modem.network.send(number, text)
+            async with asyncio.timeout(60):
+                while len(answers) < 3 or not any(reason.startswith("low-battery") for reason in told):
+                    await asyncio.sleep(0.05)
+            await bus.close()
+            node.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(node.wait, 60) == 0, log.read_text()
+    finally:
+        modem.unplug()
+        modem.network.close()
+    texts = Texts.load()
+    template = texts.template("bleeding", "en")
+    assert template is not None
+    assert answers["+15550101"] == template.text
+    assert "1 full minute" in answers["+15550102"], "a reviewed passage is whole on any battery"
+    assert answers["+15550103"] == texts.say("low_battery", "en")
+    assert not (tmp_path / "switched-off").exists(), "it was stopped, not emptied"
+
+
+def verdicts(found: tuple[int, dict[str, Any]]) -> set[tuple[str, str]]:
+    return {(check["name"], check["verdict"]) for check in found[1]["checks"]}
