@@ -221,8 +221,9 @@ class Asker:
             session=session,
             received_at=time.time(),
         )
-        bus = MemoryBus([*self._actors, await self._fitting(line.max_segments or self._max_segments)])
-        left = await bus.run(Output(names.ROUTE, query.lane, query, query.id))
+        actors = [*self._actors, await self._fitting(line.max_segments or self._max_segments)]
+        bus = MemoryBus(self._context.identity, deliveries=1)
+        left = await bus.run(actors, Output(names.ROUTE, query.lane, query, query.id))
         reply = next(m for m in left if isinstance(m, OutboundSms) and m.kind == "reply")
         self._context.events.clear()
         return {

@@ -26,8 +26,8 @@ from actors._runtime.identity import Identity
 from actors._runtime.provision import Place, bucket_config
 from actors._runtime.telemetry import TRACEPARENT, Hop, Spans, current, step
 from subjects import names, registry
-from subjects.errors import EvyError, MessageError
-from subjects.messages import DeadLetter, Event, decode, encode
+from subjects.errors import EvyError, MessageError, RefusedError
+from subjects.messages import DeadLetter, Event, Message, decode, encode
 
 log = logging.getLogger("evy.bus")
 # nats-py turns a plain stream into a TLS one, whose reader then warns at every end of a connection.
@@ -39,6 +39,8 @@ PUBLISH_TIMEOUT_S: Final = 10.0
 """A microSD card may take seconds for one fsync when it is busy."""
 PROBE_EVERY_S: Final = 5.0
 PROBES_LOST: Final = 3
+MOST_OCTETS: Final = registry.MAX_WORK_OCTETS - 4096
+"""Of a message's content; headers count too where the server bounds it."""
 
 
 class BusError(EvyError):
@@ -142,6 +144,29 @@ class bus_errors(contextlib.AbstractContextManager[None]):  # noqa: N801  # read
             if isinstance(error, TimeoutError | nats.errors.TimeoutError):
                 text = f"{text}: the server did not answer; it is busy, or its card is full or failing"
             raise BusError(f"{self._doing}: {text}") from error
+
+
+def encode_work(subject: str, message: Message) -> bytes:
+    """Octets of a message of work. Raises :class:`RefusedError` when no stream takes so many."""
+    octets = encode(message)
+    if len(octets) > MOST_OCTETS:
+        raise RefusedError(
+            f"{subject}: a {type(message).__name__} of {len(octets)} octets, at most {MOST_OCTETS}"
+        )
+    return octets
+
+
+def left_out(node: str, actor: str, output: Output) -> Event:
+    """The event of an optional output that found its subject full."""
+    return Event(
+        kind="left_out",
+        node=node,
+        actor=actor,
+        at=time.time(),
+        query_id=output.query_id,
+        lane=output.lane,
+        fields={"subject": names.work_subject(output.subject, output.lane), "reason": "full"},
+    )
 
 
 class NatsBus:
@@ -248,7 +273,8 @@ class NatsBus:
         """Publishes work and returns after its PubAck. Publishing the same output again is harmless. An
         ``optional`` output that finds its subject full is left out, with an event.
 
-        Raises :class:`StreamFullError` when the subject is full, :class:`BusError` when nobody answered.
+        Raises :class:`StreamFullError` when the subject is full, :class:`BusError` when nobody answered,
+        :class:`RefusedError` for a message that no stream takes: trying again could not help.
         """
         if (hop := current()) is None:
             with self.spans.root(actor, output.lane, output.query_id) as hop:
@@ -259,17 +285,14 @@ class NatsBus:
     async def _publish(self, output: Output, actor: str, hop: Hop) -> None:
         subject = names.work_subject(output.subject, output.lane)
         headers = {MSG_ID: self.message_id(actor, output), TRACEPARENT: hop.traceparent}
+        octets = encode_work(subject, output.message)
         try:
             with bus_errors(f"publish {subject}"), step(f"publish {subject}"):
-                await self.js.publish(subject, encode(output.message), headers=headers)
+                await self.js.publish(subject, octets, headers=headers)
         except StreamFullError:
             if not output.optional:
                 raise
-            event = Event(kind="left_out", node=self.node, actor=actor, at=time.time())
-            fields = {"subject": subject, "reason": "full"}
-            self.emit(
-                msgspec.structs.replace(event, query_id=output.query_id, lane=output.lane, fields=fields)
-            )
+            self.emit(left_out(self.node, actor, output))
 
     async def dead_letter(self, letter: DeadLetter, message_id: str = "") -> None:
         """Keeps a message that cannot be handled, and says so in an event; returns after the PubAck."""

@@ -84,25 +84,44 @@ class _Endpoint:
     async def __call__(self, request: Request) -> None:
         hop = self._bus.spans.begin(request.headers, "routine", "")
         try:
-            reply = await self._handler(decode(request.data, self._row.request))
-        except MessageError as error:
-            raise ServiceError("400", _line(error)) from error
-        except RefusedError as error:
-            raise ServiceError("409", _line(error)) from error
-        except (BusError, RetryLaterError) as error:
-            raise ServiceError("503", _line(error)) from error
-        except Exception as error:  # policy boundary: a handler's bug must not stop the service
-            log.exception("service %s failed", self._row.name)
-            raise ServiceError("500", type(error).__name__) from error
+            reply = await answered(self._row, self._handler, request.data)
         finally:
             self._bus.spans.end(hop, f"service {self._row.name}")
         with suppress(ValueError):  # a question that names no place for its answer
-            await request.respond(encode(reply))
+            await request.respond(reply)
+
+
+async def answered(row: services.Service, handler: ServiceHandler, octets: bytes) -> bytes:
+    """The reply to a question as it came. Raises ServiceError with the protocol's code."""
+    try:
+        return encode(await handler(decode(octets, row.request)))
+    except MessageError as error:
+        raise ServiceError("400", _line(error)) from error
+    except RefusedError as error:
+        raise ServiceError("409", _line(error)) from error
+    except (BusError, RetryLaterError) as error:
+        raise ServiceError("503", _line(error)) from error
+    except Exception as error:  # policy boundary: a handler's bug must not stop the service
+        log.exception("service %s failed", row.name)
+        raise ServiceError("500", type(error).__name__) from error
 
 
 def _line(error: Exception) -> str:
     """An error as a header may carry it."""
     return " ".join(str(error).split())[:500]
+
+
+def nobody(row: services.Service, node: str) -> NobodyAnswersError:
+    """The error when no actor serves a question."""
+    return NobodyAnswersError(
+        f"nobody answers {row.subject(node)}: is the actor {row.actor} running? `evy up` starts it"
+    )
+
+
+def refusal(name: str, code: str, reason: str) -> EvyError:
+    """The error that an asker gets for a code of the protocol."""
+    kinds: dict[str, type[EvyError]] = {"400": RefusedError, "409": RefusedError, "503": RetryLaterError}
+    return kinds.get(code, BusError)(f"{name}: {reason}")
 
 
 async def ask(bus: NatsBus, name: str, question: Message, *, within_s: float = ANSWER_WITHIN_S) -> Any:
@@ -118,13 +137,9 @@ async def ask(bus: NatsBus, name: str, question: Message, *, within_s: float = A
             found = await bus.client.request(subject, encode(question), timeout=within_s)
     except BusError as error:
         if isinstance(error.__cause__, nats.errors.NoRespondersError):
-            raise NobodyAnswersError(
-                f"nobody answers {subject}: is the actor {row.actor} running? `evy up` starts it"
-            ) from error
+            raise nobody(row, bus.node) from error
         raise
     headers = found.headers or {}
     if code := headers.get(ERROR_CODE_HEADER):
-        reason = f"{name}: {headers.get(ERROR_HEADER, '')}"
-        kind: dict[str, type[EvyError]] = {"400": RefusedError, "409": RefusedError, "503": RetryLaterError}
-        raise kind.get(code, BusError)(reason)
+        raise refusal(name, code, headers.get(ERROR_HEADER, ""))
     return decode(found.data, row.reply)

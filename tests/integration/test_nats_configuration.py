@@ -17,6 +17,7 @@ from actors._runtime.identity import Identity
 from actors._runtime.server_files import shipped
 from actors._runtime.supervisor import nats_configuration, nats_environment, nats_server_path
 from subjects import link, names, registry
+from subjects.errors import RefusedError
 from subjects.messages import Event, Message
 from tests.conftest import NODE, PLACE, free_port
 
@@ -119,7 +120,7 @@ def test_every_name_a_row_needs_is_unique_across_nodes(row: registry.Work) -> No
 
 async def test_a_message_over_the_limit_is_refused_with_its_size(bus: NatsBus) -> None:
     event = Event(kind="x", node=NODE, actor="a", at=0.0, fields={"text": "x" * 2_000_000})
-    with pytest.raises(Exception, match="maximum payload"):
+    with pytest.raises(RefusedError, match="2000072 octets, at most"):
         await bus.publish(Output(names.ROUTE, "routine", event, "q"), "test")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from actors._runtime import bus as bus_module
-from actors._runtime import store_watch, worker
+from actors._runtime import handling, store_watch
 from actors._runtime.bus import NatsBus
 from actors._runtime.identity import Identity
 from actors._runtime.provision import provision
@@ -54,8 +54,8 @@ async def node(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     """A supervised server on a card, and work that runs through it."""
     monkeypatch.setattr(store_watch, "CHECK_EVERY_S", 0.2)
     monkeypatch.setattr(bus_module, "PUBLISH_TIMEOUT_S", 1.0)
-    monkeypatch.setattr(worker, "ACK_TIMEOUT_S", 1.0)
-    monkeypatch.setattr(worker, "DRAIN_S", 1.0)
+    monkeypatch.setattr(handling, "ACK_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(handling, "DRAIN_S", 1.0)
     with mounted(directory) as disk:
         store, port, monitor_port = disk.path / "nats", free_port(), any_free_port()
         store.mkdir()
