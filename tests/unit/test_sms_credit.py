@@ -61,11 +61,12 @@ def test_a_bare_number_is_no_packed_text() -> None:
     assert decoded("1050", 15, "IRA") == "1050"
 
 
-@given(
-    st.text("abcXYZ 0189,.:€@", min_size=12, max_size=80).map(str.strip).filter(lambda text: len(text) >= 12)
-)
+WORDS = st.text("abcXYZ 0189,.:€@", min_size=12, max_size=80).map(str.strip)
+
+
+@given(WORDS.filter(lambda text: len(text) >= 12 and not text.endswith("@")))  # «@» may be spare bits
 def test_packed_septets_come_back(text: str) -> None:
-    assert decoded(packed(text).hex(), 15, "GSM").rstrip("@") == " ".join(text.split()).rstrip("@")
+    assert decoded(packed(text).hex(), 15, "GSM") == " ".join(text.split())
 
 
 @given(st.text(max_size=400), st.integers(0, 255), st.sampled_from(["", "IRA", "UCS2", "HEX"]))

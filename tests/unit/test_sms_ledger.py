@@ -5,8 +5,9 @@ import dataclasses
 import msgspec
 import pytest
 
+from actors._runtime.bus import BusError
 from actors._runtime.memory import MemoryKeyValue
-from actors.sms.ledger import Entry, Ledger
+from actors.sms.ledger import LAST_WRITTEN, Entry, Ledger
 from actors.sms.modem import Concat, Received, Report
 from actors.sms.parts import Parts, StoredPart, join, payload_digest
 from subjects.names import Lane
@@ -247,3 +248,108 @@ def test_digest_tells_texts_apart_and_a_lone_half_becomes_a_mark() -> None:
     assert payload_digest([one]) != payload_digest([two])
     lone = StoredPart("+5091", 1, 1, "a\ud83d".encode("utf-16-le", "surrogatepass"), "", 0.0)
     assert join([lone]) == "a\ufffd"
+
+
+class FailingOnce(MemoryKeyValue):
+    """A bucket whose next write reaches the card, or not, and then the server's answer is lost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lose = ""
+
+    async def create(self, key: str, value: bytes) -> int | None:
+        written = await super().create(key, value)
+        if self.lose == "create":
+            self.lose = ""
+            raise BusError("no answer")
+        return written
+
+    async def update(self, key: str, value: bytes, revision: int) -> int | None:
+        if self.lose == "update":
+            self.lose = ""
+            raise BusError("no answer")
+        return await super().update(key, value, revision)
+
+
+def of(bucket: MemoryKeyValue, modem: str) -> Ledger:
+    return Ledger(bucket, modem, lambda number: f"ref-{number}")
+
+
+async def test_a_part_that_another_modem_took_over_is_none_of_the_first_ones_business() -> None:
+    book = Book()
+    first, second = of(book.bucket, "first"), of(book.bucket, "second")
+    await first.opened(41)
+    await second.opened(41)
+    await first.intend(KEY, TO, "routine", None)
+    await first.submitted(KEY, 42)
+    assert await second.intend(KEY, TO, "routine", await second.read(KEY))
+    # A report for the first one's part, a late result, and the first one back: nothing changes.
+    assert await first.report(Report(42, "+5091", delivered=False, final=True, status=0x46)) is None
+    await first.unsent(KEY, "a late refusal")
+    assert await first.opened(42) == []
+    assert (await book.entry()).state == "INTENT"
+    await second.submitted(KEY, 42)
+    assert await second.report(Report(42, "+5091", delivered=True, final=True, status=0)) == KEY
+    assert ((await book.entry()).state, (await book.entry()).modem) == ("DELIVERED", "second")
+
+
+async def test_what_was_open_is_settled_however_much_another_modem_wrote_behind_it() -> None:
+    book = Book()
+    first, second = of(book.bucket, "first"), of(book.bucket, "second")
+    await first.opened(41)
+    await first.intend(KEY, TO, "routine", None)  # and its line is lost
+    await second.opened(7)
+    for n in range(LAST_WRITTEN + 1):
+        await second.intend(f"other{n}.reply.1", TO, "routine", None)
+        await second.submitted(f"other{n}.reply.1", (8 + n) % 256)
+    [(key, entry)] = await first.opened(41)
+    assert (key, entry.state) == (KEY, "UNSENT")
+
+
+async def test_an_intent_that_was_too_old_to_be_found_at_start_is_never_guessed() -> None:
+    for lane, state in (("flash", "UNSENT"), ("routine", "HELD")):
+        book = Book()
+        await crashed_after_intent(book, lane)  # type: ignore[arg-type]  # two literals
+        ledger = book.process()
+        await ledger.load([])
+        await ledger.opened(42)  # one further: but by whom?
+        found = await ledger.read(KEY)
+        assert found is not None
+        await ledger.settle(KEY, found)
+        assert (await book.entry()).state == state
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_an_intent_whose_write_was_not_answered_was_never_sent(restarted: bool) -> None:
+    """The part after it uses the TP-MR that would say that it had left."""
+    book = Book()
+    book.bucket = FailingOnce()
+    ledger = book.process()
+    await ledger.opened(41)
+    book.bucket.lose = "create"
+    with pytest.raises(BusError):
+        await ledger.intend(KEY, TO, "routine", None)
+    await ledger.intend("q2.reply.1", TO, "routine", None)
+    await ledger.submitted("q2.reply.1", 42)
+    if restarted:
+        await book.process().opened(42)
+    else:
+        found = await ledger.read(KEY)
+        assert found is not None
+        await ledger.settle(KEY, found)
+    assert (await book.entry()).state == "UNSENT"
+
+
+async def test_a_refusal_that_could_not_be_written_is_not_forgotten() -> None:
+    book = Book()
+    book.bucket = FailingOnce()
+    ledger = book.process()
+    await ledger.opened(41)
+    await ledger.intend(KEY, TO, "routine", None)
+    book.bucket.lose = "update"
+    with pytest.raises(BusError):
+        await ledger.unsent(KEY, "+CMS ERROR: 38", 42)
+    found = await ledger.read(KEY)
+    assert found is not None
+    await ledger.settle(KEY, found)
+    assert (await book.entry()).state == "UNSENT"
