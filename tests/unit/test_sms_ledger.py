@@ -289,6 +289,7 @@ async def test_a_part_that_another_modem_took_over_is_none_of_the_first_ones_bus
     assert await first.opened(42) == []
     assert (await book.entry()).state == "INTENT"
     await second.submitted(KEY, 42)
+    assert await first.report(Report(42, "+5091", delivered=False, final=True, status=0x46)) is None
     assert await second.report(Report(42, "+5091", delivered=True, final=True, status=0)) == KEY
     assert ((await book.entry()).state, (await book.entry()).modem) == ("DELIVERED", "second")
 
