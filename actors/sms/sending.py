@@ -152,7 +152,12 @@ class Sending:
                     "failover", query_id=out.query_id, lane=out.lane, modem=station.name, instead_of=begun
                 )
             for index in _missing(found, station.name):
-                entry = await station.send(keys[index], parts[index], out.lane, found[index])
+                try:
+                    entry = await station.send(keys[index], parts[index], out.lane, found[index])
+                except RetryLaterError:
+                    if out.lane != "flash" or not self._is_free(out, parts[0].number, station):
+                        raise
+                    entry = None  # another modem has it at once
                 if entry is None:
                     found = [await self._ledger.read(key) for key in keys]
                     break
@@ -215,6 +220,10 @@ class Sending:
                     f"modem {own.name} is not to send more now", delay_s=min(soonest_s, LONGEST_S)
                 )
             await self._changes.wait(soonest_s)
+
+    def _is_free(self, out: OutboundSms, number: str, but: Station) -> bool:
+        to = self._pseudonym(number)
+        return any(one.wait_s(out.lane, to) == 0 for one in self._stations.values() if one is not but)
 
     def _held(self, key: str, entry: Entry) -> None:
         if time.time() - entry.at < HOLD_S:

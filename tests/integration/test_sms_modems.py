@@ -144,6 +144,17 @@ async def test_a_long_text_goes_whole_by_the_other_modem_when_its_own_dies_in_th
         assert (len(submitted(one)), len(submitted(two))) == (2, 3)
 
 
+async def test_flash_that_one_network_refuses_goes_at_once_by_the_other(
+    modems: tuple[Modem, Modem], tmp_path: Path
+) -> None:
+    one, two = modems
+    one.refuse = [38] * 9
+    node = node_of(tmp_path, modems)
+    async with node.running(2):
+        await node.send("life at risk", query_id="q1", lane="flash")
+        assert (shown(one), shown(two), node.put_back) == ([], ["life at risk"], 0)
+
+
 @pytest.mark.parametrize("lane", ["routine", "flash"])
 async def test_a_part_whose_modem_vanished_while_sending_it(
     modems: tuple[Modem, Modem], tmp_path: Path, lane: str, monkeypatch: pytest.MonkeyPatch
