@@ -4,18 +4,24 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from actors._event_store import ASIDE, EventStore, StoreError
+from actors._event_store import ASIDE, EventStore, StoreError, path_in
 from actors._runtime.bus import BusError, NatsBus
+from actors._runtime.config import Config
+from actors._runtime.context import BusContext, build_actors
 from actors._runtime.event_log import NatsEventLog, Page, Position
 from actors._runtime.provision import provision
 from actors._runtime.telemetry import TelemetryConfig
+from actors._runtime.worker import run_actors
 from actors.analytics import ROOM_OCTETS, Analytics
 from subjects.errors import ConfigError
 from subjects.messages import Event
-from tests.conftest import NODE, PLACE, Server
+from tests.conftest import NODE, PLACE, Server, free_port
+from tests.linked import Linked, running
+from tests.unit.test_metrics import read, scraped, value
 
 pytestmark = pytest.mark.nats
 
@@ -216,3 +222,34 @@ async def test_the_node_works_on_while_the_server_is_away(
         await restarted(server, bus)
         await emitted(bus, "a")
         await until(lambda: watched.kinds() == ["a"])
+
+
+async def test_a_centre_keeps_its_own_events_and_serves_its_own_figures(tmp_path: Path) -> None:
+    linked = Linked(tmp_path, edges=("e1",))
+    port = free_port()
+    async with running(linked) as (hub, _):
+        tables = {"node": {"profile": "bigevy", "data_dir": str(tmp_path / "centre")}}
+        context = BusContext(Config({**tables, "telemetry": {"metrics_port": port}}), hub)
+        [actor] = await build_actors(("analytics",), context)
+        stop = asyncio.Event()
+        working = asyncio.create_task(run_actors(hub, [actor], stop))
+        hub.emit(Event(kind="decided", node="hub", actor="infer_large", at=1_790_000_000.0, query_id="q"))
+        path = path_in(tmp_path / "centre")
+
+        def stored() -> list[str]:
+            try:
+                with contextlib.closing(EventStore.existing(path)) as store:
+                    return [one.kind for one in store.events()]
+            except (ConfigError, StoreError):
+                return []
+
+        await until(lambda: "decided" in stored())
+        found: dict[Any, float] = {}
+        async with asyncio.timeout(WITHIN_S):
+            while value(found, "evy_events_total", kind="decided", actor="infer_large") != 1:
+                with contextlib.suppress(OSError):  # it is not there yet
+                    found = read(await asyncio.to_thread(scraped, port))
+        assert value(found, "evy_stream_messages", stream="IN_e1") == 0
+        assert value(found, "evy_battery_ratio") is None
+        stop.set()
+        await working

@@ -54,6 +54,12 @@ def value(found: Values, name: str, **labels: str) -> float | None:
     return found.get((name, tuple(sorted(labels.items()))))
 
 
+def scraped(port: int) -> bytes:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{PATH}", timeout=20) as reply:  # ours
+        octets: bytes = reply.read()
+    return octets
+
+
 def test_events_are_counted_by_what_they_say() -> None:
     made = Metrics("n1", lambda: STATE)
     spans = [["t" * 32, "a" * 16, "", "intake", "sms.in", "flash", "q", 0, 3_000, 40_000]]
