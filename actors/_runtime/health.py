@@ -139,6 +139,8 @@ class Guard:
         self._processes = tuple(processes)
         self._notify = notify
         self._has_modem = has_modem
+        self._has_node = any("node" in name.split("+") for name in self._processes)
+        """Whether the actor `node` runs: a centre has none, and nobody tells of modems and clock there."""
         self._shutdown_below = shutdown_below
         self._every_s = every_s
         self._up_at_least_s = up_at_least_s
@@ -180,7 +182,8 @@ class Guard:
         """Looks once, and tells systemd."""
         checks = [*await self._look_at_bus(), judge_disk(self._directory)]
         state = self._view() if self._view else NodeState(node=self._identity.node)
-        checks += judge_state(state, self._has_modem)
+        if self._has_node:
+            checks += judge_state(state, self._has_modem)
         before, self.health = self.health, Health.of(self._identity.node, checks)
         if before.verdict != self.health.verdict:
             log.info("health: %s", self._summary())

@@ -18,7 +18,7 @@ from tests.bench.node import on_uvloop, running_node
 from tests.bench.rows import Figure, Goal, Row, Setting
 from tests.conftest import NODE
 
-ACTORS: Final = ("sms", "intake", "route", "compress", "alert")
+ACTORS: Final = ("sms", "intake", "route", "compress", "alert", "node")
 
 _CONFIGURATION: Final = """\
 [node]
@@ -46,7 +46,7 @@ def measure(setting: Setting) -> list[Row]:
                 Figure("nats-server", "MB", tuple(server for _, server in used)),
             ),
             (Goal("resident", 150),),
-            (f"after {count} emergencies; processes it starts included; `node` is not built yet",),
+            (f"after {count} emergencies; processes it starts included",),
         )
     ]
 

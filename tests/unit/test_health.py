@@ -141,7 +141,14 @@ async def test_who_opens_many_connections_does_not_keep_others_out_for_ever() ->
 def guard(tmp_path: Path, notify: Notify, **options: float) -> Guard:
     identity = Identity("n1", b"x", "0")
     return Guard(
-        identity, "nats://127.0.0.1:9", tmp_path, ["sms"], notify, has_modem=True, every_s=0.05, **options
+        identity,
+        "nats://127.0.0.1:9",
+        tmp_path,
+        ["sms", "node"],
+        notify,
+        has_modem=True,
+        every_s=0.05,
+        **options,
     )
 
 
@@ -153,6 +160,21 @@ async def test_without_a_bus_systemd_hears_neither_ready_nor_watchdog(tmp_path: 
         assert not health.sound
         with pytest.raises(BlockingIOError):
             listening.recv(1000)
+
+
+async def test_a_centre_has_neither_modem_nor_a_clock_to_tell_of(tmp_path: Path) -> None:
+    edge = guard(tmp_path, Notify())
+    centre = Guard(
+        Identity("hub", b"x", "0"),
+        "nats://127.0.0.1:9",
+        tmp_path,
+        ["infer_large"],
+        Notify(),
+        has_modem=False,
+        every_s=0.05,
+    )
+    assert {check.name for check in (await edge.look()).checks} >= {"modem", "clock"}
+    assert {check.name for check in (await centre.look()).checks} == {"bus", "workers", "disk"}
 
 
 def test_an_empty_battery_is_believed_after_three_looks(tmp_path: Path) -> None:
