@@ -149,13 +149,18 @@ def check_storage(subject: Subject) -> Iterator[Finding]:
         f"{rate:.1f} MB/s written and synced ({octets // MEGABYTE} MB)",
         "a card of class A1 or better, or an SSD",
     )
+    yield judge_fsync(times_ms)
+
+
+def judge_fsync(times_ms: list[float]) -> Finding:
+    """Whether a disk with these latencies can carry a node."""
     p50 = statistics.median(times_ms)
     p99 = sorted(times_ms)[min(len(times_ms) - 1, round(0.99 * len(times_ms)))]
     if p50 > DEAD_P50_MS:
         verdict: Verdict = "fail"
     else:
         verdict = "warn" if p50 > SLOW_P50_MS or p99 > SLOW_P99_MS else "ok"
-    yield Finding(
+    return Finding(
         "fsync",
         verdict,
         f"p50 {p50:.2f} ms, p99 {p99:.2f} ms of {len(times_ms)} writes of 4 kB",

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from actors._cli import modem_check
-from actors._cli.hw_checks import measure_disk, mounted_at
+from actors._cli.hw_checks import judge_fsync, measure_disk, mounted_at
 from actors._cli.modem_check import Line
 from actors._runtime.supervisor import DirectoryLock
 from actors.node import board
@@ -247,3 +247,18 @@ def test_the_network_is_judged_by_registration_and_signal(
 )
 def test_a_full_sms_storage_is_seen(answer: str, verdict: str) -> None:
     assert modem_check._storage("modem", Told(CPMS=answer)).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "verdict"),
+    [
+        ([2.0] * 100, "ok"),
+        ([51.0] * 100, "warn"),
+        ([2.0] * 97 + [1500.0] * 3, "warn"),
+        ([401.0] * 100, "fail"),
+    ],
+)
+def test_a_slow_or_dying_card_is_told(times_ms: list[float], verdict: str) -> None:
+    found = judge_fsync(times_ms)
+    assert found.verdict == verdict
+    assert f"p50 {sorted(times_ms)[50]:.2f} ms" in found.found

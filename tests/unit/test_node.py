@@ -188,6 +188,23 @@ async def test_without_a_server_it_goes_on_and_writes_when_there_is_one() -> Non
     assert decode(entry[0], NodeState) == state
 
 
+async def test_a_bucket_that_ended_with_its_server_is_opened_again() -> None:
+    machine = Machine()
+    await machine.turn()
+    old = await machine.context.bucket("node")
+
+    async def gone(key: str, value: bytes) -> int:
+        raise BusError(f"no stream for {key}, {len(value)} octets")
+
+    old.put = gone  # type: ignore[method-assign]
+    machine.context.buckets.clear()
+    await machine.turn()
+    state = await machine.turn()
+    entry = await (await machine.context.bucket("node")).get(STATE_KEY)
+    assert entry is not None
+    assert decode(entry[0], NodeState) == state
+
+
 async def test_without_a_time_server_the_texts_tell_the_time() -> None:
     machine = Machine()
     machine.by_network = False
