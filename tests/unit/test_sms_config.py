@@ -1,5 +1,6 @@
 """The ``[sms]`` table, with one modem and with several."""
 
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -104,6 +105,7 @@ def test_the_doctor_names_each_modem(tmp_path: Path) -> None:
 
 def test_the_example_in_the_documentation_is_right() -> None:
     text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
-    example = text.partition("```toml modems\n")[2].partition("```")[0]
-    home, abroad = sms(example).modems
+    section = text.partition("## The modems\n")[2].partition("\n## ")[0]
+    example = "\n".join(line for line in section.splitlines() if line.startswith("    "))
+    home, abroad = sms(textwrap.dedent(example)).modems
     assert (home.per_day, abroad.prefixes, bool(home.credit)) == (500, ("+44",), True)
