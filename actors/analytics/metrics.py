@@ -67,7 +67,7 @@ class Metrics:
         )
         self._segments = counter("evy_segments_sent", "SMS that the modem took")
         self._reports = counter("evy_reports", "Final status reports of parts", "result")
-        self._refused = counter("evy_texts_refused", "Texts not answered or not sent", "kind")
+        self._refused = counter("evy_texts_refused", "Texts not answered, or not sent yet or ever", "kind")
         self._checks = counter(
             "evy_answers_refused", "Model answers that did not pass the post-check", "lane"
         )
@@ -130,7 +130,9 @@ class Metrics:
                     self._reply.labels(event.lane).observe(ms / 1000)
             case "delivered" | "undelivered":
                 self._reports.labels(kind).inc()
-            case "ignored" | "withheld" | "failed" | "held" | "expired" | "left_out":
+            case (
+                "ignored" | "discarded" | "withheld" | "refused" | "failed" | "held" | "expired" | "left_out"
+            ):
                 self._refused.labels(kind).inc()
             case "fitted":
                 self._checks.labels(event.lane).inc(bool(fields.get("refused")))

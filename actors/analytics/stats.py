@@ -10,7 +10,9 @@ import msgspec
 
 from subjects.messages import Event
 
-_REFUSALS: Final = ("ignored", "withheld", "failed", "held", "expired", "superseded", "left_out")
+_REFUSALS: Final = (
+    "ignored", "discarded", "withheld", "refused", "failed", "held", "expired", "superseded", "left_out",
+)  # fmt: skip
 _ALERT: Final = "alert_"
 PLAUSIBLE_S: Final = 7 * 86400.0
 """A longer time between two events is a clock that was set in between."""

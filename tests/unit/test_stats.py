@@ -83,6 +83,7 @@ def test_refusals_are_grouped_by_reason_and_alerts_by_result() -> None:
             event("ignored", "a", reason="41 texts in 10 minutes"),
             event("ignored", "b", reason="42 texts in 10 minutes"),
             event("withheld", "c", reason="STOP"),
+            event("discarded", what="silent", reason="Type 0"),
             event("fitted", "d", refused=["number: 500", "number: 7", "negation: not"]),
             event("fitted", "e", refused=[]),
             event("alert_sent", "f"),
@@ -95,6 +96,7 @@ def test_refusals_are_grouped_by_reason_and_alerts_by_result() -> None:
     assert made.refusals == {
         "ignored: … texts in … minutes": 2,
         "withheld: STOP": 1,
+        "discarded: Type …": 1,
         "post-check: number": 2,
         "post-check: negation": 1,
     }
