@@ -17,6 +17,7 @@ from actors._runtime.identity import load_identity
 from actors._runtime.provision import Place, provision
 from subjects.names import LANES
 from subjects.registry import BUCKETS, STREAMS, WORK, Bucket, Stream
+from subjects.services import SERVICES
 
 
 @click.command()
@@ -123,6 +124,13 @@ def _print(node: str) -> None:
             )
             for row in BUCKETS
         ],
+    )
+    console.print()
+    _table(
+        console,
+        "Services: questions answered at once, by the NATS micro protocol",
+        ("subject", "asked with", "answered with", "answers"),
+        [(row.subject(node), row.request.__name__, row.reply.__name__, row.says) for row in SERVICES],
     )
 
 

@@ -39,6 +39,8 @@ PUBLISH_TIMEOUT_S: Final = 10.0
 """A microSD card may take seconds for one fsync when it is busy."""
 PROBE_EVERY_S: Final = 5.0
 PROBES_LOST: Final = 3
+LONGEST_REASON: Final = 4000
+"""Characters of a dead letter's reason, and of its headers together."""
 MOST_OCTETS: Final = registry.MAX_WORK_OCTETS - 4096
 """Of a message's content; headers count too where the server bounds it."""
 
@@ -154,6 +156,16 @@ def encode_work(subject: str, message: Message) -> bytes:
             f"{subject}: a {type(message).__name__} of {len(octets)} octets, at most {MOST_OCTETS}"
         )
     return octets
+
+
+def _fitting(letter: DeadLetter) -> DeadLetter:
+    """A letter that the stream takes: the message is kept whole, a long reason and headers are not."""
+    if len(letter.error) > LONGEST_REASON:
+        letter = msgspec.structs.replace(letter, error=f"{letter.error[:LONGEST_REASON]}…")
+    if sum(len(name) + len(value) for name, value in letter.headers.items()) > LONGEST_REASON:
+        kept = {name: letter.headers[name] for name in (MSG_ID, TRACEPARENT) if name in letter.headers}
+        letter = msgspec.structs.replace(letter, headers=kept)
+    return letter
 
 
 def left_out(node: str, actor: str, output: Output) -> Event:
@@ -296,6 +308,7 @@ class NatsBus:
 
     async def dead_letter(self, letter: DeadLetter, message_id: str = "") -> None:
         """Keeps a message that cannot be handled, and says so in an event; returns after the PubAck."""
+        letter = _fitting(letter)
         subject = names.dead_letter_subject(letter.subject)
         headers = {MSG_ID: f"dlq.{message_id or secrets.token_hex(16)}"}
         hop = current()

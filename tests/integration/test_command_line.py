@@ -15,6 +15,7 @@ import serial
 
 from actors._cli.stage import write_configuration
 from subjects.registry import WORK
+from subjects.services import SERVICES
 from tests.conftest import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,6 +84,8 @@ def test_subjects_prints_the_contract_for_people_and_programs() -> None:
     rows = json.loads(evy("subjects", "--json").stdout)
     for row in WORK:
         assert row.subject in shown
+    for service in SERVICES:
+        assert f".{service.name}" in shown
     assert {row["subject"] for row in rows} == {subject for row in WORK for _, subject in row.subjects()}
     assert len({row["durable"] for row in rows}) == len(rows)
 

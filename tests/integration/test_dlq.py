@@ -261,6 +261,24 @@ def test_the_largest_message_of_work_still_fits_into_a_letter(node: Node) -> Non
     node.lost("route.routine", b"\xff" * 500_000)
     assert node.json("dlq", "ls")[0]["octets"] == 500_000
 
+    def long(bus: NatsBus) -> Awaitable[None]:
+        headers = {MSG_ID: "long", "Junk": "\x01" * 400_000}
+        letter = DeadLetter(
+            subject="rag.flash",
+            payload=b"\xff" * 500_000,
+            headers=headers,
+            error="é" * 500_000,
+            actor="rag",
+            node=NODE,
+            deliveries=6,
+            at=time.time(),
+        )
+        return bus.dead_letter(letter)
+
+    node.on_bus(long)
+    row = node.json("dlq", "show", "2")
+    assert (row["octets"], list(row["headers"])) == (500_000, [MSG_ID])
+
 
 async def test_a_letter_of_the_centre_goes_back_to_the_node_it_came_from(tmp_path: Path) -> None:
     linked = Linked(tmp_path, edges=("e1",))
