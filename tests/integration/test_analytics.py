@@ -21,6 +21,7 @@ from subjects.errors import ConfigError
 from subjects.messages import Event
 from tests.conftest import NODE, PLACE, Server, free_port
 from tests.linked import Linked, running
+from tests.scenarios.disks import fill, small_disk, why_not
 from tests.unit.test_metrics import read, scraped, value
 
 pytestmark = pytest.mark.nats
@@ -184,6 +185,27 @@ async def test_without_room_events_wait_in_the_stream_and_are_caught_up(
         watched.free = ROOM_OCTETS
         await until(lambda: watched.kinds() == ["a", "b", "c"])
     assert watched.says() == ["event_store_paused", "event_store_resumed"]
+
+
+async def test_a_full_disk_is_waited_out_and_leaves_the_store_whole(bus: NatsBus) -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+    with small_disk(4 << 20) as disk:
+        watched = Watched(bus, disk / "events.sqlite3")  # it believes that there is room
+        async with watched.running():
+            await emitted(bus, "before")
+            await until(lambda: watched.kinds() == ["before"])
+            filler = fill(disk)
+            count = 0
+            async with asyncio.timeout(WITHIN_S):
+                while "event_store_paused" not in watched.says():
+                    await emitted(bus, *(f"e{count + number}" for number in range(50)))
+                    count += 50
+                    await asyncio.sleep(0.05)
+            assert "full" in str(watched.said[0].fields["reason"])
+            filler.unlink()
+            await until(lambda: watched.kinds() == ["before", *(f"e{number}" for number in range(count))])
+        assert watched.says() == ["event_store_paused", "event_store_resumed"]
 
 
 async def test_a_stream_that_was_made_again_is_read_on(watched: Watched, bus: NatsBus) -> None:
