@@ -18,9 +18,9 @@ import click
 
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.config import Config, load_config
+from actors._runtime.health import answering
 from actors._runtime.identity import load_identity
 from actors._runtime.process import log_to_stderr
-from actors._runtime.provision import Place
 from actors._runtime.supervisor import DirectoryLock
 from subjects.errors import EvyError
 
@@ -91,8 +91,7 @@ async def works(config: Config, former: int | None, within_s: float) -> str:
     """Waits until another `evy up` than ``former`` has all its actors at work, and for a while; empty then,
     else why not."""
     identity = load_identity(config.node.name, config.node.directory)
-    ours = {actor for group in config.node.processes for actor in group}
-    rows = [row for row in Place.of(config.node).rows() if row.actor in ours]
+    wanted = {"+".join(group) for group in config.node.processes}
     until, since = time.monotonic() + within_s, 0.0
     seen: dict[int, None] = {}
     reason = "nothing has started `evy up` again: is it run by systemd, with Restart=always?"
@@ -114,11 +113,11 @@ async def works(config: Config, former: int | None, within_s: float) -> str:
             since, reason = 0.0, str(error)
             continue
         try:
-            busy = await bus.has_workers(rows)
+            silent = wanted - await answering(bus, wanted)
         finally:
             await bus.close()
-        if not busy:
-            since, reason = 0.0, "not every actor asks for work; its log says why (journalctl -u evy)"
+        if silent:
+            since, reason = 0.0, f"{', '.join(sorted(silent))} did not come up; journalctl -u evy says why"
         elif not since:
             since = time.monotonic()
         elif time.monotonic() - since >= STEADY_S:

@@ -117,6 +117,28 @@ async def answer_alive(bus: NatsBus, name: str) -> None:
     await bus.client.subscribe(services.alive(bus.node), cb=on_message)
 
 
+async def answering(bus: NatsBus, processes: Collection[str]) -> set[str]:
+    """Processes that answer; as soon as all of these have, or after :data:`ANSWER_WITHIN_S`."""
+    heard: set[str] = set()
+    all_heard = asyncio.Event()
+
+    async def on_message(msg: Msg) -> None:
+        heard.add(msg.data.decode("utf-8", "replace"))
+        if heard.issuperset(processes):
+            all_heard.set()
+
+    inbox = bus.client.new_inbox()
+    subscription = await bus.client.subscribe(inbox, cb=on_message)
+    try:
+        await bus.client.publish(services.alive(bus.node), b"", reply=inbox)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(all_heard.wait(), ANSWER_WITHIN_S)
+    finally:
+        with contextlib.suppress(nats.errors.Error):
+            await subscription.unsubscribe()
+    return heard
+
+
 class Guard:
     """Looks at the node again and again from `evy up`; tells systemd, and whoever asks over HTTP."""
 
@@ -238,7 +260,7 @@ class Guard:
                 Check("bus", "failed", reason, cured_by_restart=True),
                 Check("workers", "failed", "nobody can be asked", cured_by_restart=True),
             ]
-        silent = set(self._processes) - await self._answers(bus)
+        silent = set(self._processes) - await answering(bus, self._processes)
         for name in self._processes:
             if name not in silent:
                 self._missed[name] = 0
@@ -261,34 +283,6 @@ class Guard:
             self._bus = await NatsBus.connect(self._identity, self._url, "up", wait_s=self._every_s)
             self._view = NodeView(self._bus)
         return self._bus
-
-    async def _answers(self, bus: NatsBus) -> set[str]:
-        """Processes that answer; those that never did get :data:`STARTING_S`, the others
-        :data:`ANSWER_WITHIN_S`."""
-        heard: set[str] = set()
-        changed = asyncio.Event()
-
-        async def on_message(msg: Msg) -> None:
-            heard.add(msg.data.decode("utf-8", "replace"))
-            changed.set()
-
-        async def until(wanted: Collection[str]) -> None:
-            while not heard.issuperset(wanted):
-                changed.clear()
-                await changed.wait()
-
-        inbox = bus.client.new_inbox()
-        subscription = await bus.client.subscribe(inbox, cb=on_message)
-        try:
-            await bus.client.publish(services.alive(bus.node), b"", reply=inbox)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(until(self._processes), min(STARTING_S, ANSWER_WITHIN_S))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(until(tuple(self._missed)), ANSWER_WITHIN_S)
-        finally:
-            with contextlib.suppress(nats.errors.Error):
-                await subscription.unsubscribe()
-        return heard
 
     def hung(self, name: str) -> Callable[[], Awaitable[str]]:
         """For the supervisor: waits until a process that answered before does so no more."""

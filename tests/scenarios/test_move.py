@@ -22,7 +22,7 @@ from actors._runtime.erase import stored, streams
 from actors._runtime.identity import load_identity
 from actors._runtime.own_server import own_server
 from actors._runtime.supervisor import Child
-from simulators.control import Control
+from simulators.control import Control, Slow
 from subjects.messages import Event
 from tests.conftest import free_port
 from tests.scenarios.test_upgrade import PROCESSES, WITHIN_S, answered, keep_texting
@@ -88,13 +88,17 @@ async def test_a_node_moves_while_texts_come_in(tmp_path: Path, monkeypatch: pyt
             bus = await NatsBus.connect(identity, old.node.url, "test")
             stack.push_async_callback(bus.close)
             await bus.follow_events(note, ("received",))
+            await control.do(Slow(answer_delay_s=1.5))  # slower than texts come: work waits all the time
             texting = asyncio.create_task(keep_texting(control, finished))
             await asyncio.wait_for(enough.wait(), 60)
             before = set(accepted)
             assert (await back_up(old, tmp_path / "working.tar.gz", [])).running
-        assert not (await back_up(old, tmp_path / "stopped.tar.gz", [])).running
+        stopped = await back_up(old, tmp_path / "stopped.tar.gz", [])
+        assert not stopped.running
+        assert stopped.queues["FLASH_demo"] > 0
         await restore_node(tmp_path / "stopped.tar.gz", new, [])
         async with up(new):
+            await control.do(Slow(answer_delay_s=0.0))
             finished.set()
             sent = await texting
             answers = await answered(control, sent)
