@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import nats.errors
@@ -22,6 +23,7 @@ from subjects import names, registry
 from subjects.messages import DeadLetter, Query, decode, encode
 from subjects.registry import ADVISORIES
 from tests.conftest import NODE, PLACE, Server
+from tests.linked import Linked, running
 
 pytestmark = pytest.mark.nats
 
@@ -222,3 +224,37 @@ async def test_the_durable_outlives_a_restart_of_everything(bus: NatsBus, server
     assert len(await letters(bus)) == 1
     config: ConsumerConfig = (await bus.js.consumer_info(ADVISORY_STREAM, registry.reaper(NODE))).config
     assert config.max_deliver in {None, -1}
+
+
+async def test_at_a_centre_and_what_its_server_says_stays_there(tmp_path: Path) -> None:
+    """A node's server and the centre's each keep their own advisories, and no one else's."""
+    linked = Linked(tmp_path, edges=("e1",))
+    row = registry.work(names.INFER_LARGE)
+    queue = Queue(row, "e1", "flash")
+    async with running(linked) as (hub, edges):
+        edge = edges["e1"]
+        config = (await hub.js.consumer_info(queue.stream, queue.durable)).config
+        await hub.js.add_consumer(queue.stream, config.evolve(ack_wait=0.3, max_deliver=1))
+        await hub.js.publish(queue.subject, encode(query("q1")))
+        pull = await hub.js.pull_subscribe_bind(consumer=queue.durable, stream=queue.stream)
+        await pull.fetch(1, timeout=10)
+        async with asyncio.timeout(30):
+            while not await left(hub, "ADV_hub"):
+                try:
+                    await pull.fetch(1, timeout=0.5)
+                except nats.errors.TimeoutError:
+                    continue
+        assert await left(edge, "ADV_e1") == 0
+        task = asyncio.create_task(Reaper(hub, linked.place).run())
+        await until_left(hub, 0, queue.stream)
+        await until_left(hub, 0, "ADV_hub")
+        task.cancel()
+        [letter] = await letters(hub)
+        assert (letter.letter.subject, letter.letter.actor) == ("infer.large.e1.flash", "infer_large")
+        assert await letters(edge) == []
+
+        subject = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.X.y"
+        await edge.js.publish(subject, b"{}")
+        await edge.client.flush()
+        assert await left(edge, "ADV_e1") == 1
+        assert await left(hub, "ADV_hub") == 0
