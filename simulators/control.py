@@ -65,9 +65,11 @@ class Mute(Order, frozen=True):
 
 
 class Refuse(Order, frozen=True):
-    """+CMS ERROR codes for the next texts the modem sends."""
+    """+CMS ERROR codes for the next texts the modem sends; ``always``: the last of them for all texts after
+    that, until this order comes again."""
 
     codes: tuple[int, ...]
+    always: bool = False
 
 
 class Fail(Order, frozen=True):
@@ -177,6 +179,7 @@ class Device(Protocol):
     network: Network
     mute: bool
     refuse: list[int]
+    refuses_all: bool
     fail: list[tuple[str, str]]
     cut_to: int | None
     slots: int
@@ -210,8 +213,11 @@ def spoil(order: Fault, modem: Device) -> None:  # noqa: C901  one case per faul
             modem.power_cut = at
         case Mute(on):
             modem.mute = on
-        case Refuse(codes):
-            modem.refuse.extend(codes)
+        case Refuse(codes, always):
+            modem.refuse[:] = [*modem.refuse, *codes]
+            modem.refuses_all = always
+            if not codes:
+                modem.refuse.clear()
         case Fail(command, result, times):
             modem.fail.extend([(command.upper(), result)] * times)
         case Noise(octets, count):

@@ -61,6 +61,8 @@ class Modem:
         """Takes everything and says nothing, as a modem with a hung firmware."""
         self.refuse: list[int] = []
         """+CMS ERROR codes for the next SUBMITs, in order."""
+        self.refuses_all = False
+        """The last of these codes is for all SUBMITs after it."""
         self.power_cut: PowerCut | None = None
         """Pulls the plug at the next SUBMIT."""
         self.fail: list[tuple[str, str]] = []
@@ -248,14 +250,14 @@ class Modem:
             self.session.fail(CMS_NO_NETWORK)
             return
         if self.refuse and self.refuse[0] == CMS_INVALID_PDU:
-            self.session.fail(self.refuse.pop(0))
+            self._refuse()
             return
         mr = self.last_mr = (self.last_mr + 1) % 0x100
         if self.power_cut == "before_network":
             self._cut()
             return
         if self.refuse:
-            self.session.fail(self.refuse.pop(0))
+            self._refuse()
             return
         try:
             self.network.submit(pdu, mr)
@@ -270,6 +272,10 @@ class Modem:
         longest_s = max(self.answer_delay_s, self.answer_up_to_s)
         takes_s = self._random.uniform(self.answer_delay_s, longest_s)
         self._answer = asyncio.get_running_loop().call_later(takes_s, self.sent, mr)
+
+    def _refuse(self) -> None:
+        stays = self.refuses_all and len(self.refuse) == 1
+        self.session.fail(self.refuse[0] if stays else self.refuse.pop(0))
 
     def sent(self, mr: int) -> None:
         """The network has answered: tells the client the TP-MR."""

@@ -18,6 +18,7 @@ FAULTS = (
     "lost answers",
     "failing card",
     "link down",
+    "low battery",
 )
 PACE = Pace(hours=5, minutes=0.3, real_up_to_s=2)
 SEED = 1

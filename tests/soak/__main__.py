@@ -137,9 +137,10 @@ class Run:
     async def _quiet(self) -> None:
         """Until everybody has got what they are owed and no work is left, or nothing happens any more."""
         seen, since_s = -1, time.monotonic()
+        numbers = {text.number for text in self.sent}  # responders are asked again and again
         while time.monotonic() - since_s < QUIET_S:
-            if len(self.site.entries) != seen:
-                seen, since_s = len(self.site.entries), time.monotonic()
+            if (count := sum(entry.number in numbers for entry in self.site.entries)) != seen:
+                seen, since_s = count, time.monotonic()
             missing = self.judge.missing(self.sent, self.site.entries)
             if not missing and not any((await self.site.streams() or {"": 1}).values()):
                 await asyncio.sleep(SETTLE_S)

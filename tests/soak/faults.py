@@ -37,6 +37,7 @@ MINUTE_S: Final = 60.0
 HOUR_S: Final = 3600.0
 HOME, SEARCHING, DENIED = 1, 2, 3
 SLOTS: Final = 30
+FULL_PERCENT: Final = 90.0
 PROMPT_CMS: Final = (41, 42, 47, 500, 512)
 """Refusals that a network takes back: temporary failure, congestion, no resources, unknown, busy."""
 NO_CREDIT_CMS: Final = (21, 50)
@@ -106,11 +107,9 @@ async def refusals(site: Site, chance: random.Random, seconds: float) -> None:
 
 async def no_credit(site: Site, chance: random.Random, seconds: float) -> None:
     """Every text is refused until somebody tops the credit up."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + seconds
-    while loop.time() < until:
-        await site.order(Refuse((chance.choice(NO_CREDIT_CMS),)))
-        await asyncio.sleep(1)
+    await site.order(Refuse((chance.choice(NO_CREDIT_CMS),), always=True))
+    await asyncio.sleep(seconds)
+    await site.order(Refuse(()))
 
 
 async def sim_busy(site: Site, chance: random.Random, seconds: float) -> None:
@@ -205,6 +204,13 @@ async def freeze(site: Site, chance: random.Random, seconds: float) -> None:
         process.suspend()
         await asyncio.sleep(seconds)
         process.resume()
+
+
+async def low_battery(site: Site, chance: random.Random, seconds: float) -> None:
+    """The battery is nearly empty: below one of the limits or all of them."""
+    await site.charge(chance.uniform(6, 45))
+    await asyncio.sleep(seconds)
+    await site.charge(FULL_PERCENT)
 
 
 def _signal(site: Site, name: str, number: signal.Signals) -> None:
@@ -302,6 +308,7 @@ TROUBLES: Final = {
     "restart of the server": Trouble(restart_server, 1, 1),
     "restart of the node": Trouble(restart_node, 1, 1),
     "frozen process": Trouble(freeze, 2, 5 * MINUTE_S),
+    "low battery": Trouble(low_battery, 10 * MINUTE_S, 6 * HOUR_S),
     "power cut": Trouble(power_cut, 1, 3 * HOUR_S),
     "clock jump": Trouble(clock_jump, MINUTE_S, 3 * HOUR_S),
     "full card": Trouble(full_card, 5, HOUR_S),
@@ -317,7 +324,17 @@ async def heal(site: Site) -> None:
     """Ends everything; a volunteer would have to do none of it: each fault has ended by itself."""
     site.link.stop_flapping()
     site.link.heal()
-    for order in (Cut(None), Mute(on=False), Register(HOME), Slow(0), Slots(SLOTS), Muddle(), Plug()):
+    await site.charge(FULL_PERCENT)
+    for order in (
+        Cut(None),
+        Refuse(()),
+        Mute(on=False),
+        Register(HOME),
+        Slow(0),
+        Slots(SLOTS),
+        Muddle(),
+        Plug(),
+    ):
         await site.order(order)
     await asyncio.to_thread(site.disk.do, card.Room())
     await asyncio.to_thread(site.disk.do, card.Slow())

@@ -26,11 +26,13 @@ from actors._runtime.identity import load_identity
 from actors._runtime.provision import Place, provision, provision_edge
 from actors._runtime.server_files import HubServer, join
 from actors._runtime.supervisor import Child, supervise
+from simulators.battery import BatteryReply, Charge
 from simulators.control import AnyOrder, Control, Plug, Unplug
 from simulators.disk import client as card
 from simulators.disk.orders import Cut
 from simulators.link import Link
 from simulators.network import Entry
+from simulators.orders import OrderClient
 from subjects.names import HUB
 from tests.conftest import free_port
 from tests.peer import Peer, http, written
@@ -64,6 +66,10 @@ own_numbers = ["{own}"]
 
 [rag]
 index = "{cache}/index"
+
+[power]
+sys = "{battery}"
+gauge = "power_supply"
 """
 CONTACTS: Final = """\
 [[contacts]]
@@ -119,6 +125,12 @@ class Site:
             ],
             directory / "simulator.log",
         )
+        self.battery_directory = directory / "battery"
+        self.battery = Program(
+            "battery",
+            [sys.executable, "-m", "simulators.battery", str(self.battery_directory), "--percent", "90"],
+            directory / "battery.log",
+        )
         configuration = str(self.data / "evy.toml")
         evy = ["env", f"PYTHONPATH={COMPRESSED}", f"EVY_SOAK_FACTOR={pace.factor}"]
         evy += [f"EVY_SOAK_REAL_S={pace.real_up_to_s}"]
@@ -156,8 +168,10 @@ class Site:
         await provision_edge(hub.js, Place(HUB, "bigevy"), NODE)
         await self.simulator.up()
         stack.push_async_callback(self.simulator.down)
+        await self.battery.up()
+        stack.push_async_callback(self.battery.down)
         async with asyncio.timeout(READY_WITHIN_S):
-            while not self.control.exists():
+            while not (self.control.exists() and (self.battery_directory / "orders").exists()):
                 await asyncio.sleep(0.05)
         self._orders = await stack.enter_async_context(Control(self.control))
         noting = asyncio.create_task(self._note())
@@ -224,6 +238,7 @@ class Site:
             part_timeout_s=self.pace.real_s(600),
             own=NODE_NUMBER,
             cache=cache_directory(),
+            battery=self.battery_directory,
         )
         (self.data / "evy.toml").write_text(text, encoding="utf-8")
         (self.data / "contacts.toml").write_text(CONTACTS.format(responder=RESPONDER), encoding="utf-8")
@@ -243,6 +258,11 @@ class Site:
         """Has the modem or its network do something."""
         async with self._ordering:
             await self._orders.do(order)
+
+    async def charge(self, percent: float) -> None:
+        """Sets what the battery holds."""
+        async with OrderClient(self.battery_directory / "orders", BatteryReply) as battery:
+            await battery.do(Charge(percent))
 
     # -- the node's processes ------------------------------------------------------------------------------
 

@@ -253,6 +253,10 @@ async def test_orders_over_the_socket(modem: Modem, terminal: Terminal, tmp_path
             await control.do(Raw(("zz",)))
         await control.do(Refuse((38,)))
         await terminal.submit(Submit(NUMBER, "refused"), "+CMS ERROR: 38")
+        await control.do(Refuse((38, 21), always=True))
+        for code in (38, 21, 21, 21):
+            await terminal.submit(Submit(NUMBER, "refused"), f"+CMS ERROR: {code}")
+        await control.do(Refuse(()))
         await control.do(Phone(NUMBER, 0x46))
         await control.do(Slots(1))
         await terminal.submit(Submit(NUMBER, "never read"))
