@@ -27,7 +27,7 @@ from actors._runtime.server_files import Bundle, HubServer, join
 from actors._runtime.store_watch import cannot_write
 from actors._runtime.supervisor import Child, nats_server_path
 from simulators.link_control import Heal, LinkControl, LinkOrder, Shape
-from subjects.messages import DeadLetter, decode
+from subjects.messages import DeadLetter, Event, decode
 from subjects.names import HUB
 from tests.scenarios.disks import small_disk
 from tests.scenarios.hosts import Host, Hosts
@@ -386,6 +386,20 @@ class Land:
         """What a hop saw, over all machines."""
         logs = [Log(machine.directory, hop) for machine in self.machines]
         return Seen.of((saw for log in logs for saw in log.read()), batch)
+
+    async def withheld(self, batch: str) -> dict[Name, str]:
+        """Texts of a batch that no edge sends because nobody there has the number, each with the reason."""
+        found = {}
+        for machine in self.edges.values():
+            async with machine.bus() as bus:
+                stream = f"EVT_{machine.node}"
+                state = (await bus.js.stream_info(stream)).state
+                for sequence in range(max(1, state.first_seq), state.last_seq + 1):
+                    event = decode((await bus.js.get_msg(stream, sequence)).data or b"", Event)
+                    name = Name.find(event.query_id)
+                    if event.kind == "withheld" and name and name.batch == batch:
+                        found[name] = event.fields["reason"]
+        return found
 
     async def letters(self, batch: str) -> list[Letter]:
         """Dead letters of a batch, and those of which nobody knows whence they are."""

@@ -128,8 +128,9 @@ async def test_what_was_provisioned_is_there_after_a_power_cut(tmp_path: Path, k
             before = await found(bus)
         disk.do(Cut())
         async with power_on(server) as bus:
-            # Events do not wait for the card, nor does their stream's description: it is made again.
-            assert await found(bus) == before - {f"EVT_{NODE}"}
+            # Events do not wait for the card, nor does their stream's description: it is made again. The
+            # node's state is in memory.
+            assert await found(bus) == before - {f"EVT_{NODE}", f"KV_node_{NODE}"}
             assert await provision(bus.js, PLACE) == []
             assert await found(bus) == before
 
