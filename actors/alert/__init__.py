@@ -40,6 +40,7 @@ LOOK_EVERY_S: Final = 10.0
 LOOK_AFTER_S: Final = 0.5
 """Least time between two looks: in a mass incident every text would cause one."""
 HIGHEST_NUMBER: Final = 999
+NUMBERS_AT_ONCE: Final = 10
 NEW: Final = "new"
 """A step's wish for the number of a new case; no event."""
 CLOCK_MADE: Final = 1_767_225_600.0
@@ -106,6 +107,7 @@ class Alerts:
         self._words = Words(texts, clock)
         self._steps = Steps(contacts, self._words, self._config, self._minute)
         self._touched = asyncio.Event()
+        self._numbers = range(0)
         self._shared = asyncio.Lock()
         """Held while a record is written that many cases share: in a mass incident all handlers want it."""
 
@@ -399,12 +401,19 @@ class Alerts:
             return await change(self._cases, key, of, step)
 
     async def _next_number(self) -> int:
+        """Numbers are taken from the bucket ten at a time, because each write waits for the card; those left
+        at the end of the process are nobody's."""
+
         def step(counter: _Counter | None) -> tuple[_Counter, int]:
-            number = counter.last % HIGHEST_NUMBER + 1 if counter else 1
-            return _Counter(number), number
+            first = counter.last % HIGHEST_NUMBER + 1 if counter else 1
+            return _Counter(min(first + NUMBERS_AT_ONCE - 1, HIGHEST_NUMBER)), first
 
         async with self._shared:
-            return await self._change("counter", _Counter, step)
+            if not self._numbers:
+                first = await self._change("counter", _Counter, step)
+                self._numbers = range(first, min(first + NUMBERS_AT_ONCE - 1, HIGHEST_NUMBER) + 1)
+            number, self._numbers = self._numbers[0], self._numbers[1:]
+            return number
 
     def _minute(self) -> int | None:
         now = self._clock()

@@ -20,6 +20,7 @@ from actors._runtime.context import BusContext
 from actors._runtime.identity import Identity
 from actors._runtime.provision import provision
 from actors._runtime.worker import run_actors
+from actors.knowledge import Texts
 from actors.sms.modem import Modem, Opened, Part, Received, Report
 from actors.sms.outbox import Outbox
 from subjects import names, registry
@@ -28,6 +29,8 @@ from tests.conftest import NODE, PLACE, Server
 R = TypeVar("R")
 
 RESPONDER = "+15550199"
+_TEXTS = Texts.load()
+_ASKS = {_TEXTS.say("ask_place", lang) for lang in _TEXTS.languages}
 
 
 def on_uvloop(coroutine: Coroutine[Any, Any, R]) -> R:
@@ -171,9 +174,10 @@ class MemoryModem:
         """Nothing to let go of."""
 
     def replies(self) -> Iterator[tuple[str, float]]:
-        """Recipient and time of each text sent, by its first part; alerts to the responder left out."""
+        """Recipient and time of each text sent, by its first part; alerts to the responder and what comes
+        with an alert, the question for the place, left out."""
         for at, part in list(self.sent):
-            if part.index == 1 and part.number != RESPONDER:
+            if part.index == 1 and part.number != RESPONDER and part.text not in _ASKS:
                 yield part.number, at
 
 

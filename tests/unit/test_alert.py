@@ -23,6 +23,7 @@ from subjects.node_state import NodeState
 
 TEXTS = Texts.load()
 ONE, TWO, THREE = (Contact(name, f"+5091111111{n}") for n, name in enumerate(("Ana", "Ben", "Cleo")))
+REF_ONE, REF_TWO = ("ref-" + contact.number.lstrip("+") for contact in (ONE, TWO))
 NOON = 1_800_000_000.0
 
 
@@ -630,12 +631,12 @@ async def test_what_no_digest_has_room_for_is_an_event_and_asks_the_next() -> No
 
 async def test_a_responder_who_texted_stop_is_left_alone_and_the_next_is_asked() -> None:
     room = Room(ONE, TWO, at_once=1)
-    await room.consents.put(f"ref-{ONE.number}", b'{"stopped":true,"history":[]}')
+    await room.consents.put(REF_ONE, b'{"stopped":true,"history":[]}')
     texts = await room.alert() + await room.later(0)
     assert [sms.number for sms in texts if sms.number] == [TWO.number]
     assert [e.fields["reason"] for e in room.events if e.kind == "alert_dropped"] == ["STOP"]
     # Asked, and STOP after that: their answer is answered, and nothing else comes.
-    await room.consents.put(f"ref-{TWO.number}", b'{"stopped":true,"history":[]}')
+    await room.consents.put(REF_TWO, b'{"stopped":true,"history":[]}')
     assert [sms.kind for sms in await room.reply(TWO)] == ["notice", "reply"]
     assert to(await room.alert("Mill Rd", kind="place", place=Place("Mill Rd")), TWO) == []
 
