@@ -345,7 +345,7 @@ async def test_a_responder_who_was_not_asked_and_a_stranger_text_like_anybody(de
 async def test_records_that_cannot_be_read_stop_no_text(desk: Desk) -> None:
     await desk.text("he is bleeding", lane="flash")
     await desk.alerts.put(rota_key(MARIE.key), b"junk")
-    await desk.alerts.put(case_key(f"ref-{ANA}"), b'{"number": []}')
+    await desk.alerts.put(case_key(ref(ANA)), b'{"number": []}')
     for sender, text in ((MARIE.number, "1"), (ANA, "5 Mill Rd")):
         [output] = await desk.text(text, sender=sender)
         assert output.subject == names.ROUTE
