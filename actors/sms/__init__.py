@@ -127,7 +127,7 @@ class Sms:
 
     async def _load(self) -> None:
         """What an earlier run left open is found before anything is written behind it."""
-        count = LAST_WRITTEN * len(self._stations) + SAVE_EVERY
+        count = (LAST_WRITTEN + SAVE_EVERY) * len(self._stations)
         while True:
             try:
                 recent = await last_entries(self._ledger, count)
@@ -195,9 +195,11 @@ def driver_of(
 
     driver: AtModem | GammuModem
     if config.driver == "at":
-        driver = AtModem(config.device, baud, pin=pin, hang_up=hang_up)
+        driver = AtModem(config.device, baud, pin=pin, profile=config.profile, hang_up=hang_up)
     else:
-        driver = GammuModem(config.device, config.connection, pin=pin, hang_up=hang_up)
+        driver = GammuModem(
+            config.device, config.connection, pin=pin, profile=config.profile, hang_up=hang_up
+        )
     note = directory / f"{config.name}.imei"
     claims = claims or Claims()
     return FoundModem(config.device, driver, baud=baud, imei=config.imei, note=note, claims=claims)

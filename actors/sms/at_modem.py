@@ -33,7 +33,8 @@ class AtModem:
     """Driver for `actors.sms.line`. ``device`` is a serial line, real or simulated.
 
     ``answer_s`` bounds the answer to a command, ``send_s`` one submission: networks answer within 60 s or not
-    at all. ``hang_up`` rejects calls.
+    at all. ``profile`` names the row of
+    `profiles.py`; empty: by what it says it is. ``hang_up`` rejects calls.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class AtModem:
         baud: int = 115200,
         *,
         pin: Pin | None = None,
+        profile: str = "",
         answer_s: float = ANSWER_WAIT_S,
         send_s: float = 90.0,
         hang_up: bool = True,
@@ -49,6 +51,7 @@ class AtModem:
         self._device = device
         self._baud = baud
         self._pin = pin or Pin()
+        self._named = profile
         self._answer_s = answer_s
         self._send_s = send_s
         self._hang_up = hang_up
@@ -75,7 +78,7 @@ class AtModem:
         """Readies the modem, and asks it what it sent last."""
         self.close()
         self._at = AtLine(self._device, self._baud, self._heard, answer_s=self._answer_s)
-        opened, self._profile = ready(self._at, self._pin)
+        opened, self._profile = ready(self._at, self._pin, self._named)
         self._receipts.begin(self._at, self._profile)
         self._trouble = ""  # what a modem says while it starts is no news
         self._list_at_s = 0.0

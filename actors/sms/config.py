@@ -6,10 +6,12 @@ from typing import Final, Literal
 import msgspec
 
 from actors.sms.credit import CreditConfig
+from actors.sms.profiles import PROFILES
 from actors.sms.reception import OnCall
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _IMEI: Final = re.compile(r"[0-9]{14,16}")
+_PROFILES: Final = tuple(row.model for row in PROFILES)
 _PREFIX: Final = re.compile(r"\+?[0-9]{1,15}")
 _MOST_PER_DAY: Final = 100_000
 """No SIM sends more: a part takes a network a second or two."""
@@ -23,6 +25,9 @@ class ModemConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     "/dev/serial/by-id/…": "/dev/ttyUSB0" may be "/dev/ttyUSB1" after it was pulled out and put back."""
     driver: Literal["gammu", "at"] = "gammu"
     """"gammu" knows many phones; "at" speaks to modems of the standard (SIM800, SIM7000) directly."""
+    profile: str = ""
+    """Row of `actors/sms/profiles.py` that it behaves like, such as "SIMCOM_SIM800", for a copy that calls
+    itself something else; empty: by what it says it is (AT+CGMM)."""
     pin_file: str = ""
     """File with the SIM's PIN, readable by EVY only; empty: the SIM wants none. A refused PIN is never tried
     again."""
@@ -51,6 +56,8 @@ class ModemConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"modem name {self.name!r}: use lower case letters, digits and hyphens")
+        if self.profile and self.profile not in _PROFILES:
+            raise ValueError(f"profile {self.profile!r} of modem {self.name}: {', '.join(_PROFILES)}")
         if self.imei and not _IMEI.fullmatch(self.imei):
             raise ValueError(f"imei {self.imei!r} of modem {self.name}: 14 to 16 digits, as AT+CGSN says")
         for prefix in self.prefixes:

@@ -95,6 +95,7 @@ class GammuModem:
         connection: str = "at115200",
         *,
         pin: Pin | None = None,
+        profile: str = "",
         send_s: float = 90.0,
         hang_up: bool = True,
     ) -> None:
@@ -102,6 +103,7 @@ class GammuModem:
         self._connection = connection
         self._baud = speed_of(connection)
         self._pin = pin or Pin()
+        self._named = profile
         self._send_s = send_s
         self._hang_up = hang_up
         self._calls = Calls()
@@ -123,7 +125,7 @@ class GammuModem:
         """Readies the modem and asks what Gammu cannot, then lets Gammu take the line beside us."""
         self.close()
         self._line = AtLine(self._device, self._baud, lambda head, pdu: self._hear([head, pdu]), shared=True)
-        opened, self._profile = ready(self._line, self._pin)
+        opened, self._profile = ready(self._line, self._pin, self._named)
         self._receipts.begin(self._line, self._profile)
         self._service_centre = opened.details["smsc"]
         self._transcript = Transcript()

@@ -30,7 +30,7 @@ GROW_PER_HOUR: Final = 0.1
 """A learned limit is tried a little above every hour, for carriers tell nobody what theirs is."""
 FORGET_S: Final = 86400.0
 """A learned limit that was not refused again for so long is forgotten."""
-SAVE_EVERY: Final = 250
+SAVE_EVERY: Final = 100
 """Parts sent between two saves: those after the last one are counted again from the ledger."""
 
 _MINUTE: Final = 60.0

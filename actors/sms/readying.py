@@ -30,11 +30,14 @@ REGISTRATION: Final = {
 """TS 27.007 §7.2; anything else is unknown."""
 
 
-def ready(line: AtLine, pin: Pin) -> tuple[Opened, Profile]:
-    """Readies a modem in any state, even with a half-given text. Raises :class:`ModemLostError`."""
+def ready(line: AtLine, pin: Pin, named: str = "") -> tuple[Opened, Profile]:
+    """Readies a modem in any state, even with a half-given text: by the row ``named``, or by what it says.
+
+    Raises :class:`ModemLostError`.
+    """
     line.rouse(ROUSE_S)
     model = _bare(line, "AT+CGMM")
-    profile = profile_of(model)
+    profile = profile_of(named or model)
     line.ask("AT+CMEE=1")  # errors by number, or a wrong PIN looks like any other error
     pin.unlock(line.ask, profile.pin_tries)
     busy_until_s = time.monotonic() + BUSY_S

@@ -122,3 +122,16 @@ async def test_a_spoilt_note_changes_nothing(modems: list[Modem], tmp_path: Path
     async with node.running():
         await node.send("all the same")
     assert inbox(modems[0]) == ["all the same"]
+
+
+async def test_a_copy_that_calls_itself_something_else_is_driven_by_its_profile(
+    modems: list[Modem], tmp_path: Path
+) -> None:
+    modems[0].model = dataclasses.replace(
+        modems[0].model, answers={**modems[0].model.answers, "AT+CGMM": "NONAME 1"}
+    )
+    for profile in ("", "SIMCOM_SIM800"):
+        modems[0].commands.clear()
+        node = Node(tmp_path, modems[0].link, "at", profile=profile)
+        async with node.running():
+            assert ("AT+CSCLK=0" in modems[0].commands) == bool(profile)

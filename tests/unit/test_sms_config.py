@@ -63,6 +63,7 @@ def test_several_modems_share_the_credit_table_unless_they_have_their_own() -> N
         ('[[sms.modem]]\ndevice = "/dev/a"\nnam = "a"\n', "unknown field `nam`"),
         ('[sms]\ndevice = "/dev/a"\nname = "A modem!"\n', "lower case"),
         ('[sms]\ndevice = "/dev/a"\nper_day = -1\n', "use 0"),
+        ('[sms]\ndevice = "/dev/a"\nprofile = "SIM9"\n', "SIMCOM_SIM800, SIMCOM_SIM7000"),
         ('[sms]\ndevice = "/dev/a"\nimei = "12"\n', "14 to 16 digits"),
         ('[sms]\ndevice = "/dev/a"\ncredit = { ussd = "ask me" }\n', "a code such as"),
         ('[sms]\ndevice = "/dev/a"\ncalls = "maybe"\n', "calls"),
