@@ -85,9 +85,12 @@ async def test_receiving(modem: Modem, tmp_path: Path, driver: str) -> None:
         for nonsense in ("+CDS: 2\r\nZZ", "+CDS: 0\r\n", '+CMT: "",1\r\n00', '+CMTI: "SM",99', "RING"):
             modem.session.say(f"\r\n{nonsense}\r\n")
 
-        # A part never comes: the text is passed on as it is, after the timeout.
-        network.send(OTHER, "a" * 300, drop=(2,))
+        # A part comes long after the others: the text was passed on as it is, after the timeout, and the
+        # rest says nothing new.
+        network.send(OTHER, "a" * 300, late=(2,), late_s=4.0)
         await until(lambda: node.received[-1].sender == OTHER)
+        assert (node.received[-1].text, node.received[-1].missing) == ("a" * 153, 1)
+        await until(lambda: any(event.kind == "late_parts" for event in node.events), 30)
         assert (node.received[-1].text, node.received[-1].missing) == ("a" * 153, 1)
 
         # Doubles of single parts change nothing; a new text under the same reference is a text.
