@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from evy_core import Triager
 
@@ -40,9 +39,6 @@ from subjects.names import Lane
 __all__ = ["ModemConfig", "Sms", "SmsConfig", "build", "driver_of", "triage_lane"]
 
 log = logging.getLogger("evy.sms")
-
-MOST_HOMES: Final = 10_000
-"""People whose modem is kept in memory, 100 octets each; forgotten all at once, the bucket has them."""
 
 
 class Sms:
@@ -109,8 +105,6 @@ class Sms:
             tell=self._event,
             failover_after_s=config.failover_after_s,
         )
-        self._homes: dict[str, str] = {}
-        """The modem that people texted last, as far as it was written down by this process; see below."""
 
     async def run(self) -> None:
         """Receives until cancelled."""
@@ -151,15 +145,10 @@ class Sms:
         await self._publish(output, actor)
 
     async def _note_home(self, sender_ref: str, modem: str) -> None:
-        if self._homes.get(sender_ref) == modem:
-            return
         key = f"home.{sender_ref}"
         found = await self._modems.get(key)
         if found is None or found[0] != modem.encode():
             await self._modems.put(key, modem.encode())
-        if len(self._homes) >= MOST_HOMES:
-            self._homes.clear()
-        self._homes[sender_ref] = modem
 
     def _event(
         self, kind: str, *, query_id: str = "", sender_ref: str = "", lane: Lane = "routine", **fields: object
