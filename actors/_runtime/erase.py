@@ -269,7 +269,7 @@ async def sweep(client: Client, config: StreamConfig) -> None:
     js, name = client.jetstream(timeout=30), config.name or ""
     ballast = f"sweep.{name}"
     own = [subject for subject in config.subjects or () if subject != ballast]
-    small = config.max_msgs_per_subject == 1 or (config.max_bytes or -1) < 0  # its blocks have 4 MB
+    small = (config.max_bytes or -1) < 0  # its blocks have 4 MB, those of others 8
     size = min(config.max_msg_size or SWEEP_OCTETS, MAX_MESSAGE_OCTETS) - 4096
     count = -(-(SWEEP_OCTETS * 2 // 3 if small else SWEEP_OCTETS) // size)
     with bus_errors(f"sweep {name}"):

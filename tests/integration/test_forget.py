@@ -159,6 +159,7 @@ async def test_nothing_of_a_person_is_left_in_any_file_and_nobody_else_is_touche
         )
         assert report.erased[f"stream DLQ_{NODE}"] == 2
         assert report.erased[f"stream WORK_{NODE}"] == 4
+        assert list(files_with(server.store, NUMBER, f"{WORDS} 4567", NUMBER.removeprefix("+"))) == []
         again = await forget_person(bus, ref, everything=False, now=False)
         assert again.erased == {}
     assert await (await bus.bucket("consent")).get(ref) is not None
@@ -382,3 +383,5 @@ async def test_the_centre_forgets_too_when_the_link_is_back(tmp_path: Path) -> N
         assert [event.query_id for event in _events(events)] == ["3" * 32]
         stop.set()
         await working
+        by_hand = await forget_person(again, bus.identity.sender_ref(OTHER), everything=False, now=False)
+        assert by_hand.erased == {"stream IN_e1": 1}
