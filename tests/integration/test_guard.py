@@ -65,7 +65,7 @@ async def test_a_process_that_answers_no_more_is_found_hung(
         for _ in range(HUNG_AFTER):
             assert not hung.done()
             found = await guard.look()
-            assert found.checks[1].reason == "b does not answer"
+            assert "b does not answer" in found.checks[1].reason
             await asyncio.sleep(0)
         async with asyncio.timeout(30):
             assert "has not answered" in await hung
@@ -77,7 +77,7 @@ async def test_a_process_that_answers_no_more_is_found_hung(
         found = await guard.look()
         assert (found.checks[0].name, found.checks[0].verdict) == ("bus", "failed")
         server.start()
-        monkeypatch.setattr(health, "ANSWER_WITHIN_S", 20.0)
+        monkeypatch.setattr(health, "ANSWER_WITHIN_S", 2.0)
         async with asyncio.timeout(60):
             while (await guard.look()).checks[0].verdict != "ok":
                 await asyncio.sleep(0.05)
