@@ -138,9 +138,10 @@ def files_with(directory: Path, *words: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("store_key", ["", "a store key of the tests, 32 long"])
 async def test_nothing_of_a_person_is_left_in_any_file_and_nobody_else_is_touched(
-    tmp_path: Path, store_key: str
+    tmp_path: Path, store_key: str, request: pytest.FixtureRequest
 ) -> None:
     server = Server(tmp_path / "nats", store_key=store_key)
+    request.addfinalizer(server.stop)
     bus = await NatsBus.connect(Identity(NODE, b"secret of the tests", "0000"), server.url, "test", wait_s=10)
     assert await provision(bus.js, PLACE) == []
     person = await person_of(NUMBER, bus)
@@ -183,7 +184,6 @@ async def test_nothing_of_a_person_is_left_in_any_file_and_nobody_else_is_touche
         assert await (await fresh.bucket("numbers")).get(other) is not None
     finally:
         await fresh.close()
-        server.stop()
 
 
 async def test_an_emergency_under_way_is_not_forgotten_by_the_way(bus: NatsBus) -> None:
