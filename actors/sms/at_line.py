@@ -77,6 +77,12 @@ class AtLine:
             raise ModemLostError(f"{device}: {error}") from error
 
     @property
+    def has_octets(self) -> bool:
+        """Whether the modem has said something that nobody has read."""
+        ready, _, _ = select.select([self._serial.fileno()], [], [], 0)
+        return bool(ready)
+
+    @property
     def is_gone(self) -> bool:
         """Whether the device is gone, found without asking the modem."""
         line = select.poll()

@@ -224,7 +224,8 @@ class GammuModem:
         if self._line is None or self._line.is_gone:
             # Gammu reads on from a dead line without a word.
             raise ModemLostError(f"{self._device} was unplugged")
-        self._call(self._machine.ReadDevice)
+        if self._line.has_octets:  # libgammu waits 50 ms for the first one
+            self._call(self._machine.ReadDevice)
         self._overheard()
         if self._look or time.monotonic() - self._listed_s > LIST_EVERY_S:
             self._look = False

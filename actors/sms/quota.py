@@ -22,7 +22,7 @@ within five minutes by any text."""
 FLASH_BACKOFF_S: Final = 5.0
 """Flash asks again after so long at most."""
 LEARN_AFTER: Final = 3
-"""Refusals in a row, of texts to more than one number, that say «too many»."""
+"""Refusals for congestion in a row that say «too many»."""
 LEARN_FROM: Final = 10
 """Below so many parts in the last hour it is no rate that was refused."""
 LEARN_SHARE: Final = 0.8
@@ -107,7 +107,8 @@ class Quota:
         self._until_s = now_s + BACKOFF_S[min(self._refused, len(BACKOFF_S)) - 1]
         self._flash_until_s = min(self._until_s, now_s + FLASH_BACKOFF_S)
         hour = self.sent_in(_HOUR_MINUTES, now_s)
-        if scope == "outage" or self._refused != LEARN_AFTER or not self._wide or hour < LEARN_FROM:
+        # An empty card is refused to everybody too: a top-up must not find the node throttled.
+        if scope != "rate" or self._refused != LEARN_AFTER or hour < LEARN_FROM:
             return False
         self._learned = max(float(LEARN_FROM), hour * LEARN_SHARE)
         self._learned_s = now_s
