@@ -104,7 +104,13 @@ def test_a_limit_is_learned_grows_and_is_forgotten() -> None:
 
 @pytest.mark.parametrize(
     ("scope", "sent", "numbers"),
-    [("outage", 50, 4), ("recipient", 50, 1), ("recipient", 50, 4), ("rate", LEARN_FROM - 1, 4), ("text", 50, 4)],
+    [
+        ("outage", 50, 4),
+        ("recipient", 50, 1),
+        ("recipient", 50, 4),
+        ("rate", LEARN_FROM - 1, 4),
+        ("text", 50, 4),
+    ],
 )
 def test_what_teaches_no_limit(scope: str, sent: int, numbers: int) -> None:
     made = quota()
