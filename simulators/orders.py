@@ -7,6 +7,7 @@ By hand: ``evy sim order SOCKET '{"do": "cut"}'``.
 import asyncio
 import contextlib
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
@@ -15,6 +16,7 @@ import click
 import msgspec
 
 LINE_OCTETS: Final = 1024 * 1024
+LISTENS_WITHIN_S: Final = 5.0
 
 
 class Order(
@@ -95,8 +97,17 @@ class OrderClient(Generic[ReplyT]):
         self._decoder = msgspec.json.Decoder(replies)
 
     async def __aenter__(self) -> Self:
-        self._reader, self._writer = await asyncio.open_unix_connection(self.path, limit=64 * LINE_OCTETS)
-        return self
+        until_s = time.monotonic() + LISTENS_WITHIN_S
+        while True:
+            try:
+                streams = await asyncio.open_unix_connection(self.path, limit=64 * LINE_OCTETS)
+            except ConnectionRefusedError:  # the socket has its name before anybody listens at it
+                if time.monotonic() > until_s:
+                    raise
+                await asyncio.sleep(0.02)
+            else:
+                self._reader, self._writer = streams
+                return self
 
     async def __aexit__(self, *_: object) -> None:
         self._writer.close()

@@ -17,6 +17,8 @@ from tests.bench.link import LESS_SLOW
 from tests.bench.rows import Figure, Goal, Row, percentile, spread
 from tests.bench.writes import kind_of, synchronous
 
+pytestmark = pytest.mark.timeout(330)
+
 
 def test_percentiles_are_values_that_were_measured() -> None:
     assert percentile([5, 1, 4, 2, 3], 50) == 3
@@ -63,7 +65,7 @@ def bench(directory: Path, *areas: str) -> dict[str, dict[str, Any]]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert str(report) in done.stdout
