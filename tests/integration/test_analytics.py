@@ -184,7 +184,7 @@ async def test_without_room_events_wait_in_the_stream_and_are_caught_up(
         assert watched.kinds() == ["a"]
         watched.free = ROOM_OCTETS
         await until(lambda: watched.kinds() == ["a", "b", "c"])
-    assert watched.says() == ["event_store_paused", "event_store_resumed"]
+        await until(lambda: watched.says() == ["event_store_paused", "event_store_resumed"])
 
 
 async def test_a_full_disk_is_waited_out_and_leaves_the_store_whole(bus: NatsBus) -> None:
@@ -205,7 +205,7 @@ async def test_a_full_disk_is_waited_out_and_leaves_the_store_whole(bus: NatsBus
             assert "full" in str(watched.said[0].fields["reason"])
             filler.unlink()
             await until(lambda: watched.kinds() == ["before", *(f"e{number}" for number in range(count))])
-        assert watched.says() == ["event_store_paused", "event_store_resumed"]
+            await until(lambda: watched.says() == ["event_store_paused", "event_store_resumed"])
 
 
 async def test_a_stream_that_was_made_again_is_read_on(watched: Watched, bus: NatsBus) -> None:
