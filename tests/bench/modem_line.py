@@ -198,8 +198,9 @@ async def _run(
     device, control = folder / "modem", folder / "control"
     simulator = [sys.executable, "-m", "simulators.modem", "--link", str(device), "--control", str(control)]
     with _child(simulator, folder / "simulator.log"):
-        while not control.exists():
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(WITHIN_S):
+            while not control.exists():
+                await asyncio.sleep(0.05)
         async with contender(folder, device, under) as pids, Control(control) as network:
             alone_ms = []
             for n in range(alone + 1):
