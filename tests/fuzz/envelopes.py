@@ -5,12 +5,13 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["subjects", "actors._runtime"]):
-    from actors._runtime.bus import TRACEPARENT, trace_from
+    from actors._runtime.telemetry import TRACEPARENT, Spans
     from subjects.messages import DeadLetter, Event, decode, encode
     from subjects.registry import WORK
 
 from subjects.errors import MessageError
 
+SPANS = Spans("n1", lambda _: None)
 TYPES = (*dict.fromkeys(row.message for row in WORK), Event, DeadLetter)
 
 
@@ -25,7 +26,8 @@ def one(octets: bytes) -> None:
         else:
             assert isinstance(message.person, str)
             assert decode(encode(message), of) == message
-    assert len(trace_from({TRACEPARENT: octets.decode("latin-1")})) == 32
+    hop = SPANS.begin({TRACEPARENT: octets.decode("latin-1")}, "routine", "q")
+    assert len(hop.trace) == 32
 
 
 atheris.Setup(sys.argv, one)
