@@ -207,6 +207,8 @@ ENGLISH = (
         (RULES.replace("!clause", "!sunburn"), ENGLISH, "rules.toml: sunburn: no language has a pattern"),
         (RULES.replace("medical", "medicine"), ENGLISH, "'medicine' is not among"),
         (RULES.replace("burn + ", ""), ENGLISH, "nothing that has to be there"),
+        (RULES, ENGLISH + '[same]\n"É" = "e"\n', "en.toml: same.É"),
+        (RULES, ENGLISH + '[prefixes]\n"a b" = ""\n', "en.toml: prefixes.a b: must be letters of one word"),
         (RULES + RULES, ENGLISH, "emergency burns: is written twice"),
         (RULES.replace("emergency", "urgent"), ENGLISH, "only an emergency has a topic"),
     ],
@@ -221,6 +223,16 @@ def test_the_small_data_itself_is_right() -> None:
     small = Triager([("en.toml", ENGLISH), ("rules.toml", RULES)])
     assert small.classify(["i burnt my left arm"])[0].template == "burns"
     assert small.topics == ["burns"]
+
+
+def test_forms_of_words_are_data() -> None:
+    forms = '[same]\n"ph" = "f"\n"oo" = "u"\n[prefixes]\nun = "and"\nal = ""\n[suffixes]\n"na" = ""\n'
+    english = ENGLISH.replace("burned|burnt", "fukul") + forms
+    small = Triager([("en.toml", english), ("rules.toml", RULES.replace(" + !clause", ""))])
+    got = small.classify(["fukul arm", "PHUKOOL arm", "alfukulna armna", "fukool sleg", "lafukul arm"])
+    assert [g.template for g in got] == ["burns", "burns", "burns", None, None]
+    guarded = Triager([("en.toml", english), ("rules.toml", RULES)])
+    assert [g.template for g in guarded.classify(["alphukul arm", "unalphukul arm"])] == ["burns", None]
 
 
 def test_missing_files_are_named() -> None:

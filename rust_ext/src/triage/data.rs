@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::forms::Same;
 use super::lexicon::{NUMBER, YEAR};
 use super::normal::Tokens;
 
@@ -90,6 +91,16 @@ pub struct Language {
     /// Short forms and common misspellings with the words they stand for.
     #[serde(default)]
     pub short: BTreeMap<String, String>,
+    /// Letters that are written for one another: what is written, and how it is read. `^` before them means
+    /// only at the beginning of a word, `$` after them only at its end.
+    #[serde(default)]
+    pub same: BTreeMap<String, String>,
+    /// What is written before a word, with the words it stands for; none where it says nothing.
+    #[serde(default)]
+    pub prefixes: BTreeMap<String, String>,
+    /// What is written after a word, with the words it stands for.
+    #[serde(default)]
+    pub suffixes: BTreeMap<String, String>,
     /// Named sets of words; `_` joins the words of a phrase, `@name` includes another set.
     #[serde(default)]
     pub sets: BTreeMap<String, String>,
@@ -253,6 +264,30 @@ impl Language {
             }
         };
         self.letters.iter().map(range).collect()
+    }
+
+    /// Rules of [`Language::same`].
+    pub fn equivalences(&self, file: &str) -> Result<Vec<Same>, DataError> {
+        let rule = |(written, read): (&String, &String)| {
+            let letters = written.strip_prefix('^').unwrap_or(written);
+            let from = letters.strip_suffix('$').unwrap_or(letters);
+            if plain_words(from) != [from]
+                || !(read.is_empty() || plain_words(read) == [read.as_str()])
+            {
+                return Err(DataError::new(
+                    file,
+                    format!("same.{written}"),
+                    "write small letters without marks on both sides; ^ or $ tells the place",
+                ));
+            }
+            Ok(Same {
+                from: from.to_owned(),
+                to: read.clone(),
+                first: written.starts_with('^'),
+                last: letters.ends_with('$'),
+            })
+        };
+        self.same.iter().map(rule).collect()
     }
 
     /// Phrases of a set, its includes resolved.

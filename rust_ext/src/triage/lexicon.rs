@@ -1,8 +1,13 @@
 //! Every word the data knows, and how a word as typed finds its way to one: exactly, by its short form, with
-//! letters repeated, run together with its neighbours, or misspelt by a bounded number of edits.
+//! letters repeated, with what the language writes onto it, run together with its neighbours, or misspelt by a
+//! bounded number of edits.
+//!
+//! A language that declares forms has words of its own, kept by their folded letters in [`Forms`]; the words
+//! of all others share one table.
 
 use rustc_hash::FxHashMap;
 
+use super::forms::{Forms, Place, Same};
 use super::normal::{Break, Tokens};
 use super::spelling::Spelling;
 
@@ -17,11 +22,13 @@ pub const NUMBER: &str = "#";
 pub const YEAR: &str = "#year";
 
 /// Most words one token may stand for.
-const MAX_READINGS: usize = 3;
+const MAX_READINGS: usize = 4;
 /// Tokens of one text that are worth a repair; an SMS has fewer, and a longer text stays cheap.
 const MAX_REPAIRS: usize = 120;
 /// Words by which a language has to lead for a confidence of one half: one alone is not enough.
 const HALF_SURE: f32 = 1.2;
+/// What a word counts for its language when an affix had to be taken away: letters at its end may be chance.
+const AFFIXED_VOTE: f32 = 0.5;
 /// Letters of a token that may be words run together.
 const SPLIT_LETTERS: std::ops::RangeInclusive<usize> = 5..=32;
 const SPLIT_PIECES: usize = 7;
@@ -111,6 +118,9 @@ pub struct Lexicon {
     entries: Vec<Entry>,
     short: FxHashMap<Box<str>, Vec<(Langs, Vec<Word>)>>,
     letters: Vec<(char, char, usize)>,
+    /// Of each language that declares forms of words; bits in `formed`.
+    forms: Vec<Option<Forms>>,
+    formed: Langs,
     spelling: Spelling,
     languages: usize,
     number: Word,
@@ -124,76 +134,91 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Starts a language; its index.
-    pub fn language(&mut self, letters: Vec<(char, char)>) -> usize {
+    /// Starts a language; its index. `same` is none for a language without forms of words.
+    pub fn language(&mut self, letters: Vec<(char, char)>, same: Option<Vec<Same>>) -> usize {
         let lang = self.lexicon.languages;
         self.lexicon.languages += 1;
         self.lexicon
             .letters
             .extend(letters.into_iter().map(|(low, high)| (low, high, lang)));
+        self.lexicon.formed |= Langs::from(same.is_some()) << lang;
+        self.lexicon.forms.push(same.map(Forms::of));
         lang
     }
 
-    fn word(&mut self, text: &str) -> (Word, &mut Entry) {
+    fn word(&mut self, text: &str) -> Word {
         let next = Word::try_from(self.lexicon.entries.len()).unwrap_or(Word::MAX);
         let word = *self.lexicon.words.entry(text.into()).or_insert(next);
         if word == next {
             self.lexicon.entries.push(Entry::default());
         }
-        (word, &mut self.lexicon.entries[word as usize])
+        word
+    }
+
+    /// A word of a language, and what is noted of it. Of a language with forms both the word as written and
+    /// the one its letters fold to are known; the folded one is what patterns mean.
+    fn mark(&mut self, lang: usize, text: &str, note: impl Fn(&mut Entry)) -> Word {
+        let written = self.word(text);
+        if text.starts_with('#') {
+            return written;
+        }
+        let Lexicon { entries, forms, .. } = &mut self.lexicon;
+        entries[written as usize].langs |= 1 << lang;
+        note(&mut entries[written as usize]);
+        let Some(forms) = &mut forms[lang] else {
+            return written;
+        };
+        let next = Word::try_from(entries.len()).unwrap_or(Word::MAX);
+        let word = forms.add(forms.fold(text), next);
+        if word == next {
+            entries.push(Entry::default());
+        }
+        entries[word as usize].langs |= 1 << lang;
+        note(&mut entries[word as usize]);
+        word
     }
 
     /// An ordinary word that tells the language.
     pub fn stop(&mut self, lang: usize, text: &str) {
-        let entry = self.word(text).1;
-        entry.langs |= 1 << lang;
-        entry.stop |= 1 << lang;
+        self.mark(lang, text, |entry| entry.stop |= 1 << lang);
     }
 
     /// An ordinary word that patterns skip for nothing.
     pub fn filler(&mut self, lang: usize, text: &str) {
-        self.stop(lang, text);
-        self.word(text).1.filler |= 1 << lang;
+        self.mark(lang, text, |entry| {
+            entry.stop |= 1 << lang;
+            entry.filler |= 1 << lang;
+        });
     }
 
     /// A word that no pattern skips.
     pub fn block(&mut self, lang: usize, text: &str) {
-        let entry = self.word(text).1;
-        entry.langs |= 1 << lang;
-        entry.blocks |= 1 << lang;
+        self.mark(lang, text, |entry| entry.blocks |= 1 << lang);
     }
 
     /// What always stands apart after an apostrophe: «ll» of «I'll».
     pub fn apart(&mut self, lang: usize, text: &str) {
         self.filler(lang, text);
-        self.word(text).1.apart |= 1 << lang;
+        self.mark(lang, text, |entry| entry.apart |= 1 << lang);
     }
 
     /// An ordinary word that only stands guard against repairs.
     pub fn known(&mut self, lang: usize, text: &str) {
-        self.word(text).1.langs |= 1 << lang;
+        self.mark(lang, text, |_| ());
     }
 
     /// A word of a pattern; `repair` if a misspelling may be read as it.
     pub fn cue(&mut self, lang: usize, text: &str, repair: bool) -> Word {
-        let (word, entry) = self.word(text);
+        let word = self.mark(lang, text, |_| ());
         if !text.starts_with('#') {
-            entry.langs |= 1 << lang;
-            entry.target |= Langs::from(repair) << lang;
+            self.lexicon.entries[word as usize].target |= Langs::from(repair) << lang;
         }
         word
     }
 
     /// A short form and the words it stands for.
     pub fn short(&mut self, lang: usize, text: &str, meaning: &[String]) {
-        let words = meaning
-            .iter()
-            .map(|word| {
-                let (word, entry) = self.word(word);
-                entry.langs |= 1 << lang;
-                word
-            })
-            .collect();
+        let words = self.meaning(lang, meaning);
         self.lexicon
             .short
             .entry(text.into())
@@ -201,16 +226,40 @@ impl Builder {
             .push((1 << lang, words));
     }
 
+    /// What is written onto a word, before or after it, and the words it stands for.
+    pub fn affix(&mut self, lang: usize, place: Place, letters: &str, meaning: &[String]) {
+        let words = self.meaning(lang, meaning);
+        if let Some(forms) = &mut self.lexicon.forms[lang] {
+            forms.affix(place, letters, words);
+        }
+    }
+
+    fn meaning(&mut self, lang: usize, words: &[String]) -> Vec<Word> {
+        words
+            .iter()
+            .map(|word| self.mark(lang, word, |_| ()))
+            .collect()
+    }
+
     /// The lexicon, with its index of misspellings.
     pub fn finish(mut self) -> Lexicon {
-        self.lexicon.number = self.word(NUMBER).0;
-        self.lexicon.year = self.word(YEAR).0;
-        let Lexicon { words, entries, .. } = &self.lexicon;
-        let targets = words.iter().filter(|&(_, &word)| {
+        self.lexicon.number = self.word(NUMBER);
+        self.lexicon.year = self.word(YEAR);
+        let Lexicon {
+            words,
+            entries,
+            forms,
+            ..
+        } = &self.lexicon;
+        let folded = forms.iter().flatten().flat_map(Forms::words);
+        let all = words
+            .iter()
+            .map(|(letters, &word)| (letters.as_ref(), word));
+        let targets = all.chain(folded).filter(|&(_, word)| {
             let entry = entries[word as usize];
             entry.target & !entry.stop != 0
         });
-        let spelling = Spelling::of(targets.map(|(text, &word)| (text.chars().collect(), word)));
+        let spelling = Spelling::of(targets.map(|(text, word)| (text.chars().collect(), word)));
         self.lexicon.spelling = spelling;
         self.lexicon
     }
@@ -225,9 +274,18 @@ impl Lexicon {
     pub fn read(&self, tokens: &Tokens) -> ReadText {
         let pieces = self.pieces(tokens);
         let (guess, active) = self.language(&pieces);
+        let mut formed: Vec<(usize, &Forms)> = self
+            .forms
+            .iter()
+            .enumerate()
+            .filter_map(|(lang, forms)| Some((lang, forms.as_ref()?)))
+            .filter(|(lang, _)| active & (1 << lang) != 0)
+            .collect();
+        formed.sort_by_key(|&(lang, _)| lang != guess.lang);
         let mut reader = Reader {
             lexicon: self,
             active,
+            formed,
             repairs: MAX_REPAIRS,
             units: Vec::with_capacity(pieces.len() + 4),
         };
@@ -247,7 +305,36 @@ impl Lexicon {
     }
 
     fn is_known(&self, letters: &str) -> bool {
-        self.words.contains_key(letters) || self.short.contains_key(letters)
+        self.words.contains_key(letters)
+            || self.short.contains_key(letters)
+            || self.folded(letters) != 0
+    }
+
+    /// Languages with a word that folds to the same letters.
+    fn folded(&self, letters: &str) -> Langs {
+        let meant = |forms: &Option<Forms>| {
+            forms
+                .as_ref()
+                .is_some_and(|forms| forms.get(&forms.fold(letters)).is_some())
+        };
+        self.langs_where(meant)
+    }
+
+    /// Languages with a word in it that the letters stand for with something written onto it.
+    fn affixed(&self, letters: &str) -> Langs {
+        let meant = |forms: &Option<Forms>| {
+            forms
+                .as_ref()
+                .is_some_and(|forms| forms.taken_apart(&forms.fold(letters)).is_some())
+        };
+        self.langs_where(meant)
+    }
+
+    fn langs_where(&self, meant: impl Fn(&Option<Forms>) -> bool) -> Langs {
+        let langs = self.forms.iter().enumerate();
+        langs.fold(0, |all, (lang, forms)| {
+            all | (Langs::from(meant(forms)) << lang)
+        })
     }
 
     /// Tokens, parted at an apostrophe where only the parts are words: «l'eau», «my dad's».
@@ -316,8 +403,8 @@ impl Lexicon {
 
     fn language(&self, pieces: &[Piece<'_>]) -> (Guess, Langs) {
         let mut scores = [0_f32; Langs::BITS as usize];
-        let mut vote = |langs: Langs| {
-            let share = 1.0 / langs.count_ones().max(1) as f32;
+        let mut vote = |langs: Langs, weight: f32| {
+            let share = weight / langs.count_ones().max(1) as f32;
             for (lang, score) in scores.iter_mut().enumerate().take(self.languages) {
                 if langs & (1 << lang) != 0 {
                     *score += share;
@@ -326,16 +413,21 @@ impl Lexicon {
         };
         for piece in pieces {
             if let Some(&word) = self.words.get(piece.letters) {
-                vote(self.entry(word).langs);
+                vote(self.entry(word).langs, 1.0);
             } else if let Some(meanings) = self.short.get(piece.letters) {
-                vote(meanings.iter().fold(0, |all, (lang, _)| all | lang));
+                vote(meanings.iter().fold(0, |all, (lang, _)| all | lang), 1.0);
+            } else {
+                match self.folded(piece.letters) {
+                    0 => vote(self.affixed(piece.letters), AFFIXED_VOTE),
+                    langs => vote(langs, 1.0),
+                }
             }
             if !piece.letters.is_ascii()
                 && let Some(first) = piece.letters.chars().next()
             {
                 for &(low, high, lang) in &self.letters {
                     if (low..=high).contains(&first) {
-                        vote(1 << lang);
+                        vote(1 << lang, 1.0);
                     }
                 }
             }
@@ -391,6 +483,8 @@ struct Piece<'t> {
 struct Reader<'l> {
     lexicon: &'l Lexicon,
     active: Langs,
+    /// Active languages with forms of words, the text's own one first.
+    formed: Vec<(usize, &'l Forms)>,
     repairs: usize,
     units: Vec<Unit>,
 }
@@ -430,11 +524,14 @@ impl Reader<'_> {
             return;
         }
         let letters = short.as_deref().unwrap_or(piece.letters);
+        if self.taken_apart(piece, letters) {
+            return;
+        }
         if self.repairs > 0 && letters.chars().all(char::is_alphabetic) {
             self.repairs -= 1;
             let chars: Vec<char> = letters.chars().collect();
             for depth in 1..=2 {
-                let readings = self.misspelt(&chars, depth);
+                let readings = self.misspelt(letters, &chars, depth);
                 if !readings.is_empty() {
                     self.push(piece, piece.before, &readings);
                     return;
@@ -459,32 +556,58 @@ impl Reader<'_> {
             }
             return true;
         }
-        let Some(&word) = self.lexicon.words.get(letters) else {
+        let mut readings = Vec::new();
+        if let Some(&word) = self.lexicon.words.get(letters)
+            && (self.formed.is_empty()
+                || self.lexicon.entry(word).langs & self.active & !self.lexicon.formed != 0)
+        {
+            readings.push(Reading { word, edits });
+        }
+        let folded = self
+            .formed
+            .iter()
+            .filter_map(|(_, forms)| forms.get(&forms.fold(letters)));
+        readings.extend(folded.map(|word| Reading { word, edits }));
+        if readings.is_empty() {
             return false;
-        };
-        let readings = [
-            Reading { word, edits },
-            Reading {
-                word: self.lexicon.number,
-                edits,
-            },
-        ];
-        let digits = letters.bytes().all(|b| b.is_ascii_digit());
-        self.push(piece, piece.before, &readings[..=usize::from(digits)]);
+        }
+        if letters.bytes().all(|b| b.is_ascii_digit()) {
+            let word = self.lexicon.number;
+            readings.insert(1, Reading { word, edits });
+        }
+        self.push(piece, piece.before, &readings);
         true
+    }
+
+    /// A word with what its language writes onto it: «والبيت», «ameniuma».
+    fn taken_apart(&mut self, piece: &Piece<'_>, letters: &str) -> bool {
+        let words = self
+            .formed
+            .iter()
+            .find_map(|(_, forms)| forms.taken_apart(&forms.fold(letters)));
+        let mut before = piece.before;
+        for &word in words.iter().flatten() {
+            self.push(piece, before, &[Reading { word, edits: 0 }]);
+            before = Break::None;
+        }
+        words.is_some()
     }
 
     fn push(&mut self, piece: &Piece<'_>, before: Break, readings: &[Reading]) {
         let mut kept = [Reading { word: 0, edits: 0 }; MAX_READINGS];
         let count = readings.len().min(MAX_READINGS);
         kept[..count].copy_from_slice(&readings[..count]);
-        let entry = readings
-            .first()
-            .map_or(Entry::default(), |r| self.lexicon.entry(r.word));
-        let skip = match entry {
-            Entry { blocks, .. } if blocks & self.active != 0 => Skip::Never,
-            Entry { filler, .. } if filler & self.active != 0 => Skip::Free,
-            _ => Skip::Paid,
+        let (mut blocks, mut filler) = (0, 0);
+        for entry in kept[..count].iter().map(|r| self.lexicon.entry(r.word)) {
+            blocks |= entry.blocks;
+            filler |= entry.filler;
+        }
+        let skip = if blocks & self.active != 0 {
+            Skip::Never
+        } else if filler & self.active != 0 {
+            Skip::Free
+        } else {
+            Skip::Paid
         };
         let (start, end) = (piece.start, piece.end);
         self.units.push(Unit {
@@ -498,12 +621,19 @@ impl Reader<'_> {
     }
 
     /// The nearest words of the active languages, at most `depth` edits away.
-    fn misspelt(&self, letters: &[char], depth: usize) -> Vec<Reading> {
-        let meant = |word: Word| {
-            let entry = self.lexicon.entry(word);
-            entry.target & !entry.stop & self.active != 0
+    fn misspelt(&self, letters: &str, chars: &[char], depth: usize) -> Vec<Reading> {
+        let among = |chars: &[char], langs: Langs| {
+            let meant = |word: Word| {
+                let entry = self.lexicon.entry(word);
+                entry.target & !entry.stop & langs != 0
+            };
+            self.lexicon.spelling.nearest(chars, depth, meant)
         };
-        let found = self.lexicon.spelling.nearest(letters, depth, meant);
+        let mut found = among(chars, self.active & !self.lexicon.formed);
+        for &(lang, forms) in &self.formed {
+            let folded: Vec<char> = forms.fold(letters).chars().collect();
+            found.extend(among(&folded, 1 << lang));
+        }
         found
             .into_iter()
             .map(|(word, edits)| Reading { word, edits })
@@ -547,13 +677,22 @@ impl Reader<'_> {
         parts.reverse();
         let (mut ordinary, mut cue) = (false, false);
         for part in &parts {
-            let entry = self
+            let folded = self
+                .formed
+                .iter()
+                .filter_map(|(_, forms)| forms.get(&forms.fold(part)));
+            for word in self
                 .lexicon
                 .words
                 .get(*part)
-                .map_or(Entry::default(), |&word| self.lexicon.entry(word));
-            ordinary |= entry.stop & self.active != 0;
-            cue |= entry.target & self.active != 0 && part.len() > 2;
+                .copied()
+                .into_iter()
+                .chain(folded)
+            {
+                let entry = self.lexicon.entry(word);
+                ordinary |= entry.stop & self.active != 0;
+                cue |= entry.target & self.active != 0 && part.len() > 2;
+            }
         }
         // Two long words need no ordinary one between them: «chestpain».
         let two_words = parts.len() == 2 && parts.iter().all(|part| part.len() > 3);

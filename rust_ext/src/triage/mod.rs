@@ -1,10 +1,11 @@
 //! Triage: how urgent a text is, what is needed, which reviewed template answers it, in which language.
 //!
-//! Deterministic and data-driven: [`normal`] reads letters, [`lexicon`] words, [`grammar`] cues, and
-//! [`judge`] decides which cues are meant here and now and what they mean together. The words are in one data
+//! Deterministic and data-driven: [`normal`] reads letters, [`lexicon`] words in their [`forms`], [`grammar`]
+//! cues, and [`judge`] decides which cues are meant here and now and what they mean together. The words are in one data
 //! file per language, the meaning in one rule file for all; adding a language is adding a file.
 
 mod data;
+mod forms;
 mod grammar;
 mod judge;
 mod lexicon;
@@ -16,6 +17,7 @@ pub use data::{DataError, GENERAL_DANGER, NEEDS};
 
 use std::collections::BTreeSet;
 
+use forms::Place;
 use grammar::{Cue, Grammar, Hit};
 use lexicon::Lexicon;
 use normal::Tokens;
@@ -135,7 +137,11 @@ impl Triager {
                 ));
             }
             langs.push(language.lang.clone());
-            let lang = words.language(language.letter_ranges(file)?);
+            let formed = !(language.same.is_empty()
+                && language.prefixes.is_empty()
+                && language.suffixes.is_empty());
+            let same = language.equivalences(file)?;
+            let lang = words.language(language.letter_ranges(file)?, formed.then_some(same));
             learn_words(&mut words, lang, file, language)?;
             for (name, pattern) in language.patterns(file)? {
                 let cue = cues.intern(name);
@@ -275,6 +281,22 @@ fn learn_words(
             ));
         }
         words.short(lang, short, &meaning);
+    }
+    for (place, name, affixes) in [
+        (Place::Before, "prefixes", &language.prefixes),
+        (Place::After, "suffixes", &language.suffixes),
+    ] {
+        for (affix, meaning) in affixes {
+            let letters = data::plain_words(affix);
+            let [letters] = &letters[..] else {
+                return Err(DataError::new(
+                    file,
+                    format!("{name}.{affix}"),
+                    "must be letters of one word",
+                ));
+            };
+            words.affix(lang, place, letters, &data::plain_words(meaning));
+        }
     }
     Ok(())
 }
