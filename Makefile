@@ -7,7 +7,7 @@ RUN := .venv/bin/
 RUST := rust_ext
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-ops demo test lint bench chaos soak fuzz coverage clean pytest cargo-test
+.PHONY: help setup setup-ops demo test lint bench eval chaos soak fuzz coverage clean pytest cargo-test
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ lint: setup  ## ruff, mypy, import contracts, rustfmt, clippy, stubtest
 
 bench: setup  ## Measure this machine: a table, and JSON in bench-latest.json
 	$(RUN)evy bench
+
+eval: $(UV)  ## Score triage and compression on texts beside simpler ways: tables, and var/eval-latest.json (ONLY=triage)
+	@$(UV) run --locked --group eval python -m tests.eval $(if $(ONLY),--only $(ONLY))
 
 chaos: setup  ## Break everything: 500 texts under kill -9, 12,000 messages over a link that fails, 40 power cuts (SEED=1)
 	EVY_CHAOS_TEXTS=$(or $(COUNT),500) EVY_CHAOS_MESSAGES=$(or $(MESSAGES),12000) EVY_CHAOS_SEED=$(or $(SEED),1) \
