@@ -545,7 +545,7 @@ def decided(percent: float | None, free_mb: float | None, asked: Query, link_up:
     ("percent", "free_mb", "link_up", "rung", "says"),
     [
         (51, 900, True, "infer.large", "near"),
-        (49, 900, True, "infer.small", "not the centre: battery 49 % is below 50 %"),
+        (49, 900, True, "infer.small", "not infer.large: battery 49 % is below 50 %"),
         (29, 900, True, "compress", "battery 29 % is below 30 %"),
         (90, 99, None, "compress", "99 MB free are below 100 MB"),
         (90, 99, True, "infer.large", "near"),
@@ -566,7 +566,7 @@ def test_an_empty_battery_asks_nobody_and_promises_nothing() -> None:
     for link_up in (True, False, None):
         low = decided(19, 900, query("x?", confidence=0.1), link_up)
         assert (low.next, low.wait) == ("low_battery", False)
-        assert "low-battery: 19 % is below 20 %" in low.reason
+        assert low.reason.startswith("low-battery: 0.10 < 0.50, battery 19 % is below 20 %")
     urgent = decided(19, 900, query("x?", confidence=0.1, priority="urgent", lane="priority"), True)
     assert urgent.next == "unsure", "a person in need is not told about batteries"
 

@@ -1,9 +1,20 @@
 //! Which rung of the ladder answers a text: a pure function of what is known about text and node.
 //!
-//! Limits come from `actors/knowledge/route.toml`; the order of the questions is here, safety first. What is
-//! unknown counts as the worst that is still useful, and every decision says its reason.
+//! Limits and rules are data, `actors/knowledge/route.toml`: [`facts`] turns a situation into bits, [`ladder`]
+//! finds the first rule that holds, and [`promises`] refuses a file whose rules could cost a life. What is unknown
+//! counts as the worst that is still useful, and every decision says its reason. A decision takes less time
+//! than a look into a cache would: there is none.
+
+mod facts;
+mod ladder;
+mod promises;
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
+
+use facts::{BATTERY_FOR_MODEL, MEMORY_FOR_MODEL, Seen, known};
+use ladder::{Ladder, LateText, RuleText};
 
 /// Why the rules could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +25,12 @@ pub enum RouteError {
     /// Two limits are in the wrong order or out of range.
     #[error("route rules: {0}")]
     Limits(&'static str),
+    /// A rule or a fact cannot be read.
+    #[error("route rules: {0}: {1}")]
+    Rule(String, String),
+    /// The rules break a promise: which, and the facts that hold when they do.
+    #[error("route rules break a promise: {0}; they do when {1}")]
+    Promise(&'static str, String),
 }
 
 /// Limits of the retrieval confidence, 0 to 1.
@@ -53,14 +70,27 @@ struct Deadline {
     big_model: f64,
 }
 
-/// The limits, checked.
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// The file as written.
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct File {
+    confidence: Confidence,
+    battery: Battery,
+    memory: Memory,
+    deadline: Deadline,
+    facts: BTreeMap<String, String>,
+    rule: Vec<RuleText>,
+    late: LateText,
+}
+
+/// Limits and rules, checked.
+#[derive(Clone, Debug)]
 pub struct Rules {
     confidence: Confidence,
     battery: Battery,
     memory: Memory,
     deadline: Deadline,
+    ladder: Ladder,
 }
 
 /// Limits of one measured quantity, for whoever keeps a decision from flapping about them.
@@ -124,6 +154,26 @@ pub struct Situation {
     pub within_budget: bool,
 }
 
+impl Situation {
+    /// A text in need of which nothing else is known.
+    pub fn unknown(priority: Priority) -> Self {
+        Self {
+            priority,
+            has_needs: true,
+            asks: true,
+            confidence: None,
+            deadline_s: 0.0,
+            node_only: false,
+            battery_percent: None,
+            free_memory_mb: None,
+            model_ready: None,
+            link: Link::Unknown,
+            neighbour_link: false,
+            within_budget: true,
+        }
+    }
+}
+
 /// Where a text goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -146,6 +196,21 @@ pub enum Next {
 }
 
 impl Next {
+    const ALL: [Self; 8] = [
+        Self::Template,
+        Self::Rag,
+        Self::Verbatim,
+        Self::SmallModel,
+        Self::BigModel,
+        Self::Mesh,
+        Self::Unsure,
+        Self::LowBattery,
+    ];
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|next| next.name() == name)
+    }
+
     /// Name on the wire: a subject where there is one.
     pub fn name(self) -> &'static str {
         match self {
@@ -172,21 +237,21 @@ pub struct Decision {
     pub wait: bool,
 }
 
-fn decision(next: Next, reason: String) -> Decision {
-    Decision {
-        next,
-        reason,
-        wait: false,
-    }
-}
-
 impl Rules {
     /// Reads and checks the rules.
     ///
     /// # Errors
-    /// [`RouteError`] for anything that is not a complete set of limits in order.
+    /// [`RouteError`] for anything that is not a complete set of limits in order, with rules that keep every
+    /// promise.
     pub fn parse(toml_text: &str) -> Result<Self, RouteError> {
-        let rules: Self = toml::from_str(toml_text)?;
+        let file: File = toml::from_str(toml_text)?;
+        let rules = Self {
+            confidence: file.confidence,
+            battery: file.battery,
+            memory: file.memory,
+            deadline: file.deadline,
+            ladder: Ladder::compile(&file.facts, &file.rule, &file.late)?,
+        };
         let c = rules.confidence;
         if !(0.0 <= c.unsure && c.unsure <= c.sure && c.sure <= 1.0) {
             return Err(RouteError::Limits("confidence: 0 <= unsure <= sure <= 1"));
@@ -215,6 +280,7 @@ impl Rules {
         {
             return Err(RouteError::Limits("memory and deadline: not negative"));
         }
+        promises::check(&rules.ladder)?;
         Ok(rules)
     }
 
@@ -268,151 +334,24 @@ impl Rules {
         battery_percent: Option<f64>,
         free_memory_mb: Option<f64>,
     ) -> Option<String> {
-        let battery = known(battery_percent).unwrap_or(self.battery.unknown);
-        let memory = known(free_memory_mb).unwrap_or(self.memory.unknown);
-        if battery < self.battery.model_from {
-            Some(format!(
-                "battery {battery:.0} % is below {:.0} %",
-                self.battery.model_from
-            ))
-        } else if memory < self.memory.model_from {
-            Some(format!(
-                "{memory:.0} MB free are below {:.0} MB",
-                self.memory.model_from
-            ))
-        } else {
-            None
-        }
+        let seen = Seen::new(
+            self,
+            &Situation {
+                battery_percent,
+                free_memory_mb,
+                ..Situation::unknown(Priority::Normal)
+            },
+        );
+        [BATTERY_FOR_MODEL, MEMORY_FOR_MODEL]
+            .into_iter()
+            .find(|fact| seen.facts & fact == 0)
+            .and_then(|fact| seen.in_numbers(fact))
     }
 
     /// Decides. Not-a-number counts as unknown.
     pub fn decide(&self, at: &Situation) -> Decision {
-        if at.priority == Priority::Emergency {
-            return decision(
-                Next::Template,
-                "emergency: a reviewed text, no model".to_owned(),
-            );
-        }
-        let battery = known(at.battery_percent).unwrap_or(self.battery.unknown);
-        let Some(confidence) = at.confidence.filter(|value| !value.is_nan()) else {
-            return decision(Next::Rag, "retrieval: confidence unknown".to_owned());
-        };
-        if confidence >= self.confidence.sure {
-            return decision(
-                Next::Verbatim,
-                format!("sure: {confidence:.2} >= {:.2}", self.confidence.sure),
-            );
-        }
-        let mut found = self.decide_unsure(at, confidence, battery);
-        if at.link == Link::Up
-            && let Some(obstacle) = self.centre_obstacle(at, battery)
-        {
-            found.reason = format!("{}; not the centre: {obstacle}", found.reason);
-        }
-        found.wait = self.may_wait_for_centre(at, battery);
-        if found.next == Next::Unsure
-            && at.priority == Priority::Normal
-            && battery < self.battery.routine_from
-        {
-            // Models and neighbours were ruled out above; what is left to choose is what the person is told.
-            found.next = Next::LowBattery;
-            found.reason = format!(
-                "low-battery: {battery:.0} % is below {:.0} %; {}",
-                self.battery.routine_from, found.reason
-            );
-        }
-        found
+        self.ladder.decide(&Seen::new(self, at))
     }
-
-    /// The rungs for a text that no passage surely answers.
-    fn decide_unsure(&self, at: &Situation, confidence: f64, battery: f64) -> Decision {
-        let big = self.may_ask_centre(at, battery);
-        if confidence >= self.confidence.unsure {
-            let near = format!(
-                "near: {:.2} <= {confidence:.2} < {:.2}",
-                self.confidence.unsure, self.confidence.sure
-            );
-            if big {
-                return decision(Next::BigModel, near);
-            }
-            return match self.small_model(at, battery) {
-                Ok(()) => decision(Next::SmallModel, near),
-                Err(obstacle) => decision(Next::Verbatim, format!("{near}; {obstacle}")),
-            };
-        }
-        let far = format!("unsure: {confidence:.2} < {:.2}", self.confidence.unsure);
-        if big {
-            return decision(Next::BigModel, far);
-        }
-        if self.may_ask_neighbour(at, battery) {
-            return decision(Next::Mesh, far);
-        }
-        if at.has_needs || at.priority != Priority::Normal {
-            return decision(Next::Unsure, format!("{far}, and somebody is in need"));
-        }
-        match self.small_model(at, battery) {
-            Ok(()) => decision(Next::SmallModel, format!("{far}, and nobody is in need")),
-            Err(obstacle) => decision(Next::Unsure, format!("{far}; {obstacle}")),
-        }
-    }
-
-    fn may_ask_centre(&self, at: &Situation, battery: f64) -> bool {
-        at.link == Link::Up && self.centre_obstacle(at, battery).is_none()
-    }
-
-    /// What keeps a question from a centre that is there, for people.
-    fn centre_obstacle(&self, at: &Situation, battery: f64) -> Option<String> {
-        if at.node_only {
-            Some("this node only".to_owned())
-        } else if !at.within_budget {
-            Some("no money left".to_owned())
-        } else if battery < self.battery.link_from {
-            Some(format!(
-                "battery {battery:.0} % is below {:.0} %",
-                self.battery.link_from
-            ))
-        } else if at.deadline_s < self.deadline.big_model {
-            Some(format!("{:.1} s left", at.deadline_s))
-        } else {
-            None
-        }
-    }
-
-    /// Whether the question may wait for a link, to be answered late: not chatter, and not what a battery
-    /// or a policy forbids.
-    fn may_wait_for_centre(&self, at: &Situation, battery: f64) -> bool {
-        at.link == Link::Down
-            && !at.node_only
-            && at.within_budget
-            && battery >= self.battery.link_from
-            && (at.has_needs || at.asks || at.priority != Priority::Normal)
-    }
-
-    /// On an empty battery the mesh carries only flash, and flash never asks for advice.
-    fn may_ask_neighbour(&self, at: &Situation, battery: f64) -> bool {
-        at.link != Link::Up
-            && battery >= self.battery.routine_from
-            && at.neighbour_link
-            && !at.node_only
-            && at.priority != Priority::Normal
-            && at.deadline_s >= self.deadline.big_model
-    }
-
-    fn small_model(&self, at: &Situation, battery: f64) -> Result<(), String> {
-        if at.model_ready == Some(false) {
-            Err("no model".to_owned())
-        } else if let Some(obstacle) = self.model_obstacle(Some(battery), at.free_memory_mb) {
-            Err(obstacle)
-        } else if at.deadline_s >= self.deadline.small_model {
-            Ok(())
-        } else {
-            Err(format!("{:.1} s left", at.deadline_s))
-        }
-    }
-}
-
-fn known(value: Option<f64>) -> Option<f64> {
-    value.filter(|number| number.is_finite())
 }
 
 #[cfg(test)]
@@ -627,14 +566,17 @@ mod tests {
             change(&mut situation);
             rules.decide(&situation).reason
         };
-        assert!(!reason(|_| ()).contains("not the centre"));
+        assert_eq!(
+            reason(|_| ()),
+            "near, the centre answers: 0.50 <= 0.60 < 0.75"
+        );
         let low = reason(|s| s.battery_percent = Some(49.0));
         assert!(
-            low.ends_with("; not the centre: battery 49 % is below 50 %"),
+            low.ends_with("; not infer.large: battery 49 % is below 50 %"),
             "{low}"
         );
-        assert!(reason(|s| s.node_only = true).ends_with("this node only"));
-        assert!(reason(|s| s.within_budget = false).ends_with("no money left"));
+        assert!(reason(|s| s.node_only = true).ends_with("; not infer.large: node only"));
+        assert!(reason(|s| s.within_budget = false).ends_with("; not infer.large: no money"));
         assert!(reason(|s| s.deadline_s = 7.9).ends_with("7.9 s left"));
     }
 
@@ -700,6 +642,35 @@ mod tests {
             ("unknown = 200", "unknwon = 200", "unknown field"),
             ("margin = 5", "margin = -5", "battery"),
             ("[memory]", "[memory", "route rules"),
+            (
+                "needs or urgent",
+                "need or urgent",
+                "no fact is called \"need\"",
+            ),
+            ("needs or urgent", "needs or urgent and asks", "mixes"),
+            ("needs or urgent", "needs or", "was expected"),
+            (
+                "needs or urgent",
+                "worth_asking",
+                "facts are made of each other",
+            ),
+            (
+                "when = \"far and urgent and",
+                "when = \"near and far and",
+                "it never decides",
+            ),
+            ("in_need = ", "urgent = ", "given already"),
+            (
+                "next = \"rag\"",
+                "next = \"rga\"",
+                "rule \"retrieve\": no next step",
+            ),
+            (
+                "can = \"mesh\"",
+                "can = \"mash\"",
+                "no fact is called \"mash\"",
+            ),
+            ("when = \"link_down", "when = \"link_dwon", "late: no fact"),
         ] {
             let error = Rules::parse(&RULES.replacen(from, to, 1)).expect_err(to);
             assert!(error.to_string().contains(says), "{error}");
