@@ -1,6 +1,7 @@
 """`evy triage`, `evy compress` and `evy ask`: the parts of an answer, without a server."""
 
 import asyncio
+import functools
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -43,6 +44,12 @@ class Line(msgspec.Struct, frozen=True):
         if len(self.text) > LONGEST_TEXT:
             raise ValueError(f"text: {len(self.text)} characters, at most {LONGEST_TEXT}")
 
+
+CLEAR_LANGUAGE: Final = 0.5
+"""Confidence from which a text's language is believed: shortened by another language's rules it could lose a
+«not»."""
+UNKNOWN_LANGUAGE: Final = "und"
+"""ISO 639-2 for undetermined."""
 
 Answerer = Callable[[Line], Mapping[str, Any]]
 
@@ -119,19 +126,30 @@ def triage(text: tuple[str, ...], *, jsonl: bool) -> None:
 @click.option(
     "--max-segments", default=2, show_default=True, type=click.IntRange(1, 255), help="SMS per answer."
 )
-@click.option("--lang", default="en", show_default=True, help="Language of the text, ISO 639-1.")
+@click.option("--lang", help="Language of the text, ISO 639-1. Default: heard from the text.")
 @click.option("--verbatim", is_flag=True, help="Clean-up that loses nothing only, as for a reviewed text.")
-def compress(text: tuple[str, ...], *, jsonl: bool, max_segments: int, lang: str, verbatim: bool) -> None:
+def compress(
+    text: tuple[str, ...], *, jsonl: bool, max_segments: int, lang: str | None, verbatim: bool
+) -> None:
     """Fit a text into SMS segments without losing what matters; the rest waits for MORE.
+
+    Words are shortened in English, Spanish, French and Portuguese; a text in another language, or too
+    short to tell, is only cleaned up.
 
     \b
     Example: evy compress --max-segments 1 "Please wash your hands with soap, for 20 seconds…"
     """  # noqa: D301  # \b is click's mark against re-wrapping
     compressor = shipped_compressor()
+    hear = functools.cache(lambda: Triager(triage_files()).detect_lang)
+
+    def heard(said: str) -> str:
+        [(found, confidence)] = hear()([said])
+        return found if confidence >= CLEAR_LANGUAGE else UNKNOWN_LANGUAGE
 
     def answer(line: Line) -> Mapping[str, Any]:
+        spoken = (line.lang or lang or heard(line.text)).partition("-")[0].lower()
         [fitted] = compressor.fit(
-            [line.text], [line.lang or lang], [verbatim], [line.max_segments or max_segments], [""]
+            [line.text], [spoken], [verbatim], [line.max_segments or max_segments], [""]
         )
         return {
             "text": fitted.text,
@@ -141,6 +159,7 @@ def compress(text: tuple[str, ...], *, jsonl: bool, max_segments: int, lang: str
             "octets_out": fitted.octets_out,
             "dropped": fitted.dropped,
             "rest": fitted.rest,
+            "lang": spoken,
         }
 
     one_or_many(text, jsonl=jsonl, answer=answer, lang=lang, most=max_segments)

@@ -145,14 +145,17 @@ def test_compress_jsonl_obeys_the_line_before_the_flag() -> None:
         {"id": 2, "text": long, "max_segments": 1, "lang": "en"},
         {"id": 3, "text": "short"},
         {"id": 4, "text": "¿Qué hago? " * 20, "lang": "es", "max_segments": 1},
+        {"id": 5, "text": "No le dé agua si no está despierto. Lave la herida con agua limpia."},
+        {"id": 6, "text": "Okay.", "lang": "en-GB"},
         *(line for line, _ in BAD_LINES),
     )
-    assert [line["id"] for line in found[:4]] == [1, 2, 3, 4]
+    assert [line["id"] for line in found[:6]] == [1, 2, 3, 4, 5, 6]
+    assert [line["lang"] for line in found[1:6]] == ["en", "und", "es", "es", "en"]
     assert found[0]["segments"] <= 3
     assert found[1]["segments"] == 1
     assert (found[2]["text"], found[2]["segments"], found[2]["encoding"]) == ("short", 1, "gsm7")
     assert found[3]["segments"] == 1
-    for (_, reason), line in zip(BAD_LINES, found[4:], strict=True):
+    for (_, reason), line in zip(BAD_LINES, found[6:], strict=True):
         assert reason in line["error"]
 
 
