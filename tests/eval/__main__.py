@@ -31,6 +31,7 @@ def area(module: str) -> Callable[[], Report]:
 
 AREAS: Final[Mapping[str, Callable[[], Report]]] = {
     "triage": area("triage"),
+    "public": area("public"),
 }
 
 

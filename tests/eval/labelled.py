@@ -3,9 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+import numpy as np
 from evy_core import Triage, Triager
 
 from actors.knowledge.loader import triage_files
@@ -82,6 +83,22 @@ def at_recall(truth: Sequence[bool], scores: Sequence[float], least: float) -> t
         if found.value >= least:
             return found, Share(sum(alarms), len(alarms))
     return None
+
+
+def precision_at(
+    truth: np.ndarray[Any, np.dtype[np.bool_]], scores: np.ndarray[Any, np.dtype[np.float64]], least: float
+) -> tuple[Share, Share]:
+    """Recall and precision where recall first is at least ``least``, for many texts.
+
+    Unlike :func:`at_recall` any score can be an alarm. Texts of one score come in together.
+    """
+    order = np.argsort(-scores, kind="stable")
+    found = np.cumsum(truth[order])
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
+    positives = int(truth.sum())
+    for end in ends[np.searchsorted(found[ends], np.ceil(least * positives - 1e-9)) :]:
+        return Share(int(found[end]), positives), Share(int(found[end]), int(end) + 1)
+    return Share(0, positives), Share(0, 0)
 
 
 def equal_recall(
