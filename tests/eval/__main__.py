@@ -32,6 +32,7 @@ def area(module: str) -> Callable[[], Report]:
 AREAS: Final[Mapping[str, Callable[[], Report]]] = {
     "triage": area("triage"),
     "public": area("public"),
+    "unseen": area("unseen"),
 }
 
 

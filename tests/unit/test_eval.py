@@ -43,3 +43,12 @@ def test_a_missed_goal_is_said() -> None:
     assert goal("recall", 0.5, 0.99).endswith("MISSED")
     assert goal("recall", 0.99, 0.99).endswith("met")
     assert Row("x", "normal").needs == ()
+
+
+def test_the_keyword_baseline_reads_its_list() -> None:
+    pytest.importorskip("sklearn", reason="a program of the group eval: make eval brings it")
+    from tests.eval import baselines  # noqa: PLC0415 - only where the group is installed
+
+    rows = [Row("he is BLEEDING, call an ambulance", "emergency"), Row("we need water", "urgent")]
+    assert baselines.keyword_alarms(rows) == [2.0, 0.0]
+    assert baselines.keyword_priorities(rows) == ["emergency", "urgent"]
