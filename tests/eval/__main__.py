@@ -33,6 +33,7 @@ AREAS: Final[Mapping[str, Callable[[], Report]]] = {
     "triage": area("triage"),
     "public": area("public"),
     "unseen": area("unseen"),
+    "compression": area("compression"),
 }
 
 
