@@ -208,7 +208,11 @@ ENGLISH = (
         (RULES.replace("medical", "medicine"), ENGLISH, "'medicine' is not among"),
         (RULES.replace("burn + ", ""), ENGLISH, "nothing that has to be there"),
         (RULES, ENGLISH + '[same]\n"É" = "e"\n', "en.toml: same.É"),
-        (RULES, ENGLISH + '[prefixes]\n"a b" = ""\n', "en.toml: prefixes.a b: must be letters of one word"),
+        (
+            RULES,
+            ENGLISH + '[prefixes]\n"un a:b" = ""\n',
+            "en.toml: prefixes.a:b: must be letters of one word",
+        ),
         (RULES + RULES, ENGLISH, "emergency burns: is written twice"),
         (RULES.replace("emergency", "urgent"), ENGLISH, "only an emergency has a topic"),
     ],
@@ -226,7 +230,7 @@ def test_the_small_data_itself_is_right() -> None:
 
 
 def test_forms_of_words_are_data() -> None:
-    forms = '[same]\n"ph" = "f"\n"oo" = "u"\n[prefixes]\nun = "and"\nal = ""\n[suffixes]\n"na" = ""\n'
+    forms = '[same]\n"ph" = "f"\n"oo" = "u"\n[prefixes]\nun = "and"\n"al el" = ""\n[suffixes]\n"na" = ""\n'
     english = ENGLISH.replace("burned|burnt", "fukul") + forms
     small = Triager([("en.toml", english), ("rules.toml", RULES.replace(" + !clause", ""))])
     got = small.classify(["fukul arm", "PHUKOOL arm", "alfukulna armna", "fukool sleg", "lafukul arm"])

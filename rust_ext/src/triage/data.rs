@@ -91,11 +91,11 @@ pub struct Language {
     /// Short forms and common misspellings with the words they stand for.
     #[serde(default)]
     pub short: BTreeMap<String, String>,
-    /// Letters that are written for one another: what is written, and how it is read. `^` before them means
-    /// only at the beginning of a word, `$` after them only at its end.
+    /// Letters that are written for one another: what is written, apart by spaces, and how it is read. `^`
+    /// before them means only at the beginning of a word, `$` after them only at its end.
     #[serde(default)]
     pub same: BTreeMap<String, String>,
-    /// What is written before a word, with the words it stands for; none where it says nothing.
+    /// What is written before a word, apart by spaces, with the words it stands for; none where it says nothing.
     #[serde(default)]
     pub prefixes: BTreeMap<String, String>,
     /// What is written after a word, with the words it stands for.
@@ -268,12 +268,10 @@ impl Language {
 
     /// Rules of [`Language::same`].
     pub fn equivalences(&self, file: &str) -> Result<Vec<Same>, DataError> {
-        let rule = |(written, read): (&String, &String)| {
+        let rule = |written: &str, read: &str| {
             let letters = written.strip_prefix('^').unwrap_or(written);
             let from = letters.strip_suffix('$').unwrap_or(letters);
-            if plain_words(from) != [from]
-                || !(read.is_empty() || plain_words(read) == [read.as_str()])
-            {
+            if plain_words(from) != [from] || !(read.is_empty() || plain_words(read) == [read]) {
                 return Err(DataError::new(
                     file,
                     format!("same.{written}"),
@@ -282,12 +280,17 @@ impl Language {
             }
             Ok(Same {
                 from: from.to_owned(),
-                to: read.clone(),
+                to: read.to_owned(),
                 first: written.starts_with('^'),
                 last: letters.ends_with('$'),
             })
         };
-        self.same.iter().map(rule).collect()
+        let pairs = self.same.iter().flat_map(|(written, read)| {
+            written
+                .split_whitespace()
+                .map(move |written| (written, read))
+        });
+        pairs.map(|(written, read)| rule(written, read)).collect()
     }
 
     /// Phrases of a set, its includes resolved.

@@ -43,6 +43,8 @@ pub struct Forms {
     suffixes: Affixes,
     /// Longest affix, in letters.
     longest: usize,
+    /// Words that are known as they stand and have a stem that is known, too.
+    stems: FxHashMap<Word, Word>,
 }
 
 impl Forms {
@@ -68,6 +70,7 @@ impl Forms {
             prefixes: Affixes::default(),
             suffixes: Affixes::default(),
             longest: 0,
+            stems: FxHashMap::default(),
         }
     }
 
@@ -111,6 +114,23 @@ impl Forms {
         };
     }
 
+    /// Finds the stems of the words as they stand; `ordinary` words have none. A pattern with «umia» hears «ameumia»
+    /// also where another pattern names that form.
+    pub fn relate(&mut self, ordinary: impl Fn(Word) -> bool) {
+        let stem = |(letters, word): (&str, Word)| match self.taken_apart(letters)?[..] {
+            [stem] if stem != word && !ordinary(word) => Some((word, stem)),
+            _ => None,
+        };
+        self.stems = self.words().filter_map(stem).collect();
+    }
+
+    /// What a token with these folded letters may be as it stands: a word, and its stem.
+    pub fn readings(&self, folded: &str) -> impl Iterator<Item = Word> + use<> {
+        let word = self.get(folded);
+        let stem = word.and_then(|word| self.stems.get(&word).copied());
+        word.into_iter().chain(stem)
+    }
+
     /// Each folded word.
     pub fn words(&self) -> impl Iterator<Item = (&str, Word)> {
         self.words
@@ -123,7 +143,8 @@ impl Forms {
         self.words.get(folded).copied()
     }
 
-    /// The words a folded token stands for when what is written onto it is taken away; the longest stem wins.
+    /// The words a folded token stands for when what is written onto it is taken away; the longest stem wins,
+    /// and of two ways to it the one with the longer prefix.
     pub fn taken_apart(&self, folded: &str) -> Option<Vec<Word>> {
         if self.longest == 0 || folded.len() > 4 * MAX_LETTERS {
             return None;
@@ -142,7 +163,7 @@ impl Forms {
             let Some(after) = affix(&self.suffixes, part(to, count)) else {
                 continue;
             };
-            for outer in 0..=most(to) {
+            for outer in (0..=most(to)).rev() {
                 let Some(before) = affix(&self.prefixes, part(0, outer)) else {
                     continue;
                 };

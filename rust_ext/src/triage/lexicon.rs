@@ -245,6 +245,10 @@ impl Builder {
     pub fn finish(mut self) -> Lexicon {
         self.lexicon.number = self.word(NUMBER);
         self.lexicon.year = self.word(YEAR);
+        let Lexicon { entries, forms, .. } = &mut self.lexicon;
+        for forms in forms.iter_mut().flatten() {
+            forms.relate(|word| entries[word as usize].stop != 0);
+        }
         let Lexicon {
             words,
             entries,
@@ -566,7 +570,7 @@ impl Reader<'_> {
         let folded = self
             .formed
             .iter()
-            .filter_map(|(_, forms)| forms.get(&forms.fold(letters)));
+            .flat_map(|(_, forms)| forms.readings(&forms.fold(letters)));
         readings.extend(folded.map(|word| Reading { word, edits }));
         if readings.is_empty() {
             return false;

@@ -286,16 +286,18 @@ fn learn_words(
         (Place::Before, "prefixes", &language.prefixes),
         (Place::After, "suffixes", &language.suffixes),
     ] {
-        for (affix, meaning) in affixes {
-            let letters = data::plain_words(affix);
-            let [letters] = &letters[..] else {
-                return Err(DataError::new(
-                    file,
-                    format!("{name}.{affix}"),
-                    "must be letters of one word",
-                ));
-            };
-            words.affix(lang, place, letters, &data::plain_words(meaning));
+        for (writings, meaning) in affixes {
+            let meaning = data::plain_words(meaning);
+            for affix in writings.split_whitespace() {
+                let [letters] = &data::plain_words(affix)[..] else {
+                    return Err(DataError::new(
+                        file,
+                        format!("{name}.{affix}"),
+                        "must be letters of one word",
+                    ));
+                };
+                words.affix(lang, place, letters, &meaning);
+            }
         }
     }
     Ok(())
