@@ -34,6 +34,7 @@ AREAS: Final[Mapping[str, Callable[[], Report]]] = {
     "public": area("public"),
     "unseen": area("unseen"),
     "compression": area("compression"),
+    "metamorphic": area("metamorphic"),
 }
 
 
