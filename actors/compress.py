@@ -39,6 +39,9 @@ octets at most."""
 Brevity = Callable[[Lane], str | None]
 """Why an answer of a lane should take one segment now; None when it may take all."""
 
+Thrift = Callable[[Lane], str | None]
+"""Why an answer of a lane should take the fewest segments that hold all of it; None when it may be longer."""
+
 GOES_ON: Final = "..."
 """What the core writes where it cuts within a sentence."""
 
@@ -82,6 +85,7 @@ class Compress:
         emit: Emit,
         max_segments: int = MAX_SEGMENTS,
         brevity: Brevity = lambda _: None,
+        thrift: Thrift = lambda _: None,
         *,
         now: Callable[[], float] = time.time,
         remaining_s: Callable[[Deadline], float] = clock.remaining_s,
@@ -95,6 +99,7 @@ class Compress:
         self._emit = emit
         self._max_segments = max_segments
         self._brevity = brevity
+        self._thrift = thrift
         self._now = now
         for lang in texts.languages:
             try:
@@ -146,7 +151,14 @@ class Compress:
     async def _send(self, answer: Answer, refused: Sequence[Unsupported]) -> Output:
         """Fits a text whose words are supported, and keeps what does not fit."""
         brief = self._brevity(answer.lane)
-        fitted = self._fit(answer.text, answer.lang, self._segments(answer, brief), verbatim=answer.verbatim)
+        thrifty = brief or self._thrift(answer.lane)
+        fitted = self._fit(
+            answer.text,
+            answer.lang,
+            self._segments(answer, brief),
+            verbatim=answer.verbatim,
+            brief=thrifty is not None,
+        )
         if not answer.verbatim and (harmed := self._check(answer, self._whole(fitted, answer.lang))):
             answer, refused = self._fall_back(answer), harmed
             fitted = self._fit(answer.text, answer.lang, self._segments(answer, brief), verbatim=True)
@@ -165,7 +177,7 @@ class Compress:
             dropped=fitted.dropped,
             rest=len(fitted.rest),
             refused=[f"{piece.reason}: {piece.token}" for piece in refused],
-            brief=brief or "",
+            brief=thrifty or "",
         )
         return self._output(answer, text)
 
@@ -209,9 +221,9 @@ class Compress:
             answer, text=best.text, lang=best.lang, step="verbatim", verbatim=True, sources=sources
         )
 
-    def _fit(self, text: str, lang: str, segments: int, *, verbatim: bool) -> Fitted:
+    def _fit(self, text: str, lang: str, segments: int, *, verbatim: bool, brief: bool = False) -> Fitted:
         hint = self._texts.say("more_hint", lang)
-        [fitted] = self._compressor.fit([text], [lang], [verbatim], [segments], [hint])
+        [fitted] = self._compressor.fit([text], [lang], [verbatim], [segments], [hint], [brief])
         return fitted
 
     def _whole(self, fitted: Fitted, lang: str) -> str:
@@ -325,9 +337,10 @@ def actor(  # noqa: PLR0917  # what it is made of, in the order that all actors 
     emit: Emit,
     max_segments: int = MAX_SEGMENTS,
     brevity: Brevity = lambda _: None,
+    thrift: Thrift = lambda _: None,
 ) -> Actor:
     """Actor for ``compress``. Raises :class:`ConfigError` when a notice is too long for one segment."""
-    compress = Compress(node, compressor, more, answered, texts, emit, max_segments, brevity)
+    compress = Compress(node, compressor, more, answered, texts, emit, max_segments, brevity, thrift)
     return Actor("compress", {names.COMPRESS: compress.handle})
 
 
@@ -369,6 +382,14 @@ async def build(context: Context) -> Actor:
     def brevity(lane: Lane) -> str | None:
         return router.brevity(names.PRIORITY_OF[lane], battery_percent=state().battery_rule_percent)
 
+    def thrift(lane: Lane) -> str | None:
+        at = state()
+        if lane == "flash":
+            return None
+        return router.model_obstacle(
+            battery_percent=at.battery_rule_percent, free_memory_mb=at.memory_rule_mb
+        )
+
     return actor(
         context.identity.node,
         shipped_compressor(),
@@ -378,4 +399,5 @@ async def build(context: Context) -> Actor:
         context.emit,
         config.max_segments,
         brevity,
+        thrift,
     )

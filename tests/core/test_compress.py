@@ -227,9 +227,74 @@ def test_accents_fold_where_they_would_cost_a_segment() -> None:
     assert fit(text, "es", 2).segments == 1
 
 
+def test_brief_takes_the_fewest_segments_that_hold_all_of_a_text() -> None:
+    text = (
+        "Please make sure to boil the water for 5 minutes. In order to kill germs, please keep it at a "
+        "rolling boil. You should never mix bleach with ammonia. I hope this helps you and your family!"
+    )
+    request = ([text], ["en"], [False], [2], ["MORE?"])
+    [plain] = COMPRESSOR.fit(*request)
+    [brief] = COMPRESSOR.fit(*request, [True])
+    assert (plain.text, plain.segments) == (text, 2)
+    assert (brief.segments, brief.rest) == (1, "")
+    [long] = COMPRESSOR.fit([BLEACH], ["en"], [False], [2], ["MORE?"], [True])
+    assert (long.segments, long.rest) == (2, "")
+
+
+LONG_ANSWER = (
+    "Sure! Here is how to treat a burn. First, cool the burn under cool running water for at least 20 "
+    "minutes. This helps to reduce pain and swelling. Do not use ice, butter or toothpaste. Remove rings "
+    "before the area swells, but do not pull off anything that is stuck to the skin. Give paracetamol 500 mg "
+    "every 6 hours, and never give it to babies under 2 months. Call 112 if it is larger than your hand."
+)
+PADDING = " ".join(f"Bus {n}: {n}0 km, {n}5 min." for n in range(1, 30))
+
+
+def test_what_tells_waits_and_what_warns_is_sent() -> None:
+    fitted = fit(LONG_ANSWER)
+    assert "at least 20 min" in fitted.text
+    assert "Do not use ice, butter or toothpaste." in fitted.text
+    assert "This helps to reduce pain" in fitted.rest
+    assert fitted.dropped == ["Sure!"]
+
+
+@pytest.mark.parametrize(
+    ("lang", "text"),
+    [
+        ("en", "Hello, leave the building now and walk uphill together."),
+        ("en", "Do not hesitate to call an ambulance for your neighbour."),
+        ("en", "Stay safe by walking uphill together."),
+        ("en", "Feel free to leave the building by the stairs on the other side."),
+        ("es", "No dude en llamar a una ambulancia para sus vecinos."),
+        ("fr", "N'hésitez pas à appeler une ambulance pour vos voisins."),
+        ("pt", "Não hesite em chamar uma ambulância para os seus vizinhos."),
+    ],
+)
+def test_an_order_that_begins_like_courtesy_is_not_dropped(lang: str, text: str) -> None:
+    assert fit(f"{PADDING} {text}", lang).dropped == []
+
+
+@pytest.mark.parametrize(
+    ("lang", "sentence", "word"),
+    [
+        ("en", "You can die from the fumes of a generator in a closed room.", "can"),
+        ("en", "Do not drink the water immediately after the flood has gone.", "immediately"),
+        ("es", "Usted puede morir por los gases de un generador.", "puede"),
+        ("es", "No beba el agua inmediatamente después de la inundación.", "inmediatamente"),
+        ("fr", "Ne buvez pas l'eau immédiatement après les inondations.", "immédiatement"),
+        ("pt", "Você pode morrer com os gases de um gerador.", "pode"),
+        ("pt", "Não beba a água imediatamente depois da enchente.", "imediatamente"),
+    ],
+)
+def test_no_short_form_turns_a_sentence_round(lang: str, sentence: str, word: str) -> None:
+    fitted = fit(f"{sentence} {PADDING}", lang)
+    assert word in fitted.text + fitted.rest
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"texts": ["x" * 10_000_000]}, "10000000 octets"),
         ({"max_segments": [0]}, "max_segments is 0"),
         ({"max_segments": [256]}, "1 to 255"),
         ({"hints": ["x" * 200]}, "200 units"),

@@ -349,6 +349,28 @@ async def test_a_low_battery_makes_what_a_model_wrote_one_sms_and_leaves_passage
     assert await size_of("q4", "routine", "model") > 2
 
 
+async def test_little_memory_makes_an_answer_as_short_as_it_is_whole() -> None:
+    text = (
+        "Please make sure to rest in the shade for 2 minutes. It is important to drink 3 cups of water "
+        "immediately. Kindly keep the head of the person low at this time. I hope this helps!"
+    )
+    desk = Desk(max_segments=2)
+    fields = {
+        "lane": "priority",
+        "step": "model",
+        "passages": (Passage(id="r", title="R", text=text, score=0.7),),
+    }
+    [whole] = await desk.outputs("q1", text, **fields)
+    desk.compress._thrift = lambda lane: None if lane == "flash" else "90 MB free are below 100 MB"
+    [brief] = await desk.outputs("q2", text, **fields)
+    assert isinstance(whole.message, OutboundSms)
+    assert isinstance(brief.message, OutboundSms)
+    sizes = segment([whole.message.text, brief.message.text])
+    assert [size.count for size in sizes] == [2, 1]
+    assert desk.events[-1].fields["brief"] == "90 MB free are below 100 MB"
+    assert desk.events[-1].fields["rest"] == 0
+
+
 async def test_every_shipped_passage_is_whole_on_a_low_battery() -> None:
     desk = Desk()
     desk.compress._brevity = lambda _: "battery 19 %"

@@ -336,13 +336,17 @@ class Compressor:
         verbatim: Sequence[bool],
         max_segments: Sequence[int],
         hints: Sequence[str],
+        brief: Sequence[bool] | None = None,
     ) -> list[Fitted]:
         """Fits each text into its segments (1 to 255), in stages, each only as far as needed.
 
-        Clean-up that loses nothing, courtesy, short forms, worthless sentences, and at last a cut between
-        steps or sentences; a verbatim text is cleaned up and cut only. ``hints`` stand at the end of a text
-        that has a rest. Raises :class:`CoreError` when the lists differ in length, a number of segments is
-        out of range or a hint leaves no room.
+        Clean-up that loses nothing, courtesy, short forms, worthless sentences, the small words of a headline;
+        at last the sentences to send first are chosen, or the text is cut between steps or sentences, and the
+        others are the rest. A verbatim text is cleaned up and cut only. ``hints`` stand at the end of a text
+        that has a rest. ``brief`` asks for the fewest segments that hold all of a text, also of one that
+        fits. The last 1,000 results are remembered, in 1 MiB at most. Raises :class:`CoreError` when the
+        lists differ in length, a number of segments is out of range, a hint leaves no room, or a text is
+        longer than 262,144 octets.
         """
 
 @final

@@ -426,7 +426,7 @@ fn surroundings<'r>(
 ) -> HashSet<&'r str> {
     let ends = |at: usize| {
         let token = &reading.tokens[at];
-        let word = token.key.as_str();
+        let word = &*token.key;
         matches!(token.kind, Kind::Mark(',' | ';' | ':' | '.' | '!' | '?'))
             || language.additions.contains(word)
             || language.alternatives.contains(word)

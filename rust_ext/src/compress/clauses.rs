@@ -115,10 +115,7 @@ pub fn read<'t>(text: &'t str, language: &Language, rules: &Rules) -> Reading<'t
         let words = body
             .iter()
             .filter(|token| !matches!(token.kind, Kind::Mark(_)));
-        let literal = words
-            .map(|token| token.key.as_str())
-            .collect::<Vec<_>>()
-            .join(" ");
+        let literal = words.map(|token| &*token.key).collect::<Vec<_>>().join(" ");
         let inside = facts_within(&reading.facts, &range);
         let conditions = inside
             .iter()
@@ -196,7 +193,7 @@ fn divide(
         if !reached && (negator.is_some() || content.is_empty()) {
             // "Never use it", "go in": small words are all the meaning there is.
             content.extend(content_from(negator.map_or(begin, |at| at + 1), &|token| {
-                language.small.contains(&token.key)
+                language.small.contains(&*token.key)
             }));
         }
         let counted = owner[begin..end].contains(&Some(FactKind::Number));
@@ -226,16 +223,16 @@ fn divide(
                 Some(Joint::Fresh)
             }
             Kind::Mark('-') if at > 0 && tokens[at - 1].end < token.start => Some(Joint::Fresh),
-            Kind::Word if language.alternatives.contains(&token.key) && !waiting => {
+            Kind::Word if language.alternatives.contains(&*token.key) && !waiting => {
                 Some(Joint::Alternative)
             }
-            Kind::Word if language.additions.contains(&token.key) && !waiting => {
+            Kind::Word if language.additions.contains(&*token.key) && !waiting => {
                 Some(Joint::Addition)
             }
             Kind::Mark('&') if language.additions.contains("&") && !waiting => {
                 Some(Joint::Addition)
             }
-            Kind::Word if language.joiners.contains(&token.key) => Some(Joint::Fresh),
+            Kind::Word if language.joiners.contains(&*token.key) => Some(Joint::Fresh),
             _ => None,
         };
         if owner[at] == Some(FactKind::Negation) {

@@ -1,8 +1,9 @@
 //! Clean-up that loses nothing, and folding of letters outside GSM 7-bit.
 
-use super::facts;
+use super::draft::Draft;
 use super::rules::{Language, Rules};
 use super::tokens;
+use crate::sms::gsm7;
 use crate::sms::segment::{Encoding, measure};
 
 /// NFC, single spaces and line breaks, no control characters, no invisible ones that only cost units.
@@ -123,47 +124,46 @@ fn typographic(text: &str, rules: &Rules) -> String {
 ///
 /// Typographic characters change where that brings the text into GSM 7-bit or saves a segment, letters only
 /// where it saves a segment.
-pub fn dress(text: &str, language: &Language, rules: &Rules) -> String {
+pub fn dress(draft: &Draft<'_>) -> String {
+    let text = &draft.text;
     let now = measure(text);
     if now.encoding == Encoding::Gsm7 {
-        return text.to_owned();
+        return text.clone();
     }
-    let same_facts = |other: &str| {
-        let keys = |text: &str| {
-            facts::facts(text, language, rules)
-                .into_iter()
-                .map(|fact| fact.key)
-                .collect::<Vec<_>>()
-        };
-        keys(other) == keys(text)
-    };
-    let typed = typographic(text, rules);
+    let typed = typographic(text, draft.rules);
     let size = measure(&typed);
-    if size.encoding == Encoding::Gsm7 && same_facts(&typed) {
-        return typed;
-    }
-    if let Some(folded) = language.folding.fold(&typed)
+    if size.encoding != Encoding::Gsm7
+        && let Some(folded) = draft.language.folding.fold(&typed)
         && measure(&folded).count < size.count.min(now.count)
-        && same_facts(&folded)
+        && let Some(same) = draft.rephrased(folded)
     {
-        return folded;
+        return same.text;
     }
-    if size.count < now.count && same_facts(&typed) {
-        typed
-    } else {
-        text.to_owned()
+    if (size.encoding == Encoding::Gsm7 || size.count < now.count)
+        && let Some(same) = draft.rephrased(typed)
+    {
+        return same.text;
     }
+    text.clone()
+}
+
+/// Septets of a text once its letters are folded, or None when it cannot be written in GSM 7-bit.
+pub fn septets(text: &str, language: &Language, rules: &Rules) -> Option<usize> {
+    gsm7::septet_count(text).or_else(|| {
+        let typed = typographic(text, rules);
+        gsm7::septet_count(&typed).or_else(|| gsm7::septet_count(&language.folding.fold(&typed)?))
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing;
+    use super::super::{facts, testing};
     use super::*;
     use proptest::prelude::*;
 
     fn dressed(text: &str, lang: &str) -> String {
         let rules = testing::rules();
-        dress(&tidy(text), rules.language(lang), rules)
+        dress(&Draft::new(tidy(text), rules.language(lang), rules))
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
             let rules = testing::rules();
             let language = rules.language(lang);
             let once = tidy(&text);
-            let dressed = dress(&once, language, rules);
+            let dressed = dress(&Draft::new(once.clone(), language, rules));
             prop_assert!(measure(&dressed).count <= measure(&once).count);
             let facts = |text: &str| -> Vec<String> {
                 let found = facts::facts(text, language, rules);

@@ -127,15 +127,15 @@ impl Reader<'_> {
             return length;
         }
         match token.kind {
-            Kind::Word if language.negators.contains(&token.key) => {
-                self.add(FactKind::Negation, token.key.clone(), "", at, at + 1);
+            Kind::Word if language.negators.contains(&*token.key) => {
+                self.add(FactKind::Negation, token.key.to_string(), "", at, at + 1);
             }
             Kind::Word if self.sounds_like_substance(&token.key) => {
-                self.add(FactKind::Substance, token.key.clone(), "", at, at + 1);
+                self.add(FactKind::Substance, token.key.to_string(), "", at, at + 1);
             }
-            Kind::Code => self.add(FactKind::Number, token.key.clone(), "", at, at + 1),
-            Kind::Time => self.add(FactKind::Time, token.key.clone(), "", at, at + 1),
-            Kind::Phone => self.add(FactKind::Phone, token.key.clone(), "", at, at + 1),
+            Kind::Code => self.add(FactKind::Number, token.key.to_string(), "", at, at + 1),
+            Kind::Time => self.add(FactKind::Time, token.key.to_string(), "", at, at + 1),
+            Kind::Phone => self.add(FactKind::Phone, token.key.to_string(), "", at, at + 1),
             _ => {}
         }
         1
@@ -152,9 +152,8 @@ impl Reader<'_> {
             .iter()
             .any(|ending| key.len() > ending.len() + 1 && key.ends_with(ending));
         // Longer than any name on the list: not looked up, so that a word of any length costs the same.
-        let nearly = |key: &str| self.rules.substances_nearly.contains(key);
-        ends || (key.len() <= 24
-            && (nearly(key) || tokens::one_off(key).any(|shorter| nearly(&shorter))))
+        let nearly = |slip: u64| self.rules.substances_nearly.contains(&slip);
+        ends || (key.len() <= 24 && tokens::slips(key).any(nearly))
     }
 
     /// A number with all that belongs to it, or None when no number begins at token `at`.
@@ -165,7 +164,7 @@ impl Reader<'_> {
         let mut next = at;
         let mut unit = String::new();
         if let Kind::Mark('$' | '€' | '£') = self.tokens.get(at)?.kind {
-            unit.clone_from(&self.tokens[at].key);
+            unit.push_str(&self.tokens[at].key);
             next += 1;
         }
         let (mut low, used) = self.value(next)?;
@@ -193,7 +192,7 @@ impl Reader<'_> {
             let per = match self.tokens.get(next) {
                 Some(token)
                     if token.kind == Kind::Mark('/')
-                        || self.language.per_words.contains(&token.key) =>
+                        || self.language.per_words.contains(&*token.key) =>
                 {
                     1
                 }
@@ -257,13 +256,13 @@ impl Reader<'_> {
     fn value(&self, at: usize) -> Option<(String, usize)> {
         let token = self.tokens.get(at)?;
         if token.kind == Kind::Number {
-            return Some((token.key.clone(), 1));
+            return Some((token.key.to_string(), 1));
         }
-        if self.language.one_words.contains(&token.key) {
+        if self.language.one_words.contains(&*token.key) {
             let unit = self.language.unit_words.at(self.tokens.get(at + 1..)?);
             return unit.map(|_| ("1".to_owned(), 1));
         }
-        let mut value = self.language.numbers.get(&token.key)?.clone();
+        let mut value = self.language.numbers.get(&*token.key)?.clone();
         let mut used = 1;
         loop {
             let mut next = at + used;
@@ -277,7 +276,7 @@ impl Reader<'_> {
             let more = self
                 .tokens
                 .get(next)
-                .and_then(|token| self.language.numbers.get(&token.key));
+                .and_then(|token| self.language.numbers.get(&*token.key));
             let Some((sum, more)) =
                 more.and_then(|more| Some((value.parse::<u64>().ok()?, more.parse::<u64>().ok()?)))
             else {
@@ -300,7 +299,7 @@ impl Reader<'_> {
     fn range(&self, at: usize) -> Option<(String, usize)> {
         let joint = self.tokens.get(at)?;
         if !matches!(joint.kind, Kind::Mark('-' | '–' | '—' | '~'))
-            && !self.language.range_words.contains(&joint.key)
+            && !self.language.range_words.contains(&*joint.key)
         {
             return None;
         }
@@ -323,7 +322,7 @@ impl Reader<'_> {
     /// The unit at `at`, and how many tokens it is.
     fn unit(&self, at: usize) -> Option<(String, usize)> {
         let rest = self.tokens.get(at..).filter(|rest| !rest.is_empty())?;
-        if self.language.fillers.contains(&rest[0].key) {
+        if self.language.fillers.contains(&*rest[0].key) {
             let (length, unit) = self.language.unit_words.at(&rest[1..])?;
             return Some((unit.clone(), length + 1));
         }
@@ -335,7 +334,7 @@ impl Reader<'_> {
             Kind::Mark('°' | 'º') => {
                 let scale = rest
                     .get(1)
-                    .and_then(|token| self.rules.unit_marks.get(&token.key));
+                    .and_then(|token| self.rules.unit_marks.get(&*token.key));
                 return Some(match scale {
                     Some(scale) if scale == "celsius" || scale == "fahrenheit" => {
                         (scale.clone(), 2)
@@ -347,7 +346,7 @@ impl Reader<'_> {
         }
         // "10 a.m."
         if let [a, dot, m, ..] = rest
-            && matches!(a.key.as_str(), "a" | "p")
+            && matches!(&*a.key, "a" | "p")
             && dot.kind == Kind::Mark('.')
             && m.key == "m"
             && m.start == dot.end
@@ -359,7 +358,7 @@ impl Reader<'_> {
         }
         self.rules
             .unit_marks
-            .get(&rest[0].key)
+            .get(&*rest[0].key)
             .map(|unit| (unit.clone(), 1))
     }
 }
@@ -368,7 +367,7 @@ fn joined(tokens: &[Token<'_>]) -> String {
     let keys: Vec<&str> = tokens
         .iter()
         .filter(|token| token.kind != Kind::Mark('-'))
-        .map(|token| token.key.as_str())
+        .map(|token| &*token.key)
         .collect();
     keys.join(" ")
 }

@@ -1,28 +1,31 @@
 //! Fits a text into a number of segments, in stages, each only as far as it needs.
 //!
-//! 1. Clean-up that loses nothing ([`clean`]); a text that now fits is done, a verbatim one goes to stage 5.
-//! 2. Courtesy words and emoji go. 3. Well-known short forms. 4. Sentences that say nothing go, from the end.
-//! 5. The text is cut between steps or sentences and the rest is kept for MORE.
+//! 1. Clean-up that loses nothing ([`clean`]); a text that now fits is done, a verbatim one goes to stage 4.
+//! 2. Courtesy goes, then long words and phrases for their short forms ([`shorten`]).
+//! 3. Sentences that say nothing go, from the end ([`drop`]); small words as in a headline ([`shorten`]).
+//! 4. What still does not fit is kept for MORE: the sentences to send first are chosen ([`select`]), or the text
+//!    is cut between steps or sentences ([`cut`]).
 //!
-//! No stage may change a fact: what a stage makes is compared with what it was given.
+//! No stage may change a fact: what a stage makes is compared with what it was given ([`Draft::rephrased`]).
 
 use thiserror::Error;
 
-use super::clauses;
 use super::clean;
-use super::facts::{self, Fact, FactKind};
-use super::rules::{Language, Rules, Short};
-use super::sentences::{self, Sentence};
-use super::tokens::{self, Kind, Token};
-use crate::sms::segment::{Encoding, MAX_SEGMENTS, Meter, Size, measure};
-
-/// Shows that a sentence goes on in the next text, and that it began in the last one.
-const GOES_ON: &str = "...";
+use super::cut::{self, GOES_ON};
+use super::draft::Draft;
+use super::drop;
+use super::rules::Rules;
+use super::select;
+use super::shorten::{self, Stage};
+use crate::sms::segment::{Encoding, MAX_SEGMENTS, Size, measure};
 
 /// Units that a piece has at least for its own words beside the hint.
 const LEAST_ROOM: usize = 20;
 
-/// A request that cannot be met whatever the text is.
+/// Octets of a text at most: 255 segments hold 39,015 characters of four octets at the very most.
+pub const MAX_TEXT_OCTETS: usize = 1 << 18;
+
+/// A request that cannot be met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum FitError {
     /// Not a number of segments that a text can have.
@@ -36,10 +39,23 @@ pub enum FitError {
         /// Segments asked for.
         segments: usize,
     },
+    /// No answer is so long.
+    #[error("a text of {0} octets is no answer: {MAX_TEXT_OCTETS} at most")]
+    TooLong(usize),
+}
+
+/// How short a text shall be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// Each stage only as far as the segments need: a text that fits is left alone.
+    #[default]
+    AsNeeded,
+    /// The fewest segments that hold all of it: stages 2 and 3 are also gone to where they save a segment.
+    Brief,
 }
 
 /// What is asked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Request<'t> {
     /// The text to fit.
     pub text: &'t str,
@@ -51,6 +67,8 @@ pub struct Request<'t> {
     pub max_segments: usize,
     /// Stands at the end of a text that has a rest and counts into its segments; may be empty.
     pub hint: &'t str,
+    /// How short it shall be.
+    pub level: Level,
 }
 
 /// A text that fits, and what became of the remainder.
@@ -68,476 +86,152 @@ pub struct Fitted {
     pub rest: String,
 }
 
-/// Fits one text. Linear, and never fails on a text: any Unicode is one.
+/// Fits one text. Linear, and any Unicode is a text.
 ///
 /// # Errors
-/// [`FitError`] when the number of segments or the hint is impossible.
+/// [`FitError`] when the text is too long to be an answer, or the number of segments or the hint impossible.
 pub fn fit(request: Request<'_>, rules: &Rules) -> Result<Fitted, FitError> {
+    refuse_impossible(&request)?;
     let Request {
         text,
         lang,
         verbatim,
         max_segments,
         hint,
+        level,
     } = request;
-    refuse_impossible(max_segments, hint)?;
-    let language = rules.language(lang);
     let octets_in = measure(text).octets();
+    let language = rules.language(lang);
+    let may_shorten = !verbatim && language.known();
     let mut tidy = clean::tidy(text);
     if !verbatim {
         tidy = clean::plain(&tidy);
     }
-    let mut dropped = Vec::new();
-    let mut best = clean::dress(&tidy, language, rules);
-    let fits = |text: &str| measure(text).count <= max_segments;
-    if !fits(&best) && !verbatim && language.known() {
-        for stage in [Stage::Courtesy, Stage::ShortForms] {
-            if stage == Stage::Courtesy {
-                tidy = clean::undecorated(&tidy);
-            }
-            tidy = shorten(&tidy, stage, language, rules).unwrap_or(tidy);
-            best = clean::dress(&tidy, language, rules);
-            if fits(&best) {
-                break;
-            }
-        }
-        if !fits(&best) {
-            (tidy, dropped) = drop_sentences(&tidy, measure(&best), max_segments, language, rules);
-            best = clean::dress(&tidy, language, rules);
-        }
+    let mut made = Made::new(Draft::new(tidy, language, rules));
+    let saves = level == Level::Brief && made.size.count > 1;
+    if may_shorten && (saves || made.size.count > max_segments) {
+        let shortest = shortened(made.draft.clone(), 1);
+        let wanted = match level {
+            Level::AsNeeded => max_segments,
+            Level::Brief => shortest.size.count.min(max_segments),
+        };
+        made = if shortest.size.count > wanted {
+            shortest
+        } else {
+            shortened(made.draft, wanted)
+        };
     }
-    let rest = if fits(&best) {
-        String::new()
+    let (text, rest) = if made.size.count <= max_segments {
+        (made.text, String::new())
     } else {
-        divide(&mut best, max_segments, hint, language, rules)
+        parted(&made.text, &made.draft, max_segments, hint, may_shorten)
     };
-    let size = measure(&best);
     Ok(Fitted {
-        text: best,
-        size,
+        size: measure(&text),
+        text,
         octets_in,
-        dropped,
+        dropped: made.dropped,
         rest,
     })
 }
 
-fn refuse_impossible(max_segments: usize, hint: &str) -> Result<(), FitError> {
-    if !(1..=MAX_SEGMENTS).contains(&max_segments) {
-        return Err(FitError::Segments(max_segments));
+fn refuse_impossible(request: &Request<'_>) -> Result<(), FitError> {
+    let segments = request.max_segments;
+    if !(1..=MAX_SEGMENTS).contains(&segments) {
+        return Err(FitError::Segments(segments));
     }
-    let room = if max_segments == 1 {
-        Encoding::Ucs2.single()
-    } else {
-        Encoding::Ucs2.part() * max_segments
-    };
-    let units = hint.encode_utf16().count();
-    if units + 1 + 2 * GOES_ON.len() + LEAST_ROOM > room {
-        return Err(FitError::Hint {
-            units,
-            segments: max_segments,
-        });
+    let units = request.hint.encode_utf16().count();
+    if units + 1 + 2 * GOES_ON.len() + LEAST_ROOM > drop::room(Encoding::Ucs2, segments) {
+        return Err(FitError::Hint { units, segments });
+    }
+    let octets = request.text.len();
+    if octets > MAX_TEXT_OCTETS {
+        return Err(FitError::TooLong(octets));
     }
     Ok(())
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Courtesy,
-    ShortForms,
-}
-
-/// The text with the phrases of a stage shortened; None when that changes nothing, or would change a fact.
-fn shorten(text: &str, stage: Stage, language: &Language, rules: &Rules) -> Option<String> {
-    let tokens = tokens::tokenise(text, language);
-    let starts: Vec<usize> = sentences::sentences(text, language)
-        .iter()
-        .map(|s| s.start + s.marker)
-        .collect();
-    let mut written = String::with_capacity(text.len());
-    let mut copied = 0;
-    let mut at = 0;
-    // The next letter written takes over the capital of a word that went.
-    let mut capital = false;
-    // The token that begins a sentence now that what stood there is gone.
-    let mut begins = None;
-    while at < tokens.len() {
-        let Some((length, short)) = language.short.at(&tokens[at..]) else {
-            at += 1;
-            continue;
-        };
-        let (token, behind) = (&tokens[at], tokens.get(at + length));
-        let negator = |token: Option<&Token<'_>>| {
-            token.is_some_and(|token| language.negators.contains(&token.key))
-        };
-        let before = at.checked_sub(1).map(|before| &tokens[before]);
-        let first = begins == Some(at) || starts.binary_search(&token.start).is_ok();
-        let to = match short {
-            // "do not simply pour" is not "do not pour".
-            Short::Remove if stage == Stage::Courtesy && !negator(before) => "",
-            // "you should not eat" must not become "not eat".
-            Short::RemoveFirst if stage == Stage::Courtesy && first && !negator(behind) => "",
-            Short::Replace(to) if stage == Stage::ShortForms => to,
-            Short::Unit(to)
-                if stage == Stage::ShortForms && before.is_some_and(|b| is_number(b, language)) =>
-            {
-                to
-            }
-            _ => {
-                at += 1;
-                continue;
-            }
-        };
-        copy(&mut written, &text[copied..token.start], &mut capital);
-        let upper = capital || token.text.starts_with(char::is_uppercase);
-        at += length;
-        copied = tokens[at - 1].end;
-        if to.is_empty() {
-            copied = leave_out(&mut written, text, &tokens, &mut at);
-            begins = first.then_some(at);
-            capital = upper;
-        } else {
-            capital = upper;
-            copy(&mut written, to, &mut capital);
-        }
-    }
-    if copied == 0 {
-        return None;
-    }
-    copy(&mut written, &text[copied..], &mut capital);
-    let keys = |text: &str| -> Vec<_> {
-        facts::facts(text, language, rules)
-            .into_iter()
-            .map(|fact| (fact.kind, fact.key))
-            .collect()
-    };
-    (keys(text) == keys(&written)).then_some(written)
-}
-
-/// Appends a piece, its first character in upper case when `capital` says so.
-fn copy(written: &mut String, piece: &str, capital: &mut bool) {
-    let mut chars = piece.chars();
-    if let Some(first) = chars.next().filter(|_| std::mem::take(capital)) {
-        written.extend(first.to_uppercase());
-        written.push_str(chars.as_str());
-    } else {
-        written.push_str(piece);
-    }
-}
-
-/// Joins what is in front of a phrase that goes to what is behind it; returns where copying goes on.
-fn leave_out(written: &mut String, text: &str, tokens: &[Token<'_>], at: &mut usize) -> usize {
-    if tokens
-        .get(*at)
-        .is_some_and(|token| token.kind == Kind::Mark(','))
-    {
-        *at += 1;
-    }
-    let closes =
-        |token: &Token<'_>| matches!(token.kind, Kind::Mark('.' | '!' | '?' | ';' | ':' | ')'));
-    let breaks = |token: &Token<'_>| text[tokens[*at - 1].end..token.start].contains('\n');
-    match tokens.get(*at) {
-        Some(token) if breaks(token) => {
-            written.truncate(written.trim_end_matches([' ', ',']).len());
-            tokens[*at - 1].end
-        }
-        Some(token) if !closes(token) => token.start,
-        last => {
-            written.truncate(written.trim_end_matches([' ', ',']).len());
-            last.map_or(text.len(), |token| token.start)
-        }
-    }
-}
-
-fn is_number(token: &Token<'_>, language: &Language) -> bool {
-    token.kind == Kind::Number || language.numbers.contains_key(&token.key)
-}
-
-/// The text without sentences of no value, taken from the end until it fits, and those sentences.
-///
-/// Such a sentence begins with a phrase that only politeness uses, or repeats words of the sentences before it;
-/// beyond that phrase it has no fact and no name, and it is no list item.
-fn drop_sentences(
-    text: &str,
+/// A text with what it is written like to be sent.
+struct Made<'r> {
+    draft: Draft<'r>,
+    text: String,
     size: Size,
-    max_segments: usize,
-    language: &Language,
-    rules: &Rules,
-) -> (String, Vec<String>) {
-    let reading = clauses::read(text, language, rules);
-    let sentences = sentences::sentences(text, language);
-    let room = if max_segments == 1 {
-        size.encoding.single()
-    } else {
-        size.encoding.part() * max_segments
-    };
-    let worthless = worthless(&reading, &sentences, language);
-    let units = |sentence: &Sentence| {
-        let size_of = measure(&text[sentence.start..sentence.end]);
-        if size_of.encoding == size.encoding {
-            size_of.units
-        } else {
-            text[sentence.start..sentence.end].encode_utf16().count()
-        }
-    };
-    let mut over = size.units.saturating_sub(room);
-    let mut keep = vec![true; sentences.len()];
-    for at in (0..sentences.len()).rev().filter(|at| worthless[*at]) {
-        if over == 0 {
-            break;
-        }
-        keep[at] = false;
-        over = over.saturating_sub(units(&sentences[at]) + 1);
-    }
-    let mut kept = String::with_capacity(text.len());
-    let mut dropped = Vec::new();
-    let mut end = 0;
-    for (sentence, keep) in sentences.iter().zip(keep) {
-        if keep {
-            if !kept.is_empty() {
-                kept.push_str(if text[end..sentence.start].contains('\n') {
-                    "\n"
-                } else {
-                    " "
-                });
-            }
-            kept.push_str(&text[sentence.start..sentence.end]);
-        } else {
-            dropped.push(text[sentence.start..sentence.end].to_owned());
-        }
-        end = sentence.end;
-    }
-    (kept, dropped)
+    dropped: Vec<String>,
 }
 
-/// Which sentences have no value; never all of them.
-fn worthless(
-    reading: &clauses::Reading<'_>,
-    sentences: &[Sentence],
-    language: &Language,
-) -> Vec<bool> {
-    let mut said = std::collections::HashSet::new();
-    let mut facts = reading.facts.iter().peekable();
-    let mut clauses = reading.clauses.iter().peekable();
-    let mut flags = Vec::with_capacity(sentences.len());
-    for (number, (sentence, words)) in sentences.iter().zip(&reading.sentences).enumerate() {
-        let tokens = &reading.tokens[words.tokens.clone()];
-        let cue = language
-            .drop_cues
-            .at(tokens)
-            .map_or(0, |(length, ())| length);
-        let cue_end = words.tokens.start + cue;
-        let mut bare = sentence.marker == 0;
-        while let Some(fact) = facts.next_if(|fact| fact.first < words.tokens.end) {
-            bare &= fact.behind <= cue_end;
+impl<'r> Made<'r> {
+    fn new(draft: Draft<'r>) -> Self {
+        let text = clean::dress(&draft);
+        Self {
+            size: measure(&text),
+            text,
+            draft,
+            dropped: Vec::new(),
         }
-        let named = |token: &Token<'_>| {
-            token.kind == Kind::Word
-                && token.text.len() > 1
-                && token.text.starts_with(char::is_uppercase)
+    }
+
+    /// Shortened by one stage if it is still too long.
+    fn shorter(self, stage: Stage, wanted: usize) -> Self {
+        if self.size.count <= wanted {
+            return self;
+        }
+        match shorten::shorten(&self.draft, stage) {
+            Some(draft) => Self {
+                dropped: self.dropped,
+                ..Self::new(draft)
+            },
+            None => self,
+        }
+    }
+}
+
+/// Stages 2 and 3, as far as `wanted` segments need.
+fn shortened(draft: Draft<'_>, wanted: usize) -> Made<'_> {
+    let plain = clean::undecorated(&draft.text);
+    let mut made = Made::new(draft.with(plain));
+    for stage in [Stage::Courtesy, Stage::ShortForms] {
+        made = made.shorter(stage, wanted);
+    }
+    if made.size.count > wanted {
+        let (draft, dropped) = drop::drop_worthless(made.draft, made.size, wanted);
+        made = Made {
+            dropped,
+            ..Made::new(draft)
         };
-        bare &= !tokens.iter().skip(cue.max(1)).any(named);
-        let mut stems = Vec::new();
-        while let Some(clause) = clauses.next_if(|clause| clause.sentence == number) {
-            stems.extend(clause.content.iter().map(|content| content.stem.as_str()));
-        }
-        let repeats = stems.len() >= 3 && stems.iter().all(|stem| said.contains(stem));
-        flags.push(bare && (cue > 0 || repeats));
-        said.extend(stems);
     }
-    if flags.iter().all(|flag| *flag)
-        && let Some(first) = flags.first_mut()
-    {
-        *first = false;
-    }
-    flags
+    made.shorter(Stage::Headline, wanted)
 }
 
-/// How good a place is to cut a text, the best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    /// Between steps or sentences.
-    Step,
-    /// Between sentences of one step.
-    Sentence,
-    /// Behind a comma or colon.
-    Clause,
-    /// Between words.
-    Word,
-    /// Between characters, in a word longer than all segments or a script without spaces.
-    Character,
-    /// Inside a number or a sign of several characters that is itself longer than all segments.
-    Anywhere,
-}
-
-const PLACES: usize = 6;
-
-/// Cuts `text` to what fits with the hint, and returns the rest.
-///
-/// A place that is better is taken even when a worse one would fill the segments more: a step is not divided
-/// unless it alone is too long. What goes on in the middle of a sentence says so with dots.
-fn divide(
-    text: &mut String,
+/// What of a text that does not fit is sent, and what waits: chosen sentences where a step is among them or they
+/// say more than the beginning of the text does, else that beginning.
+fn parted(
+    text: &str,
+    draft: &Draft<'_>,
     max_segments: usize,
     hint: &str,
-    language: &Language,
-    rules: &Rules,
-) -> String {
-    let whole = std::mem::take(text);
-    let dotted = if hint.is_empty() {
-        GOES_ON.to_owned()
-    } else {
-        format!("{GOES_ON} {hint}")
-    };
-    let plain = if hint.is_empty() {
-        String::new()
-    } else {
-        format!(" {hint}")
-    };
-    let mut cuts = places(&whole, max_segments, language, rules)
-        .into_iter()
-        .peekable();
-    let mut last = [None; PLACES];
-    let mut meter = Meter::default();
-    let mut solid = (meter, 0);
-    // A rest begins with dots of its own; a cut right behind them would not move on.
-    let lead = if whole.starts_with(GOES_ON) {
-        GOES_ON.len()
-    } else {
-        0
-    };
-    for (at, c) in whole.char_indices() {
-        while let Some((_, place)) = cuts.next_if(|(offset, _)| *offset == at) {
-            let tail = if place <= Place::Sentence {
-                &plain
-            } else {
-                &dotted
-            };
-            if solid.1 > lead && solid.0.with(tail).size().count <= max_segments {
-                last[place as usize] = Some((at, solid.1));
-            }
-        }
-        meter.push(c);
-        if !c.is_whitespace() {
-            solid = (meter, at + c.len_utf8());
-        }
-        if meter.size().count > max_segments {
-            break;
-        }
+    may_choose: bool,
+) -> (String, String) {
+    let chosen = may_choose
+        .then(|| select::select(draft, max_segments, hint))
+        .flatten();
+    if let Some(chosen) = &chosen
+        && chosen.with_step
+    {
+        return (chosen.text.clone(), chosen.rest.clone());
     }
-    // A comma near the beginning is no better place than a space near the end.
-    let reach = |place: Place| last[place as usize].map_or(0, |(_, end)| end);
-    if reach(Place::Clause) * 2 < reach(Place::Word) {
-        last[Place::Clause as usize] = None;
+    let (head, rest) = cut::divide(text, max_segments, hint, draft.language, draft.rules);
+    let said = head.strip_suffix(hint).unwrap_or(&head);
+    match chosen {
+        Some(chosen) if chosen.value > select::value(said, draft) => (chosen.text, chosen.rest),
+        _ => (head, rest),
     }
-    let cut = last
-        .iter()
-        .enumerate()
-        .find_map(|(place, cut)| cut.map(|cut| (place, cut)));
-    // Any character may be the last one, so there always is a place: refuse_impossible keeps room for it.
-    let (place, (rest, end)) =
-        cut.unwrap_or((Place::Anywhere as usize, (whole.len(), whole.len())));
-    let inside = place > Place::Sentence as usize;
-    *text = [&whole[..end], if inside { &dotted } else { &plain }].concat();
-    if inside {
-        [GOES_ON, &whole[rest..]].concat()
-    } else {
-        whole[rest..].to_owned()
-    }
-}
-
-/// Places where the beginning of a text may end, in order: offset of what follows, and how good it is.
-fn places(
-    text: &str,
-    max_segments: usize,
-    language: &Language,
-    rules: &Rules,
-) -> Vec<(usize, Place)> {
-    // No cut can lie behind what the segments hold, so what is behind needs no reading, except to its sentence's end.
-    let horizon = text
-        .char_indices()
-        .nth(Encoding::Gsm7.part() * max_segments + 64)
-        .map_or(text.len(), |(at, _)| at);
-    let mut found = Vec::new();
-    let mut step = false;
-    let mut end = 0;
-    for sentence in sentences::sentences(text, language) {
-        if sentence.start > horizon {
-            break;
-        }
-        if sentence.start > 0 {
-            step &= sentence.marker == 0 && !text[end..sentence.start].contains('\n');
-            found.push((
-                sentence.start,
-                if step { Place::Sentence } else { Place::Step },
-            ));
-        }
-        step |= sentence.marker > 0;
-        end = sentence.end;
-    }
-    let near = &text[..horizon];
-    let tokens = tokens::tokenise(near, language);
-    let facts = facts::read(&tokens, language, rules);
-    let mut bound = bound_spans(&tokens, &facts);
-    bound.sort_unstable();
-    let mut spans = bound.into_iter().peekable();
-    let mut reach = 0;
-    let mut before = None;
-    for (at, c) in near.char_indices() {
-        while let Some((_, behind)) = spans.next_if(|(start, _)| *start < at) {
-            reach = reach.max(behind);
-        }
-        let free = at >= reach;
-        if let Some(before) = before.filter(|_| !c.is_whitespace()) {
-            match before {
-                ' ' | '\n' if free => {
-                    let mark = near[..at].trim_end().chars().next_back();
-                    let clause = mark.is_some_and(|mark| matches!(mark, ',' | ';' | ':' | ')'));
-                    found.push((at, if clause { Place::Clause } else { Place::Word }));
-                }
-                ' ' | '\n' => {}
-                before if joined(before, c) => found.push((at, Place::Anywhere)),
-                _ => found.push((at, Place::Character)),
-            }
-        }
-        before = Some(c);
-    }
-    found.sort_unstable();
-    found
-}
-
-/// Byte ranges that are not cut between words: a quantity, a phone number, a name of several words, and a
-/// negation or condition with the word that follows it.
-fn bound_spans(tokens: &[Token<'_>], facts: &[Fact]) -> Vec<(usize, usize)> {
-    let span = |fact: &Fact| {
-        let leads = matches!(
-            fact.kind,
-            FactKind::Negation | FactKind::Condition | FactKind::Number
-        );
-        let end = tokens
-            .get(fact.behind)
-            .filter(|_| leads)
-            .map_or(fact.end, |next| next.end);
-        (fact.start, end)
-    };
-    facts.iter().map(span).collect()
-}
-
-/// Whether two characters belong to one sign or one number.
-fn joined(before: char, c: char) -> bool {
-    let extends = |c: char| {
-        unicode_normalization::char::is_combining_mark(c)
-            || matches!(c, '\u{200C}' | '\u{200D}' | '\u{FE00}'..='\u{FE0F}' | '\u{1F3FB}'..='\u{1F3FF}' | '\u{E0020}'..='\u{E007F}')
-    };
-    let flag = |c: char| matches!(c, '\u{1F1E6}'..='\u{1F1FF}');
-    extends(c)
-        || before == '\u{200D}'
-        || (flag(before) && flag(c))
-        || (before.is_numeric() && c.is_numeric())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::facts::{self, FactKind};
     use super::super::testing;
+    use super::super::tokens::{self, Kind};
     use super::*;
     use proptest::prelude::*;
 
@@ -550,6 +244,7 @@ mod tests {
             verbatim,
             max_segments,
             hint: HINT,
+            level: Level::AsNeeded,
         };
         fit(request, testing::rules()).unwrap()
     }
@@ -614,6 +309,7 @@ mod tests {
             verbatim: false,
             max_segments: 0,
             hint: "",
+            level: Level::AsNeeded,
         };
         assert_eq!(fit(request, testing::rules()), Err(FitError::Segments(0)));
         let hint = "x".repeat(60);
@@ -663,7 +359,7 @@ mod tests {
         let tokens = tokens::tokenise(text, language).into_iter();
         tokens
             .filter(|token| !matches!(token.kind, Kind::Mark(_)))
-            .map(|token| token.key)
+            .map(|token| token.key.into_owned())
             .collect()
     }
 

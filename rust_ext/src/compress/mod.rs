@@ -1,16 +1,22 @@
 //! Fits an answer into the fewest segments, and checks that a model's answer says what its passages say.
 //!
-//! [`check`] is the post-check, [`fit`] the shortening. Both read a text through [`tokens`], [`sentences`],
+//! [`check`] is the post-check, [`fit`] the shortening, [`cache`] the same with a memory. Both read a text through [`tokens`], [`sentences`],
 //! [`facts`] and [`clauses`], and know words only from data files ([`rules`]).
 
+pub mod cache;
 pub mod check;
 pub mod clauses;
 pub mod clean;
+mod cut;
+mod draft;
+mod drop;
 pub mod facts;
 pub mod fit;
 pub mod folding;
 pub mod rules;
+mod select;
 pub mod sentences;
+mod shorten;
 mod support;
 pub mod tokens;
 

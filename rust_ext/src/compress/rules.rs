@@ -3,8 +3,9 @@
 //! One shared file, one file per language, a list of substances and the folding of letters; the files in
 //! `actors/knowledge/` explain every table. A rule that would change a protected fact is refused when it is read.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -95,6 +96,7 @@ struct LanguageFile {
     bounds: BoundTable,
     shorten: ShortenTable,
     drop: DropTable,
+    order: OrderTable,
 }
 
 #[derive(Deserialize)]
@@ -109,6 +111,8 @@ struct BoundTable {
 struct ShortenTable {
     remove: Vec<String>,
     remove_first: Vec<String>,
+    headline: BTreeMap<String, String>,
+    stated: BTreeMap<String, String>,
     replace: BTreeMap<String, String>,
     units: BTreeMap<String, String>,
 }
@@ -116,7 +120,16 @@ struct ShortenTable {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DropTable {
+    whole: Vec<String>,
     cues: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrderTable {
+    tells: Vec<String>,
+    orders: Vec<String>,
+    refers: Vec<String>,
 }
 
 /// Sequences of words, found at a place in a text, the longest first.
@@ -128,7 +141,7 @@ pub struct Phrases<T> {
 impl<T> Default for Phrases<T> {
     fn default() -> Self {
         Self {
-            by_first: HashMap::new(),
+            by_first: HashMap::default(),
         }
     }
 }
@@ -149,7 +162,7 @@ impl<T> Phrases<T> {
     pub fn at(&self, tokens: &[Token<'_>]) -> Option<(usize, &T)> {
         let (first, _) = tokens.split_first()?;
         self.by_first
-            .get(first.key.as_str())?
+            .get(&*first.key)?
             .iter()
             .find_map(|(rest, value)| {
                 let mut used = 1;
@@ -180,6 +193,15 @@ pub enum Bound {
     Most,
 }
 
+/// A phrase that only politeness uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cue {
+    /// Nothing else is in its sentence.
+    Whole,
+    /// Its sentence begins so, and has no other clause.
+    Begins,
+}
+
 /// A short form, and where it may stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Short {
@@ -187,8 +209,12 @@ pub enum Short {
     Remove,
     /// Left out at the beginning of a sentence.
     RemoveFirst,
+    /// Written so, or left out, by a headline.
+    Headline(String),
     /// Written so instead.
     Replace(String),
+    /// Written so instead in a sentence that has denied nothing so far.
+    Stated(String),
     /// Written so instead directly behind a number.
     Unit(String),
 }
@@ -226,7 +252,13 @@ pub struct Language {
     pub(super) bounds: Phrases<Bound>,
     pub(super) folding: Folding,
     pub(super) short: Phrases<Short>,
-    pub(super) drop_cues: Phrases<()>,
+    pub(super) drop_cues: Phrases<Cue>,
+    /// Words that a sentence begins with that tells something and orders nothing.
+    pub(super) tells: HashSet<String>,
+    /// Words of a sentence that all the same is a step of what is to be done.
+    pub(super) orders: Phrases<()>,
+    /// Words that point to the sentence before.
+    pub(super) refers: HashSet<String>,
 }
 
 impl Language {
@@ -275,7 +307,15 @@ impl Language {
         language.conditions = phrases(file.conditions, &(), &language);
         language.protected = phrases(file.protected, &(), &language);
         language.and_half = phrases(file.and_half, &(), &language);
-        language.drop_cues = phrases(file.drop.cues, &(), &language);
+        language.drop_cues = phrases(file.drop.whole, &Cue::Whole, &language);
+        for phrase in file.drop.cues {
+            let mut cues = std::mem::take(&mut language.drop_cues);
+            cues.insert(&phrase, Cue::Begins, &language);
+            language.drop_cues = cues;
+        }
+        language.tells = words(file.order.tells, &language);
+        language.orders = phrases(file.order.orders, &(), &language);
+        language.refers = words(file.order.refers, &language);
         for set in &file.opposites {
             let stems: Vec<String> = set
                 .iter()
@@ -332,6 +372,12 @@ impl Language {
         for phrase in &table.remove_first {
             short.insert(phrase, Short::RemoveFirst, self);
         }
+        for (phrase, to) in table.headline {
+            short.insert(&phrase, Short::Headline(to), self);
+        }
+        for (phrase, to) in table.stated {
+            short.insert(&phrase, Short::Stated(to), self);
+        }
         for (phrase, to) in table.replace {
             short.insert(&phrase, Short::Replace(to), self);
         }
@@ -362,8 +408,8 @@ pub struct Rules {
     /// Abbreviations of units, read as such only behind a number.
     pub(super) unit_marks: HashMap<String, String>,
     pub(super) substances: Phrases<()>,
-    /// The longer names and each with one letter left out, to recognise a misspelt one.
-    pub(super) substances_nearly: HashSet<String>,
+    /// Hashes of the longer names and of each with one letter left out, to recognise a misspelt one.
+    pub(super) substances_nearly: HashSet<u64>,
     pub(super) substance_endings: Vec<String>,
     pub(super) min_shared: f32,
 }
@@ -391,8 +437,7 @@ impl Rules {
             rules.substances.insert(name, (), &neutral);
             let key = tokens::key_of(name);
             if key.len() >= 6 && !key.contains([' ', '-']) {
-                rules.substances_nearly.extend(tokens::one_off(&key));
-                rules.substances_nearly.insert(key);
+                rules.substances_nearly.extend(tokens::slips(&key));
             }
         }
         for (number, text) in languages.iter().enumerate() {
@@ -479,7 +524,10 @@ impl Rules {
                 let from = words.join(" ").replace("' ", "'");
                 let to = match short {
                     Short::Remove | Short::RemoveFirst => "",
-                    Short::Replace(to) | Short::Unit(to) => to,
+                    Short::Headline(to)
+                    | Short::Replace(to)
+                    | Short::Stated(to)
+                    | Short::Unit(to) => to,
                 };
                 let facts = |text: String| -> Vec<String> {
                     super::facts::facts(&text, language, self)
@@ -529,11 +577,11 @@ fn syntax(file: &str, error: &toml::de::Error) -> RulesError {
 /// Whether a token is a word that carries meaning of its own in its language.
 pub(super) fn is_content(token: &Token<'_>, language: &Language) -> bool {
     matches!(token.kind, Kind::Word)
-        && !language.small.contains(&token.key)
-        && !language.negators.contains(&token.key)
-        && !language.joiners.contains(&token.key)
-        && !language.additions.contains(&token.key)
-        && !language.alternatives.contains(&token.key)
+        && !language.small.contains(&*token.key)
+        && !language.negators.contains(&*token.key)
+        && !language.joiners.contains(&*token.key)
+        && !language.additions.contains(&*token.key)
+        && !language.alternatives.contains(&*token.key)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Words, numbers and marks of a text, with their places.
 
 use std::borrow::Cow;
+use std::hash::Hasher;
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::{decompose_canonical, is_combining_mark};
@@ -40,7 +41,7 @@ pub struct Token<'t> {
     /// What it is.
     pub kind: Kind,
     /// Canonical form, by which tokens are compared: lower case, without accents.
-    pub key: String,
+    pub key: Cow<'t, str>,
     /// The token as written.
     pub text: &'t str,
 }
@@ -69,12 +70,22 @@ pub fn key_of(word: &str) -> String {
     key
 }
 
+/// [`key_of`] without copying a word that is its own key.
+fn key(word: &str) -> Cow<'_, str> {
+    let same = |octet: u8| octet.is_ascii_lowercase() || octet == b'-';
+    if word.bytes().all(same) {
+        Cow::Borrowed(word)
+    } else {
+        Cow::Owned(key_of(word))
+    }
+}
+
 /// Keys of the words and numbers of a phrase.
 pub fn keys(phrase: &str, language: &Language) -> Vec<String> {
     tokenise(phrase, language)
         .into_iter()
         .filter(|token| !matches!(token.kind, Kind::Mark('-' | ',' | '.' | '\'')))
-        .map(|token| token.key)
+        .map(|token| token.key.into_owned())
         .collect()
 }
 
@@ -106,10 +117,19 @@ pub fn stem(key: &str, language: &Language) -> String {
     stem
 }
 
-/// A key with one letter left out, for each of its letters: two words that share one are one slip apart.
-pub fn one_off(key: &str) -> impl Iterator<Item = String> + '_ {
-    key.char_indices()
-        .map(|(at, c)| [&key[..at], &key[at + c.len_utf8()..]].concat())
+/// Hashes of a key and of the key with each of its letters left out: two words that share one are one slip
+/// apart. Two different words have one in common by chance once in 2^64.
+pub fn slips(key: &str) -> impl Iterator<Item = u64> + '_ {
+    let without = move |left_out: Option<usize>| {
+        let mut hasher = rustc_hash::FxHasher::default();
+        for (at, c) in key.chars().enumerate() {
+            if left_out != Some(at) {
+                hasher.write_u32(c.into());
+            }
+        }
+        hasher.finish()
+    };
+    std::iter::once(without(None)).chain((0..key.chars().count()).map(move |at| without(Some(at))))
 }
 
 /// Value of a digit in any of the scripts people text in.
@@ -191,7 +211,7 @@ pub fn tokenise<'t>(text: &'t str, language: &Language) -> Vec<Token<'t>> {
                 start,
                 end: scanner.at,
                 kind: Kind::Mark(c),
-                key: c.to_string(),
+                key: Cow::Borrowed(&text[start..scanner.at]),
                 text: &text[start..scanner.at],
             });
         }
@@ -223,12 +243,12 @@ impl<'t> Scanner<'t, '_> {
                 .is_some_and(|next| digit(next).is_some())
     }
 
-    fn token(&self, start: usize, kind: Kind, key: String) -> Token<'t> {
+    fn token(&self, start: usize, kind: Kind, key: impl Into<Cow<'t, str>>) -> Token<'t> {
         Token {
             start,
             end: self.at,
             kind,
-            key,
+            key: key.into(),
             text: &self.text[start..self.at],
         }
     }
@@ -242,7 +262,7 @@ impl<'t> Scanner<'t, '_> {
                 kind = Kind::Code;
             } else if is_apostrophe(c) && self.language.elision && next().is_none_or(is_word) {
                 self.bump(c);
-                return self.token(start, kind, key_of(&self.text[start..self.at]));
+                return self.token(start, kind, key(&self.text[start..self.at]));
             } else if is_apostrophe(c) && next().is_some_and(is_word) {
                 // Inside a word: "don't".
             } else if !is_word(c) {
@@ -250,7 +270,7 @@ impl<'t> Scanner<'t, '_> {
             }
             self.bump(c);
         }
-        self.token(start, kind, key_of(&self.text[start..self.at]))
+        self.token(start, kind, key(&self.text[start..self.at]))
     }
 
     /// Digits from here on in ASCII; moves behind them.
@@ -456,7 +476,7 @@ mod tests {
         tokens
             .into_iter()
             .filter(numbers)
-            .map(|token| token.key)
+            .map(|token| token.key.into_owned())
             .collect()
     }
 

@@ -5,6 +5,9 @@
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 
+use std::sync::Arc;
+
+use crate::compress::cache::Cache;
 use crate::compress::{check, fit, rules};
 
 /// See the stub.
@@ -35,7 +38,7 @@ impl Unsupported {
 
 /// See the stub.
 #[pyclass(frozen, module = "evy_core")]
-pub struct Fitted(fit::Fitted);
+pub struct Fitted(Arc<fit::Fitted>);
 
 #[pymethods]
 impl Fitted {
@@ -88,7 +91,10 @@ impl Fitted {
 
 /// See the stub.
 #[pyclass(frozen, module = "evy_core")]
-pub struct Compressor(rules::Rules);
+pub struct Compressor {
+    rules: rules::Rules,
+    cache: Cache,
+}
 
 #[pymethods]
 impl Compressor {
@@ -101,12 +107,15 @@ impl Compressor {
         folding: String,
     ) -> PyResult<Self> {
         let rules = py.detach(|| rules::Rules::read(&shared, &languages, &substances, &folding));
-        Ok(Self(rules?))
+        Ok(Self {
+            rules: rules?,
+            cache: Cache::default(),
+        })
     }
 
     #[getter]
     fn languages(&self) -> Vec<&str> {
-        self.0.languages()
+        self.rules.languages()
     }
 
     fn check(
@@ -122,15 +131,16 @@ impl Compressor {
             requests
                 .map(|((answer, passages), lang)| {
                     let passages: Vec<&str> = passages.iter().map(|text| &**text).collect();
-                    let language = self.0.language(lang);
-                    let found = check::check(answer, &passages, language, &self.0);
+                    let language = self.rules.language(lang);
+                    let found = check::check(answer, &passages, language, &self.rules);
                     found.into_iter().map(Unsupported).collect()
                 })
                 .collect()
         }))
     }
 
-    #[pyo3(signature = (texts, langs, verbatim, max_segments, hints))]
+    #[pyo3(signature = (texts, langs, verbatim, max_segments, hints, brief=None))]
+    #[allow(clippy::too_many_arguments)] // one list for each field of a request
     fn fit(
         &self,
         py: Python<'_>,
@@ -139,8 +149,16 @@ impl Compressor {
         verbatim: Vec<bool>,
         max_segments: Vec<usize>,
         hints: Vec<PyBackedStr>,
+        brief: Option<Vec<bool>>,
     ) -> PyResult<Vec<Fitted>> {
-        let others = [langs.len(), verbatim.len(), max_segments.len(), hints.len()];
+        let brief = brief.unwrap_or_else(|| vec![false; texts.len()]);
+        let others = [
+            langs.len(),
+            verbatim.len(),
+            max_segments.len(),
+            hints.len(),
+            brief.len(),
+        ];
         same_length(texts.len(), &others)?;
         let fitted: Result<Vec<Fitted>, fit::FitError> = py.detach(|| {
             let requests = (0..texts.len()).map(|at| fit::Request {
@@ -149,9 +167,14 @@ impl Compressor {
                 verbatim: verbatim[at],
                 max_segments: max_segments[at],
                 hint: &hints[at],
+                level: if brief[at] {
+                    fit::Level::Brief
+                } else {
+                    fit::Level::AsNeeded
+                },
             });
             requests
-                .map(|request| fit::fit(request, &self.0).map(Fitted))
+                .map(|request| self.cache.fit(request, &self.rules).map(Fitted))
                 .collect()
         });
         Ok(fitted?)

@@ -1,0 +1,457 @@
+//! Chooses which sentences of a text that is too long are sent first; the others wait for MORE, nothing is lost.
+//!
+//! A text is read as pieces: a list item with all its sentences, or one sentence. A piece is one of three:
+//! a *step*, kept only with every step and warning before it; a *warning* or a phone number, which stands by
+//! itself; or a piece that *tells* something, which may wait. A piece is never kept without what limits it
+//! ("do not give it to children") nor without the sentence that it points back to.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use super::clauses::{self, Reading};
+use super::clean;
+use super::draft::Draft;
+use super::drop::{join, room};
+use super::facts::FactKind;
+use super::rules::Language;
+use super::sentences::{self, Sentence};
+use super::tokens::{Kind, Token};
+use crate::sms::segment::{Encoding, measure};
+
+/// Pieces that are looked at: what is behind them waits. A set of pieces is the bits of one integer.
+const MAX_PIECES: usize = 64;
+
+/// Pieces behind one that can limit it.
+const REACH: usize = 3;
+
+type Set = u64;
+
+const fn only(piece: usize) -> Set {
+    1 << piece
+}
+
+fn members(mut set: Set) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let piece = (set != 0).then(|| set.trailing_zeros() as usize);
+        set &= set.wrapping_sub(1);
+        piece
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Step,
+    Warning,
+    Tells,
+}
+
+#[derive(Debug)]
+struct Piece {
+    start: usize,
+    end: usize,
+    role: Role,
+    /// What it is worth: its facts and names, and being something to do.
+    value: usize,
+    /// Units in GSM 7-bit, if its letters allow it, and in UTF-16.
+    septets: Option<usize>,
+    units: usize,
+    /// Pieces without which it may not be kept.
+    needs: Set,
+    /// Pieces that say more of what it names; better with them.
+    wants: Set,
+}
+
+/// What is sent, with the hint, and what waits.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The pieces that are sent, in the order of the text.
+    pub text: String,
+    /// The others.
+    pub rest: String,
+    /// What the pieces that are sent are worth.
+    pub value: usize,
+    /// Whether a step is among them.
+    pub with_step: bool,
+}
+
+/// The best choice of pieces with which the text fits in front of `hint`; None when not even one does.
+///
+/// For each number of steps from the beginning, what they need comes with them and the room that is left is
+/// filled by what is worth most for its length. At most [`MAX_PIECES`] are looked at, so time is bounded.
+pub fn select(draft: &Draft<'_>, max_segments: usize, hint: &str) -> Option<Chosen> {
+    let text = draft.text.as_str();
+    let (pieces, behind) = pieces(draft);
+    let all_needed = closure(&pieces, |piece| piece.needs | piece.wants);
+    let just_needed = closure(&pieces, |piece| piece.needs);
+    let mut best: Option<(Set, usize, bool)> = None;
+    for encoding in [Encoding::Gsm7, Encoding::Ucs2] {
+        let Some(limit) = room_for(encoding, max_segments, hint) else {
+            continue;
+        };
+        for needed in [&all_needed, &just_needed] {
+            let choice = Choice {
+                pieces: &pieces,
+                needed,
+                encoding,
+                limit,
+            };
+            for (set, value) in choice.candidates() {
+                let with_step = members(set).any(|at| pieces[at].role == Role::Step);
+                let better = best.is_none_or(|(_, most, step)| (with_step, value) > (step, most));
+                if better && set != 0 {
+                    best = Some((set, value, with_step));
+                }
+            }
+            // What pieces want is given up only where no step fits with it.
+            if best.is_some_and(|(.., with_step)| with_step) {
+                break;
+            }
+        }
+    }
+    let (mut set, value, with_step) = best?;
+    loop {
+        let places = members(set).map(|at| (pieces[at].start, pieces[at].end));
+        let kept = Draft::new(join(text, places), draft.language, draft.rules);
+        let mut written = clean::dress(&kept);
+        if !hint.is_empty() {
+            written.push(' ');
+            written.push_str(hint);
+        }
+        if measure(&written).count <= max_segments {
+            let left = (0..pieces.len()).filter(|at| set & only(*at) == 0);
+            let left = left.map(|at| (pieces[at].start, pieces[at].end));
+            let rest = join(
+                text,
+                left.chain((behind < text.len()).then_some((behind, text.len()))),
+            );
+            return Some(Chosen {
+                text: written,
+                rest,
+                value,
+                with_step,
+            });
+        }
+        // An extension character straddled a boundary: the last piece that nothing kept needs has to go.
+        let last = members(set)
+            .filter(|at| members(set & !only(*at)).all(|other| just_needed[other] & only(*at) == 0))
+            .last()?;
+        set &= !only(last);
+        if set == 0 {
+            return None;
+        }
+    }
+}
+
+/// What a text is worth in the same measure as [`Chosen::value`].
+pub fn value(text: &str, draft: &Draft<'_>) -> usize {
+    let (pieces, _) = pieces(&draft.clone().with(text.to_owned()));
+    pieces.iter().map(|piece| piece.value).sum()
+}
+
+/// Units that the pieces may take in front of the hint.
+fn room_for(encoding: Encoding, max_segments: usize, hint: &str) -> Option<usize> {
+    let size = measure(hint);
+    let hint_units = match (encoding, size.encoding) {
+        (Encoding::Gsm7, Encoding::Ucs2) => return None,
+        (Encoding::Ucs2, Encoding::Gsm7) => hint.encode_utf16().count(),
+        _ => size.units,
+    };
+    let with_space = hint_units + usize::from(hint_units > 0);
+    room(encoding, max_segments).checked_sub(with_space)
+}
+
+/// For each piece, all that comes with it.
+fn closure(pieces: &[Piece], first: impl Fn(&Piece) -> Set) -> Vec<Set> {
+    let direct: Vec<Set> = pieces
+        .iter()
+        .enumerate()
+        .map(|(at, piece)| first(piece) | only(at))
+        .collect();
+    direct
+        .iter()
+        .map(|start| {
+            let (mut set, mut new) = (*start, *start);
+            while new != 0 {
+                let reached = members(new).fold(0, |reached, at| reached | direct[at]);
+                new = reached & !set;
+                set |= new;
+            }
+            set
+        })
+        .collect()
+}
+
+struct Choice<'p> {
+    pieces: &'p [Piece],
+    needed: &'p [Set],
+    encoding: Encoding,
+    limit: usize,
+}
+
+impl Choice<'_> {
+    /// The fullest set for each number of steps that fits, and what it is worth.
+    fn candidates(&self) -> impl Iterator<Item = (Set, usize)> {
+        let steps = (0..self.pieces.len()).filter(|at| self.pieces[*at].role == Role::Step);
+        std::iter::once(0)
+            .chain(steps.map(|at| self.needed[at]))
+            .filter(|base| {
+                self.units(*base)
+                    .is_some_and(|units| units <= self.limit + 1)
+            })
+            .map(|base| self.filled(base))
+    }
+
+    /// Units of the pieces, each with a space behind it.
+    fn units(&self, set: Set) -> Option<usize> {
+        members(set).try_fold(0, |sum, at| self.of(at).map(|units| sum + units + 1))
+    }
+
+    fn of(&self, at: usize) -> Option<usize> {
+        let piece = &self.pieces[at];
+        match self.encoding {
+            Encoding::Gsm7 => piece.septets,
+            Encoding::Ucs2 => Some(piece.units),
+        }
+    }
+
+    fn filled(&self, base: Set) -> (Set, usize) {
+        let value = |set: Set| members(set).map(|at| self.pieces[at].value).sum::<usize>();
+        let mut set = base;
+        let mut used = self.units(set).unwrap_or(usize::MAX);
+        let mut left: Vec<usize> = (0..self.pieces.len()).collect();
+        loop {
+            left.retain(|at| set & only(*at) == 0);
+            let add = left
+                .iter()
+                .filter_map(|at| {
+                    let new = self.needed[*at] & !set;
+                    let cost = self
+                        .units(new)
+                        .filter(|cost| used + cost <= self.limit + 1)?;
+                    Some((value(new) * 1000 / cost, std::cmp::Reverse(*at), new, cost))
+                })
+                .max();
+            let Some((.., new, cost)) = add else { break };
+            set |= new;
+            used += cost;
+        }
+        (set, value(set))
+    }
+}
+
+/// The pieces of a text with what each needs, and where the text goes on behind them.
+fn pieces(draft: &Draft<'_>) -> (Vec<Piece>, usize) {
+    let (text, language) = (draft.text.as_str(), draft.language);
+    let reading = clauses::read(text, language, draft.rules);
+    let sentences = sentences::sentences(text, language);
+    let mut spans: Vec<Range<usize>> = Vec::new();
+    let mut item = false;
+    for (at, sentence) in sentences.iter().enumerate() {
+        let before = at.checked_sub(1).map_or(0, |before| sentences[before].end);
+        let apart = text[before..sentence.start].contains('\n');
+        item = sentence.marker > 0 || (item && !apart);
+        match spans.last_mut().filter(|_| item && sentence.marker == 0) {
+            Some(last) => last.end = at + 1,
+            None => spans.push(at..at + 1),
+        }
+    }
+    let behind = spans
+        .get(MAX_PIECES)
+        .map_or(text.len(), |span| sentences[span.start].start);
+    spans.truncate(MAX_PIECES);
+    let views: Vec<View<'_>> = spans
+        .iter()
+        .map(|span| View::new(span, &sentences, &reading, text, language))
+        .collect();
+    let mut pieces: Vec<Piece> = views
+        .iter()
+        .map(|view| {
+            let body = &text[view.start..view.end];
+            Piece {
+                start: view.start,
+                end: view.end,
+                role: view.role,
+                value: view.value,
+                septets: clean::septets(body, language, draft.rules),
+                units: body.encode_utf16().count(),
+                needs: 0,
+                wants: 0,
+            }
+        })
+        .collect();
+    bind(&mut pieces, &views);
+    (pieces, behind)
+}
+
+/// Says which pieces need which.
+fn bind(pieces: &mut [Piece], views: &[View<'_>]) {
+    let mut in_order: Set = 0;
+    let mut heading: Option<usize> = None;
+    for at in 0..pieces.len() {
+        let view = &views[at];
+        if pieces[at].role == Role::Step {
+            pieces[at].needs |= in_order;
+        }
+        if pieces[at].role != Role::Tells {
+            in_order |= only(at);
+        }
+        if let Some(before) = at.checked_sub(1) {
+            if view.points_back {
+                pieces[at].needs |= only(before);
+            }
+            if views[before].heads {
+                heading = Some(before);
+                // A heading alone promises what does not come.
+                pieces[before].needs |= only(at);
+            } else if !view.listed {
+                heading = None;
+            }
+        }
+        if let Some(heading) = heading {
+            pieces[at].needs |= only(heading);
+        }
+        for (behind, other) in views.iter().enumerate().skip(at + 1).take(REACH) {
+            if !other.limits
+                || !(other.points_back || other.stems.iter().any(|stem| view.stems.contains(stem)))
+            {
+                break;
+            }
+            pieces[at].needs |= only(behind);
+        }
+        for (other, its) in views.iter().enumerate() {
+            let about = its
+                .substances
+                .iter()
+                .any(|name| view.substances.contains(name));
+            if other != at && its.limits && about {
+                pieces[at].wants |= only(other);
+            }
+        }
+    }
+}
+
+/// What is seen of a piece when roles and bonds are given.
+#[allow(clippy::struct_excessive_bools)] // four observations that do not exclude each other
+struct View<'t> {
+    start: usize,
+    end: usize,
+    role: Role,
+    value: usize,
+    /// A list item.
+    listed: bool,
+    /// It ends in a colon.
+    heads: bool,
+    /// It denies, sets a condition or a most.
+    limits: bool,
+    /// A word in it points to the piece before.
+    points_back: bool,
+    stems: HashSet<&'t str>,
+    substances: HashSet<&'t str>,
+}
+
+impl<'t> View<'t> {
+    fn new(
+        span: &Range<usize>,
+        sentences: &[Sentence],
+        reading: &'t Reading<'_>,
+        text: &str,
+        language: &Language,
+    ) -> Self {
+        let (first, last) = (&sentences[span.start], &sentences[span.end - 1]);
+        let tokens =
+            reading.sentences[span.start].tokens.start..reading.sentences[span.end - 1].tokens.end;
+        let facts = clauses::facts_within(&reading.facts, &tokens);
+        let words: Vec<&Token<'_>> = reading.tokens[tokens.clone()]
+            .iter()
+            .filter(|token| token.kind == Kind::Word && token.start >= first.start + first.marker)
+            .collect();
+        let has = |kind| facts.iter().any(|fact| fact.kind == kind);
+        // "If …" and "Until …" begin a case of their own; "only" and "except" limit what is before them.
+        let own_case = words.first().is_some_and(|word| {
+            language.joiners.contains(&*word.key)
+                && facts.first().is_some_and(|fact| {
+                    fact.kind == FactKind::Condition && fact.start == word.start
+                })
+                && language
+                    .exceptives
+                    .at(&reading.tokens[facts[0].first..])
+                    .is_none()
+        });
+        let limits = !own_case
+            && facts.iter().any(|fact| {
+                matches!(fact.kind, FactKind::Negation | FactKind::Condition)
+                    || fact.key.starts_with("<=")
+            });
+        // "Do not …", "If …, do not …": a rule that stands by itself.
+        let begins = |kind| {
+            facts
+                .iter()
+                .find(|fact| fact.kind == kind)
+                .is_some_and(|fact| {
+                    words
+                        .iter()
+                        .take_while(|word| word.start < fact.start)
+                        .count()
+                        <= 1
+                })
+        };
+        let stands_alone =
+            begins(FactKind::Negation) || (begins(FactKind::Condition) && has(FactKind::Negation));
+        let body = &reading.tokens[tokens.clone()];
+        let ordered = (0..body.len()).any(|at| language.orders.at(&body[at..]).is_some());
+        let tells = words
+            .first()
+            .is_some_and(|word| language.tells.contains(&*word.key));
+        let numbered = first.marker > 0
+            && text[first.start..first.start + first.marker]
+                .contains(|c: char| c.is_alphanumeric());
+        let role = if numbered {
+            Role::Step
+        } else if stands_alone || has(FactKind::Phone) {
+            Role::Warning
+        } else if tells && !ordered {
+            Role::Tells
+        } else {
+            Role::Step
+        };
+        // A warning or a telling sentence is bound by any such word, a step by one at its beginning.
+        let pointers = if role == Role::Step { 4 } else { words.len() };
+        let points_back = words
+            .iter()
+            .take(pointers)
+            .any(|word| language.refers.contains(&*word.key))
+            || text[first.start + first.marker..].starts_with(char::is_lowercase);
+        let names = words
+            .iter()
+            .skip(1)
+            .filter(|word| word.text.starts_with(char::is_uppercase) && word.text.len() > 1)
+            .count();
+        let clauses = &reading.clauses[reading
+            .clauses
+            .partition_point(|clause| clause.tokens.start < tokens.start)
+            ..reading
+                .clauses
+                .partition_point(|clause| clause.tokens.start < tokens.end)];
+        Self {
+            start: first.start,
+            end: last.end,
+            role,
+            value: 2 * (facts.len() + names)
+                + usize::from(role == Role::Step)
+                + usize::from(limits),
+            listed: first.marker > 0,
+            heads: text[..last.end].ends_with(':'),
+            limits,
+            points_back,
+            stems: clauses
+                .iter()
+                .flat_map(|clause| clause.content.iter().map(|content| content.stem.as_str()))
+                .collect(),
+            substances: facts
+                .iter()
+                .filter(|fact| fact.kind == FactKind::Substance)
+                .map(|fact| fact.key.as_str())
+                .collect(),
+        }
+    }
+}
