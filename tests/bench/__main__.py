@@ -19,6 +19,7 @@ from rich.console import Console
 from tests.bench import (
     answers,
     core,
+    core_memory,
     disk,
     flow,
     large,
@@ -42,6 +43,7 @@ AREAS: Final[dict[str, Callable[[Setting], list[Row]]]] = {
     "route": core.route,
     "compress": core.compress,
     "segment": core.segmentation,
+    "core-memory": core_memory.measure,
     "disk": disk.measure,
     "gateway": flow.gateway,
     "emergency": flow.emergency,

@@ -28,15 +28,17 @@ def texts_of_people() -> list[str]:
     return [json.loads(line)["text"] for line in lines]
 
 
-def timed(setting: Setting, call: Callable[[T], object], arguments: Sequence[T]) -> list[list[float]]:
-    """Microseconds of each call in each repeat, the arguments in turn."""
+def timed(
+    setting: Setting, call: Callable[[T], object], arguments: Sequence[T], count: int = 0
+) -> list[list[float]]:
+    """Microseconds of each of ``count`` calls in each repeat, the arguments in turn."""
     clock = time.perf_counter_ns
     for argument in arguments[:100]:
         call(argument)
     runs = []
     for _ in range(setting.repeats):
         run = []
-        for argument in itertools.islice(itertools.cycle(arguments), setting.count(5000, 500)):
+        for argument in itertools.islice(itertools.cycle(arguments), count or setting.count(5000, 500)):
             started = clock()
             call(argument)
             run.append((clock() - started) / 1000)
@@ -50,8 +52,14 @@ def triage(setting: Setting) -> list[Row]:
     texts = texts_of_people()
     runs = timed(setting, lambda text: triager.classify([text]), texts)
     note = f"{len(texts)} texts of tests/vectors, {sum(map(len, texts)) // len(texts)} characters on average"
+    # The longest text that the issue names, of words that need repair: what a flood or a novel costs.
+    long = [" ".join(texts[at::97])[:10_000].ljust(10_000, "z") for at in range(20)]
+    slow = [
+        [us / 1000 for us in run] for run in timed(setting, lambda text: triager.classify([text]), long, 200)
+    ]
     return [
         Row("triage", "triage of one SMS, from Python", spread(runs, "µs"), (Goal("p99", 50),), (note,)),
+        Row("triage-long", "triage of 10,000 characters", spread(slow, "µs"), (Goal("p99", 5000),)),
     ]
 
 
@@ -109,8 +117,19 @@ def compress(setting: Setting) -> list[Row]:
 
 
 def segmentation(setting: Setting) -> list[Row]:
-    """Texts divided per second, a hundred a call."""
-    texts = (texts_of_people() * 100)[:100]
+    """Texts divided per second, a hundred a call: what people text, and answers of two SMS and more."""
+    short = (texts_of_people() * 100)[:100]
+    longer = [article.text for article in Texts.load().articles()]
+    longer = [f"{a} {b}" for a, b in itertools.pairwise(longer)][:100]
+    return [
+        _divided(
+            setting, "segment", "SMS segmentation, texts of people", short, Goal("rate", 1_000_000, True)
+        ),
+        _divided(setting, "segment-long", "SMS segmentation, two articles together", longer),
+    ]
+
+
+def _divided(setting: Setting, name: str, what: str, texts: Sequence[str], *goals: Goal) -> Row:
     rates = []
     for _ in range(setting.repeats):
         rounds = setting.count(200, 20)
@@ -119,10 +138,5 @@ def segmentation(setting: Setting) -> list[Row]:
             for cut in evy_core.segment(texts):
                 _ = cut.segments
         rates.append(rounds * len(texts) / (time.perf_counter() - started))
-    return [
-        Row(
-            "segment",
-            "SMS segmentation, a hundred texts a call",
-            (Figure("rate", "texts/s", tuple(rates)),),
-        )
-    ]
+    note = f"{len(texts)} texts a call, {sum(map(len, texts)) // len(texts)} characters on average, one core"
+    return Row(name, what, (Figure("rate", "texts/s", tuple(rates)),), goals, (note,))
