@@ -7,10 +7,10 @@ RUN := .venv/bin/
 RUST := rust_ext
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-ops demo test lint bench eval chaos soak fuzz coverage clean pytest cargo-test
+.PHONY: help setup setup-ops demo test lint bench eval chaos soak fuzz coverage clean pytest cargo-test fuzz-core bench-core
 
 help:  ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 $(UV):
 	@command -v python3 >/dev/null || { echo "no python3: apt-get install python3 python3-venv"; exit 1; }
@@ -43,7 +43,7 @@ setup-ops: .ops/bin/nats  ## Optional: the nats command line, Debian packages fo
 demo: setup  ## Watch EVY answer twelve texts through a simulated modem
 	@$(RUN)evy demo
 
-test: lint pytest cargo-test  ## Lint, every test, and the demo
+test: lint pytest cargo-test fuzz-core  ## Lint, every test, a minute of fuzzing, and the demo
 	@$(RUN)evy demo
 
 # Most tests wait for a timer, a disk or a modem: two at a time take half as long. A file's tests stay together.
@@ -53,20 +53,28 @@ pytest: setup
 cargo-test:
 	cd $(RUST) && cargo test --locked --quiet
 
+# Long enough to run every seed and some damage; `make fuzz` looks for what is hard to find.
+fuzz-core: setup
+	$(RUN)python -m tests.fuzz --core --seconds 5
+
 lint: setup  ## ruff, mypy, import contracts, rustfmt, clippy, stubtest
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
 	$(RUN)mypy
 	$(RUN)lint-imports
 	$(RUN)python -m mypy.stubtest evy_core
-	cd $(RUST) && cargo fmt --check && cargo fmt --check --manifest-path fuzz/Cargo.toml
+	cd $(RUST) && cargo fmt --check && cargo fmt --check --manifest-path fuzz/Cargo.toml && cargo fmt --check --manifest-path benches/Cargo.toml
 	cd $(RUST) && cargo clippy --locked --quiet --all-targets --features python -- -D warnings
+	cd $(RUST)/benches && cargo clippy --locked --quiet --all-targets -- -D warnings
 
 bench: setup  ## Measure this machine: a table, and JSON in bench-latest.json
 	$(RUN)evy bench
 
 eval: $(UV)  ## Score triage and compression on texts beside simpler ways: tables, and var/eval-latest.json (ONLY=triage)
 	@$(UV) run --locked --group eval python -m tests.eval $(if $(ONLY),--only $(ONLY))
+
+bench-core:  ## The Rust core by criterion, without Python's share
+	cd $(RUST)/benches && cargo bench --locked
 
 chaos: setup  ## Break everything: 500 texts under kill -9, 12,000 messages over a link that fails, 40 power cuts (SEED=1)
 	EVY_CHAOS_TEXTS=$(or $(COUNT),500) EVY_CHAOS_MESSAGES=$(or $(MESSAGES),12000) EVY_CHAOS_SEED=$(or $(SEED),1) \
@@ -86,5 +94,5 @@ coverage: setup  ## Every test once more, counting lines: Python's, then the cor
 	$(RUST)/coverage.sh
 
 clean:  ## Remove what the other commands made
-	rm -rf .venv .uv .ops var $(RUST)/target $(RUST)/fuzz/target $(RUST)/python/evy_core/*.so build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .uv .ops var $(RUST)/target $(RUST)/fuzz/target $(RUST)/benches/target $(RUST)/python/evy_core/*.so build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,10 +1,12 @@
-//! Any text: segments join to it and fit, triage and redaction give an answer.
+//! Any text: segments join to it and fit, triage and redaction give an answer, a shortened text fits.
 
 #![no_main]
 
 use std::path::Path;
 use std::sync::LazyLock;
 
+use evy_core::compress::fit::{Request, fit};
+use evy_core::compress::rules::Rules;
 use evy_core::pii::Redactor;
 use evy_core::sms::gsm7;
 use evy_core::sms::segment::{Encoding, measure, segment};
@@ -16,6 +18,20 @@ static TRIAGE: LazyLock<Triager> =
     LazyLock::new(|| Triager::new(&files("triage")).expect("the shipped rules compile"));
 static REDACTOR: LazyLock<Redactor> =
     LazyLock::new(|| Redactor::new(&files("pii"), &[]).expect("the shipped rules compile"));
+
+static SHORTENING: LazyLock<Rules> = LazyLock::new(|| {
+    let read = |name: &str| {
+        std::fs::read_to_string(Path::new(KNOWLEDGE).join(name)).expect("a checkout in UTF-8")
+    };
+    let languages = ["en", "es", "fr", "pt"].map(|lang| read(&format!("compress/{lang}.toml")));
+    Rules::read(
+        &read("compress/shared.toml"),
+        &languages,
+        &read("compress/substances.txt"),
+        &read("folding.toml"),
+    )
+    .expect("the shipped rules compile")
+});
 
 fn files(directory: &str) -> Vec<(String, String)> {
     let entries = std::fs::read_dir(Path::new(KNOWLEDGE).join(directory)).expect("a checkout");
@@ -59,4 +75,20 @@ fuzz_target!(|octets: &[u8]| {
     assert!((0.0..=1.0).contains(&found.confidence), "{found:?}");
     let redacted = REDACTOR.redact(&text);
     assert!(redacted.text.len() <= 6 * text.len());
+    // Language and room follow from the text, so that a finding is found again.
+    let lang = ["en", "es", "fr", "pt", "hi"][octets.len() % 5];
+    let max_segments = 1 + octets.len() % 3;
+    let request = Request {
+        text: &text,
+        lang,
+        verbatim: false,
+        max_segments,
+        hint: "MORE?",
+    };
+    let fitted = fit(request, &SHORTENING).expect("there is room for the hint");
+    assert_eq!(fitted.size, measure(&fitted.text));
+    assert!(fitted.size.count <= max_segments);
+    if cut.size.count <= max_segments {
+        assert!(fitted.rest.is_empty() && fitted.dropped.is_empty());
+    }
 });
