@@ -71,6 +71,29 @@ def ours(rows: Sequence[Row]) -> list[Triage]:
     return triager().classify([row.text for row in rows])
 
 
+def templates(rows: Sequence[Row], verdicts: Sequence[Triage]) -> tuple[int, int]:
+    """How many recognised emergencies with a clear topic got another one's text, of how many."""
+    named = [
+        (row, got)
+        for row, got in zip(rows, verdicts, strict=True)
+        if row.template and row.priority == got.priority == "emergency"
+    ]
+    return sum(got.template not in {row.template, "general_danger", *row.also} for row, got in named), len(
+        named
+    )
+
+
+def misses(name: str) -> list[tuple[Row, Triage]]:
+    """Rows of a batch whose alarm or template is wrong, for the authors of the rules."""
+    rows = vectors(name)
+    return [
+        (row, got)
+        for row, got in zip(rows, ours(rows), strict=True)
+        if (row.priority == "emergency") != (got.priority == "emergency")
+        or (row.template and got.template not in {row.template, "general_danger", *row.also})
+    ]
+
+
 def at_recall(truth: Sequence[bool], scores: Sequence[float], least: float) -> tuple[Share, Share] | None:
     """Recall and precision at the highest threshold whose recall is at least ``least``.
 

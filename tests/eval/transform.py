@@ -58,13 +58,15 @@ def case(text: str, lang: str, chance: random.Random) -> str:
 
 
 def spacing(text: str, lang: str, chance: random.Random) -> str:
-    """Doubled blanks, line breaks, or one pair of words run together."""
+    """Doubled blanks, some of them and one line break, or one pair of words run together."""
     words = text.split(" ")
     kind = chance.randrange(3)
     if kind == 0:
         return "  ".join(words)
     if kind == 1 or len(words) < 4:
-        return "".join(word + chance.choice([" ", "  ", "\n", " "]) for word in words)
+        at = chance.randrange(len(words))
+        gaps = ["\n" if gap == at else chance.choice([" ", "  "]) for gap in range(len(words))]
+        return "".join(word + gap for word, gap in zip(words, gaps, strict=True))
     at = chance.randrange(len(words) - 1)
     return " ".join([*words[:at], words[at] + words[at + 1], *words[at + 2 :]])
 

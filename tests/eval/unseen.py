@@ -14,6 +14,7 @@ from tests.eval.labelled import (
     equal_recall,
     f1_rows,
     ours,
+    templates,
     triager,
     vectors,
 )
@@ -113,18 +114,6 @@ def by_kind(batch: str, rows: Sequence[Row], verdicts: Sequence[Triage]) -> Tabl
     return Table(f"{batch}: by kind of text", ("kind", "priority right", "answered emergency"), tuple(lines))
 
 
-def templates(rows: Sequence[Row], verdicts: Sequence[Triage]) -> tuple[int, int]:
-    """How many recognised emergencies with a clear topic got another one's text, of how many."""
-    named = [
-        (row, got)
-        for row, got in zip(rows, verdicts, strict=True)
-        if row.template and row.priority == got.priority == "emergency"
-    ]
-    return sum(got.template not in {row.template, "general_danger", *row.also} for row, got in named), len(
-        named
-    )
-
-
 def identified(batch: str, rows: Sequence[Row]) -> tuple[Table, dict[str, float]]:
     """Language told by ours and by CLD2, of texts of three words or more."""
     long = [row for row in rows if len(row.text.split()) >= 3]
@@ -147,14 +136,3 @@ def identified(batch: str, rows: Sequence[Row]) -> tuple[Table, dict[str, float]
         tuple(lines),
     )
     return table, {f"lang_{name}": hits / len(long) for name, hits in totals.items()}
-
-
-def misses(name: str) -> list[tuple[Row, Triage]]:
-    """Rows of a batch whose alarm or template is wrong, for the authors of the rules."""
-    rows = vectors(name)
-    return [
-        (row, got)
-        for row, got in zip(rows, ours(rows), strict=True)
-        if (row.priority == "emergency") != (got.priority == "emergency")
-        or (row.template and got.template not in {row.template, "general_danger", *row.also})
-    ]
