@@ -288,6 +288,7 @@ impl Lexicon {
         formed.sort_by_key(|&(lang, _)| lang != guess.lang);
         let mut reader = Reader {
             lexicon: self,
+            lang: guess.lang,
             active,
             formed,
             repairs: MAX_REPAIRS,
@@ -486,6 +487,8 @@ struct Piece<'t> {
 
 struct Reader<'l> {
     lexicon: &'l Lexicon,
+    /// The language of the text.
+    lang: usize,
     active: Langs,
     /// Active languages with forms of words, the text's own one first.
     formed: Vec<(usize, &'l Forms)>,
@@ -493,7 +496,7 @@ struct Reader<'l> {
     units: Vec<Unit>,
 }
 
-impl Reader<'_> {
+impl<'l> Reader<'l> {
     fn read(&mut self, piece: &Piece<'_>) {
         if self.exact(piece, piece.letters, 0) {
             return;
@@ -550,9 +553,7 @@ impl Reader<'_> {
 
     /// A word or short form as it stands.
     fn exact(&mut self, piece: &Piece<'_>, letters: &str, edits: u8) -> bool {
-        if let Some(meanings) = self.lexicon.short.get(letters)
-            && let Some((_, words)) = meanings.iter().find(|(langs, _)| langs & self.active != 0)
-        {
+        if let Some(words) = self.short(letters) {
             let mut before = piece.before;
             for &word in words {
                 self.push(piece, before, &[Reading { word, edits }]);
@@ -581,6 +582,24 @@ impl Reader<'_> {
         }
         self.push(piece, piece.before, &readings);
         true
+    }
+
+    /// What a short form stands for. The language of the text goes before a neighbour whose words are in it too:
+    /// «pa» is Spanish «para», but Creole «not».
+    fn short(&self, letters: &str) -> Option<&'l [Word]> {
+        let meanings = self.lexicon.short.get(letters)?;
+        let of = |langs: Langs| meanings.iter().find(|(known, _)| known & langs != 0);
+        let own: Langs = 1 << self.lang;
+        let is_own_word = || {
+            let word = self.lexicon.words.get(letters);
+            word.is_some_and(|&word| self.lexicon.entry(word).langs & own != 0)
+        };
+        let (_, words) = match of(own) {
+            None if is_own_word() => None,
+            None => of(self.active),
+            own => own,
+        }?;
+        Some(words)
     }
 
     /// A word with what its language writes onto it: «والبيت», «ameniuma».
