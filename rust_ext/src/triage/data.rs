@@ -98,6 +98,9 @@ pub struct Language {
     /// What is written before a word, apart by spaces, with the words it stands for; none where it says nothing.
     #[serde(default)]
     pub prefixes: BTreeMap<String, String>,
+    /// Letters that must be left of a word when what is written onto it is taken away.
+    #[serde(default = "default_stem_from")]
+    pub stem_from: usize,
     /// What is written after a word, with the words it stands for.
     #[serde(default)]
     pub suffixes: BTreeMap<String, String>,
@@ -111,6 +114,10 @@ pub struct Language {
 
 fn default_repair_from() -> usize {
     4
+}
+
+fn default_stem_from() -> usize {
+    3
 }
 
 /// What cues mean together; the same for all languages.

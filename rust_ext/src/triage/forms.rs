@@ -6,9 +6,6 @@ use rustc_hash::FxHashMap;
 use super::lexicon::Word;
 use super::normal::MAX_LETTERS;
 
-/// Letters that must be left of a word when an affix is taken away.
-const STEM_LETTERS: usize = 3;
-
 /// One equivalence: at a place in the word, `from` is read as `to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Same {
@@ -43,13 +40,15 @@ pub struct Forms {
     suffixes: Affixes,
     /// Longest affix, in letters.
     longest: usize,
+    /// Letters that must be left of a word when an affix is taken away.
+    stem_from: usize,
     /// Words that are known as they stand and have a stem that is known, too.
     stems: FxHashMap<Word, Word>,
 }
 
 impl Forms {
     /// A language without words; longer equivalences win over shorter ones.
-    pub fn of(same: Vec<Same>) -> Self {
+    pub fn of(same: Vec<Same>, stem_from: usize) -> Self {
         let mut by_first: FxHashMap<char, Vec<Same>> = FxHashMap::default();
         for rule in same {
             if let Some(first) = rule.from.chars().next() {
@@ -70,6 +69,7 @@ impl Forms {
             prefixes: Affixes::default(),
             suffixes: Affixes::default(),
             longest: 0,
+            stem_from: stem_from.max(1),
             stems: FxHashMap::default(),
         }
     }
@@ -156,7 +156,7 @@ impl Forms {
             .collect();
         let count = places.len() - 1;
         let part = |from: usize, to: usize| &folded[places[from]..places[to]];
-        let most = |letters: usize| self.longest.min(letters.saturating_sub(STEM_LETTERS));
+        let most = |letters: usize| self.longest.min(letters.saturating_sub(self.stem_from));
         let mut best: Option<(usize, Vec<Word>)> = None;
         for tail in 0..=most(count) {
             let to = count - tail;
@@ -213,12 +213,15 @@ mod tests {
 
     #[test]
     fn letters_fold_once_and_the_longest_rule_wins() {
-        let forms = Forms::of(vec![
-            same("a", "e"),
-            same("aa", "a"),
-            same("n$", ""),
-            same("^kh", "k"),
-        ]);
+        let forms = Forms::of(
+            vec![
+                same("a", "e"),
+                same("aa", "a"),
+                same("n$", ""),
+                same("^kh", "k"),
+            ],
+            3,
+        );
         assert_eq!(forms.fold("saans"), "sans");
         assert_eq!(forms.fold("nahin"), "nehi");
         assert_eq!(forms.fold("khkh"), "kkh");
@@ -227,7 +230,7 @@ mod tests {
 
     #[test]
     fn affixes_come_off_and_leave_their_words() {
-        let mut forms = Forms::of(Vec::new());
+        let mut forms = Forms::of(Vec::new(), 3);
         for (word, letters) in ["بيت", "uma", "umwa"].into_iter().enumerate() {
             forms.add(letters.to_owned(), u32::try_from(word).unwrap());
         }

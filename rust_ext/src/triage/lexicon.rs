@@ -7,7 +7,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::forms::{Forms, Place, Same};
+use super::forms::{Forms, Place};
 use super::normal::{Break, Tokens};
 use super::spelling::Spelling;
 
@@ -134,15 +134,15 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Starts a language; its index. `same` is none for a language without forms of words.
-    pub fn language(&mut self, letters: Vec<(char, char)>, same: Option<Vec<Same>>) -> usize {
+    /// Starts a language; its index. `forms` is none for a language that declares none.
+    pub fn language(&mut self, letters: Vec<(char, char)>, forms: Option<Forms>) -> usize {
         let lang = self.lexicon.languages;
         self.lexicon.languages += 1;
         self.lexicon
             .letters
             .extend(letters.into_iter().map(|(low, high)| (low, high, lang)));
-        self.lexicon.formed |= Langs::from(same.is_some()) << lang;
-        self.lexicon.forms.push(same.map(Forms::of));
+        self.lexicon.formed |= Langs::from(forms.is_some()) << lang;
+        self.lexicon.forms.push(forms);
         lang
     }
 

@@ -17,7 +17,7 @@ pub use data::{DataError, GENERAL_DANGER, NEEDS};
 
 use std::collections::BTreeSet;
 
-use forms::Place;
+use forms::{Forms, Place};
 use grammar::{Cue, Grammar, Hit};
 use lexicon::Lexicon;
 use normal::Tokens;
@@ -141,7 +141,8 @@ impl Triager {
                 && language.prefixes.is_empty()
                 && language.suffixes.is_empty());
             let same = language.equivalences(file)?;
-            let lang = words.language(language.letter_ranges(file)?, formed.then_some(same));
+            let forms = formed.then(|| Forms::of(same, language.stem_from));
+            let lang = words.language(language.letter_ranges(file)?, forms);
             learn_words(&mut words, lang, file, language)?;
             for (name, pattern) in language.patterns(file)? {
                 let cue = cues.intern(name);
