@@ -42,7 +42,8 @@ class Scored(msgspec.Struct):
     unreadable: int
     words: int
     gsm7: bool
-    whole: bool
+    hanging: bool
+    """Ends on a question or a heading whose answer or list comes with MORE."""
     dropped_protected: int
 
     @property
@@ -96,7 +97,7 @@ def score(answer: Answer, way: ways.Way, budget: int) -> Scored:
         unreadable=unreadable,
         words=words,
         gsm7=ways.gsm7(made.sent),
-        whole=made.first == made.sent,
+        hanging=made.first != made.sent and made.first.endswith((":", "?")),
         dropped_protected=sum(len(protected(sentence, answer.lang)) for sentence in made.dropped),
     )
 
@@ -155,12 +156,14 @@ LINES: Final[tuple[tuple[str, Callable[[Sequence[Scored]], str]], ...]] = (
     ("… a negation", lambda rows: str(_kinds(rows, "negation"))),
     ("… a condition or exception", lambda rows: str(_kinds(rows, "condition", "exception"))),
     ("… a bound of a number", lambda rows: str(_kinds(rows, "limit"))),
+    ("… a number or unit elsewhere", lambda rows: str(_kinds(rows, "number"))),
     ("new words or numbers", lambda rows: str(sum(len(row.new) for row in rows))),
     ("ends within a word", lambda rows: str(sum(row.cuts.word for row in rows))),
     ("ends within a number", lambda rows: str(sum(row.cuts.number for row in rows))),
     ("ends within a sentence", lambda rows: str(sum(row.cuts.sentence for row in rows))),
     ("ends within a step that fits", lambda rows: str(sum(row.cuts.step for row in rows))),
     ("ends within a longer step", lambda rows: str(sum(row.cuts.long_step for row in rows))),
+    ("ends on a question or a heading", lambda rows: str(sum(row.hanging for row in rows))),
     ("order of steps broken", lambda rows: str(sum(row.order_broken for row in rows))),
     ("steps left out before a kept one", lambda rows: str(sum(row.skipped for row in rows))),
     (

@@ -150,6 +150,7 @@ def suspects(answer: Answer, short: str, reading: Reading) -> list[Suspect]:
         *_conditions(answer, reading),
         *_limits(answer, reading),
         *_inserted(answer, short, reading),
+        *_moved(short, reading),
     ]
 
 
@@ -163,14 +164,22 @@ def _negations(answer: Answer, reading: Reading) -> list[Suspect]:
             continue
         start, end = next(((a, b) for a, b in clauses if a <= token.start < b), (0, 0))
         clause = inside(source, start, end)
-        if any(p in kept and source[p].kind == "negator" for p in clause):
-            # «ne … pas», «nunca … ni»: another word of the same denial stands.
+        if any(_one_denial(place, p, source) for p in clause if p in kept and source[p].kind == "negator"):
             continue
         heads = [p for p in clause if p > place and content(source[p], answer.lang)][:HEAD]
         heads = heads or [p for p in clause if p < place and content(source[p], answer.lang)][-HEAD:]
         if any(p in kept for p in heads):
             found.append(Suspect("negation dropped", answer.text[start:end].strip()))
     return found + _restrictions(answer, reading, clauses)
+
+
+def _one_denial(gone: int, there: int, source: list[Token]) -> bool:
+    """French «ne … pas» in one: without «ne» it still denies."""
+    return (
+        source[gone].form in {"ne", "n"}
+        and gone < there <= gone + 4
+        and source[there].form not in {"ne", "n"}
+    )
 
 
 def _restrictions(answer: Answer, reading: Reading, clauses: list[tuple[int, int]]) -> list[Suspect]:
@@ -216,6 +225,11 @@ def _limits(answer: Answer, reading: Reading) -> list[Suspect]:
     for place, token in enumerate(reading.source):
         if token.kind not in {"number", "time"} or place not in reading.kept:
             continue
+        follower = place + 1
+        if follower < len(reading.source) and follower not in reading.kept:
+            unit = reading.source[follower]
+            if unit.kind == "unit" and unit.start - token.end <= 1:
+                found.append(Suspect("number without its unit", answer.text[token.start : unit.end]))
         before = [
             p
             for p in range(max(place - 3, 0), place)
@@ -237,8 +251,7 @@ def _inserted(answer: Answer, short: str, reading: Reading) -> list[Suspect]:
             continue
         shown = short[max(token.start - 20, 0) : token.end + 30]
         if place not in reading.match:
-            if not _doubled(place, reading, short):
-                found.append(Suspect("negation inserted", shown))
+            found.append(Suspect("negation inserted", shown))
             continue
         origin = reading.source[reading.match[place]]
         start, end = next(((a, b) for a, b in clauses if a <= origin.start < b), (0, 0))
@@ -262,15 +275,13 @@ def _strong(between: str) -> bool:
     return bool(re.search(r"[.!?;:\n]", between))
 
 
-def _doubled(place: int, reading: Reading, short: str) -> bool:
-    """A second word of a denial that is matched elsewhere in the same clause."""
-    token = reading.short[place]
-    return any(
-        reading.short[other].kind == "negator"
-        and other in reading.match
-        and not CLAUSE_END.search(short[min(token.start, reading.short[other].start) : token.start])
-        for other in range(max(place - 4, 0), place)
-    )
+def _moved(short: str, reading: Reading) -> list[Suspect]:
+    """Numbers and units that the long text has elsewhere: another order, or another's number."""
+    return [
+        Suspect("number moved", short[max(token.start - 20, 0) : token.end + 20])
+        for place, token in enumerate(reading.short)
+        if token.kind in {"number", "time", "phone", "unit"} and place not in reading.match
+    ]
 
 
 def new_words(reading: Reading, lang: str) -> list[str]:

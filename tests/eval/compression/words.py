@@ -50,9 +50,7 @@ STOPWORDS: Final[dict[str, frozenset[str]]] = {
 """Words that carry little by themselves."""
 
 LIMITS: Final[dict[str, frozenset[str]]] = {
-    "en": frozenset(
-        "above below under over less more before after until least most within up max min".split()
-    ),
+    "en": frozenset("above below under over less more before after until least most within up max".split()),
     "es": frozenset("encima debajo menos mas antes despues hasta maximo minimo menores mayores".split()),
     "fr": frozenset("dessus dessous moins plus avant apres jusqu maximum minimum".split()),
     "pt": frozenset("acima abaixo menos mais antes depois apos ate maximo minimo menores maiores".split()),
