@@ -44,6 +44,7 @@ class Scored(msgspec.Struct):
     gsm7: bool
     hanging: bool
     """Ends on a question or a heading whose answer or list comes with MORE."""
+    untidy: bool
     dropped_protected: int
 
     @property
@@ -98,6 +99,7 @@ def score(answer: Answer, way: ways.Way, budget: int) -> Scored:
         words=words,
         gsm7=ways.gsm7(made.sent),
         hanging=made.first != made.sent and made.first.endswith((":", "?")),
+        untidy=meaning.untidy(made.first, answer.text),
         dropped_protected=sum(len(protected(sentence, answer.lang)) for sentence in made.dropped),
     )
 

@@ -1,6 +1,7 @@
 """Whether a short text still says what the long one said: alignment, lost and inserted negations, cuts."""
 
 import re
+from bisect import bisect_right
 from itertools import pairwise
 from typing import Final
 
@@ -65,6 +66,7 @@ def align(text: str, short: str, lang: str) -> Reading:
                 exact = token.form == candidate.form
                 common = token.form in STOPWORDS.get(lang, ()) or len(token.form) == 1
                 pairs.append((i, j, (0.3 if common else 1.0) * (1.0 if exact else 0.8)))
+    long_sentence, short_sentence = _sentences(text, long_tokens), _sentences(short, short_tokens)
     best: list[float] = []
     back: list[int] = []
     for index, (i, j, worth) in enumerate(pairs):
@@ -74,6 +76,11 @@ def align(text: str, short: str, lang: str) -> Reading:
             if before_i < i and before_j < j:
                 gap = i - before_i + j - before_j - 2
                 score = best[earlier] + worth + (0.3 if gap == 0 else -min(gap, 40) * 0.004)
+                if (long_sentence[i] != long_sentence[before_i]) != (
+                    short_sentence[j] != short_sentence[before_j]
+                ):
+                    # Words of one sentence come from one sentence: «do not» of the one left out is not meant.
+                    score -= 0.5
                 if score > top:
                     top, chosen = score, earlier
         best.append(top)
@@ -84,6 +91,11 @@ def align(text: str, short: str, lang: str) -> Reading:
         match[pairs[place][1]] = pairs[place][0]
         place = back[place]
     return Reading(long_tokens, short_tokens, match)
+
+
+def _sentences(text: str, of: list[Token]) -> list[int]:
+    ends = [found.end() for found in re.finditer(r"[.!?;:\n]+(?=\s|$)|\n", text)]
+    return [bisect_right(ends, token.start) for token in of]
 
 
 def spans(text: str, ends: re.Pattern[str]) -> list[tuple[int, int]]:
@@ -353,6 +365,9 @@ def cuts(answer: Answer, short: str, reading: Reading, octets_left: int) -> Cuts
     here = source[place]
     end = next((b for a, b in units(answer.text) if a <= here.start < b), 0)
     after = [p for p in inside(source, here.end, end) if content(source[p], answer.lang)]
+    if len(after) == 1 and re.search(r"[^.][.!?]$", short.rstrip()):
+        # «the injured person.» may become «the injured.»: a sentence with a word less, not a cut one.
+        after = []
     partial = (
         here.kind == "word" and here.form != token.form and plain(short)[token.end : token.end + 1] != "."
     )
@@ -393,6 +408,12 @@ def order_broken(answer: Answer, reading: Reading, short: str) -> bool:
             if rare:
                 places.append(min(rare))
     return any(a > b for a, b in pairwise(places))
+
+
+def untidy(short: str, source: str) -> bool:
+    """Punctuation left behind by what was taken out: at the start, doubled, or after a space."""
+    wrong = re.compile(r"^[.,;:!?)]|,,|,\.| [,.](?=\s|$)|\.\s+\.(?=\s)")
+    return bool(wrong.search(short)) and not wrong.search(source)
 
 
 def steps_skipped(answer: Answer, reading: Reading) -> int:

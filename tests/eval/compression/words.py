@@ -137,7 +137,8 @@ SHORT_FORMS: Final[dict[str, dict[str, str]]] = {
     },
     "pt": {
         "&": "e", "+": "e", "aprox": "aproximadamente", "tel": "telefone", "temp": "temperatura",
-        "info": "informacao", "hosp": "hospital", "dr": "doutor", "dra": "doutora", "ex": "exemplo",
+        "info": "informacao", "infos": "informacoes", "hosp": "hospital",
+        "dr": "doutor", "dra": "doutora", "ex": "exemplo",
         "max": "maximo", "av": "avenida", "seg": "segunda", "ter": "terca", "qua": "quarta", "qui": "quinta",
         "sex": "sexta", "sab": "sabado", "dom": "domingo", "vc": "voce", "q": "que", "p/": "para",
         "c/": "com",
@@ -151,7 +152,10 @@ REWORDED: Final[dict[str, frozenset[str]]] = {
     "now": frozenset({"immediately", "once", "away"}),
     "much": frozenset({"lot"}),
     "many": frozenset({"lot", "number"}),
-    "vite": frozenset({"suite"}),
+    "like": frozenset({"such"}),
+    "fast": frozenset({"quickly", "soon"}),
+    "medicinas": frozenset({"medicamentos"}),
+    "vite": frozenset({"suite", "immediatement"}),
     "ya": frozenset({"inmediatamente", "mismo", "inmediato", "enseguida"}),
     "ja": frozenset({"imediatamente", "imediato", "mesmo", "agora"}),
     "use": frozenset({"utilize", "utilise"}),
@@ -173,7 +177,7 @@ NUMBER: Final = r"\d+(?:[.,]\d+)*"
 WORD: Final = r"[^\W\d_]+"
 PIECE: Final = re.compile(
     rf"(?P<url>{URL})|(?P<time>{TIME})|(?P<phone>{PHONE})|(?P<number>{NUMBER})"
-    rf"|(?P<short>\bw/o?\b|\b[cps]/(?= ?[a-z])|°c\b|%|\$|&|\+)|(?P<word>{WORD})"
+    rf"|(?P<short>\bw/(?:o\b)?|\b[cps]/(?= ?[a-z])|°c\b|%|\$|&|\+)|(?P<word>{WORD})"
 )
 CJK: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 
