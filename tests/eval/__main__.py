@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     os.environ["EVY_EVAL_QUICK"] = "1" if options.quick else "0"
     progress = Console(stderr=True, highlight=False)
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    console = Console(width=None if sys.stdout.isatty() else 170)
     reports: dict[str, Report] = {}
     for name in AREAS:
         if not options.only or name in options.only:

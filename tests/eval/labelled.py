@@ -127,7 +127,10 @@ def precision_at(
 def equal_recall(
     title: str, truth: Sequence[bool], alarms: Sequence[bool], others: Mapping[str, Sequence[float]]
 ) -> tuple[Table, dict[str, float]]:
-    """Ours, which has one point, beside others that score: precision where recall reaches ours."""
+    """Ours, which has one point, beside others that score: precision where recall reaches ours.
+
+    One that cannot reach it says how far it comes; its figure is then that of an alarm for every text.
+    """
     caught = sum(label and alarm for label, alarm in zip(truth, alarms, strict=True))
     found, right = Share(caught, sum(truth)), Share(caught, sum(alarms))
     rows = [("ours", str(found), str(right))]
@@ -138,10 +141,9 @@ def equal_recall(
         if reached:
             rows.append((name, *map(str, reached)))
         else:
-            most = Share(
-                sum(label and score > 0 for label, score in zip(truth, scores, strict=True)), sum(truth)
-            )
-            rows.append((name, f"at most {most}", f"alarm for every text: {every}"))
+            hits = [label for label, score in zip(truth, scores, strict=True) if score > 0]
+            most, there = Share(sum(hits), sum(truth)), Share(sum(hits), len(hits))
+            rows.append((name, f"at most {most}", f"there {there}; all texts: {every.value:.3f}"))
         figures[f"{name}_precision_at_ours_recall"] = (reached[1] if reached else every).value
     return Table(title, ("at ours' recall", "recall", "precision"), tuple(rows)), figures
 
