@@ -82,6 +82,9 @@ pub struct Language {
     /// Ordinary words that look like a misspelt cue.
     #[serde(default)]
     pub known: String,
+    /// Letters that sound alike: `ph=f`, `le$=el` at the end of a word.
+    #[serde(default)]
+    pub sounds: String,
     /// Shortest word, in letters, that a misspelling is mended to; more where words lie closer together.
     #[serde(default = "default_repair_from")]
     pub repair_from: usize,

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use rustc_hash::FxHashMap;
 
 use super::data::{Pattern, Phrase};
-use super::lexicon::{Langs, Skip, Unit, Word};
+use super::lexicon::{Langs, Word};
 use super::normal::Break;
+use super::reader::{Skip, Unit};
 
 /// Index of a cue.
 pub type Cue = u16;

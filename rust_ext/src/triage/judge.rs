@@ -2,10 +2,10 @@
 //! the data they fulfil.
 
 use super::Priority;
-use super::data::Until;
+use super::data::{NEEDS, Until};
 use super::grammar::{Cue, Hit};
-use super::lexicon::Unit;
 use super::normal::Break;
+use super::reader::Unit;
 use super::rules::{Combination, Conclusion, CueSet, Judge, Mood, Scope};
 
 /// Cues of one combination stand at most so many words apart.
@@ -14,6 +14,8 @@ const TOGETHER: usize = 40;
 const LIFTS_WITHIN: usize = 40;
 /// Longest list of needs.
 const MAX_NEEDS: usize = 3;
+/// The need of a plea that names nothing.
+const PLEA_NEED: &str = "aid_info";
 
 /// A cue of the text with what became of it.
 #[derive(Clone, Copy, Debug)]
@@ -102,10 +104,19 @@ impl Judge {
     /// Applies the rules to the cues.
     pub fn decide(&self, units: &[Unit], found: &[Found]) -> Judgement {
         let sets = Sets::of(found);
-        for priority in [Priority::Emergency, Priority::Urgent] {
-            if let Some(judgement) = self.conclude(priority, found, &sets) {
-                return judgement;
+        let urgent = self.conclude(Priority::Urgent, found, &sets);
+        if let Some(mut judgement) = self.conclude(Priority::Emergency, found, &sets) {
+            // Who is trapped and thirsty is both; that they ask for help says nothing more.
+            let more = urgent.into_iter().flat_map(|urgent| urgent.needs);
+            for need in more.filter(|&need| NEEDS[need] != PLEA_NEED) {
+                if judgement.needs.len() < MAX_NEEDS && !judgement.needs.contains(&need) {
+                    judgement.needs.push(need);
+                }
             }
+            return judgement;
+        }
+        if let Some(judgement) = urgent {
+            return judgement;
         }
         let undone = found.iter().any(|f| f.undone_by.is_some());
         let known = units

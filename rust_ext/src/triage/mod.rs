@@ -1,8 +1,8 @@
 //! Triage: how urgent a text is, what is needed, which reviewed template answers it, in which language.
 //!
-//! Deterministic and data-driven: [`normal`] reads letters, [`lexicon`] words in their [`forms`], [`grammar`]
-//! cues, and [`judge`] decides which cues are meant here and now and what they mean together. The words are in one data
-//! file per language, the meaning in one rule file for all; adding a language is adding a file.
+//! Deterministic and data-driven: [`normal`] reads letters, [`reader`] words in their [`forms`], [`grammar`]
+//! cues, and [`judge`] decides which cues are meant here and now and what they mean together. The words are in
+//! one data file per language, the meaning in one rule file for all; adding a language is adding a file.
 
 mod data;
 mod forms;
@@ -10,7 +10,10 @@ mod grammar;
 mod judge;
 mod lexicon;
 mod normal;
+mod pieces;
+mod reader;
 mod rules;
+mod sound;
 mod spelling;
 
 pub use data::{DataError, GENERAL_DANGER, NEEDS};
@@ -143,6 +146,10 @@ impl Triager {
             let same = language.equivalences(file)?;
             let forms = formed.then(|| Forms::of(same, language.stem_from));
             let lang = words.language(language.letter_ranges(file)?, forms);
+            let sounds = sound::Rules::parse(&language.sounds).map_err(|entry| {
+                DataError::new(file, "sounds", format!("{entry:?}: write letters=sound"))
+            })?;
+            words.sounds(lang, sounds);
             learn_words(&mut words, lang, file, language)?;
             for (name, pattern) in language.patterns(file)? {
                 let cue = cues.intern(name);

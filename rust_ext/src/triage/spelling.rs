@@ -45,6 +45,11 @@ impl Spelling {
         spelling
     }
 
+    /// Letters of a word that a misspelling may mean.
+    pub fn letters(&self, word: Word) -> Option<&[char]> {
+        self.letters.get(&word).map(Vec::as_slice)
+    }
+
     /// The nearest words among those `meant`, at most `depth` edits away, each with its edits.
     pub fn nearest(
         &self,
@@ -155,7 +160,7 @@ fn repair_edits(letters: &[char], target: &[char]) -> Option<usize> {
 }
 
 /// Optimal string alignment distance.
-fn distance(a: &[char], b: &[char]) -> usize {
+pub fn distance(a: &[char], b: &[char]) -> usize {
     let mut rows = [[0_usize; MAX_LETTERS + 1]; 3];
     for (j, cell) in rows[1].iter_mut().enumerate().take(b.len() + 1) {
         *cell = j;
