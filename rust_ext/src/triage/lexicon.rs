@@ -106,7 +106,8 @@ impl Builder {
     /// the one its letters fold to are known; the folded one is what patterns mean.
     fn mark(&mut self, lang: usize, text: &str, note: impl Fn(&mut Entry)) -> Word {
         let written = self.word(text);
-        if text.starts_with('#') {
+        // A number is a word of no language.
+        if text.starts_with('#') || text.bytes().all(|b| b.is_ascii_digit()) {
             return written;
         }
         let Lexicon { entries, forms, .. } = &mut self.lexicon;
@@ -157,7 +158,7 @@ impl Builder {
     /// A word of a pattern; `repair` if a misspelling may be read as it.
     pub fn cue(&mut self, lang: usize, text: &str, repair: bool) -> Word {
         let word = self.mark(lang, text, |_| ());
-        if !text.starts_with('#') {
+        if text.chars().any(char::is_alphabetic) {
             self.lexicon.entries[word as usize].target |= Langs::from(repair) << lang;
         }
         word

@@ -176,9 +176,10 @@ impl<'l> Reader<'l> {
         if chars.next().is_some_and(char::is_numeric) {
             let known = [self.lexicon.number, self.lexicon.year];
             let known = known.map(|word| Reading { word, edits: 0 });
-            let count = match chars.all(char::is_numeric) {
-                true => 1 + usize::from(is_year(typed)),
-                false => 0,
+            let count = if chars.all(char::is_numeric) {
+                1 + usize::from(is_year(typed))
+            } else {
+                0
             };
             self.push(piece, piece.before, &known[..count]);
             return;

@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_misspelling_by_sound_meets_its_word() {
         assert_eq!(Rules::parse("c=k sh").unwrap_err(), "sh");
-        let rules = Rules::parse("scious=shus c=k sh=S ph=f").unwrap();
+        let rules = Rules::parse("scious=shus c=k ph=f").unwrap();
         let mut sounds = Sounds::default();
         sounds.language(0, rules);
         for (word, text) in [(1, "unconscious"), (2, "seizure"), (3, "breathing")] {
@@ -212,8 +212,8 @@ mod tests {
         }
         assert_eq!(sounds.alike(&letters("unkonshus"), |_| true), [1]);
         assert_eq!(sounds.alike(&letters("seezure"), |_| true), [2]);
-        assert_eq!(sounds.alike(&letters("seezure"), |_| false), []);
+        assert!(sounds.alike(&letters("seezure"), |_| false).is_empty());
         assert_eq!(sounds.of_consonants(&letters("brthng")), [3]);
-        assert_eq!(sounds.of_consonants(&letters("brathng")), []);
+        assert!(sounds.of_consonants(&letters("brathng")).is_empty());
     }
 }
