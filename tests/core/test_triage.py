@@ -130,6 +130,11 @@ def test_why_names_what_took_an_alarm_back() -> None:
             ],
         ),
         ("my son is choking", ["my son is chokin", "my son is CHOKEING", "my sons chokingg"]),
+        ("my father is unconscious", ["my father is un conscious", "my father is unkonshus"]),
+        (
+            "she is bleeding badly",
+            ["she is bl33ding badly", "she is bldng badly", "she is b l e e d i n g badly"],
+        ),
         ("i cant breathe", ["icantbreathe", "i can't breathe", "i cant breath", "i cnt brethe"]),
     ],
 )
@@ -138,6 +143,12 @@ def test_how_it_is_typed_does_not_matter(plain: str, variants: list[str]) -> Non
     assert expected.priority == "emergency"
     for variant in variants:
         assert (triage(variant).priority, triage(variant).template) == (expected.priority, expected.template)
+
+
+def test_an_emergency_names_its_other_needs() -> None:
+    got = triage("we are trapped under the rubble and have no water")
+    assert (got.template, got.needs) == ("earthquake_trapped", ["rescue", "medical", "water"])
+    assert "aid_info" not in triage("help us we are trapped under the rubble").needs
 
 
 @given(st.text(max_size=400))
