@@ -7,7 +7,7 @@ RUN := .venv/bin/
 RUST := rust_ext
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-ops demo test lint bench eval chaos soak fuzz coverage clean pytest cargo-test fuzz-core bench-core
+.PHONY: help setup setup-ops demo test lint bench eval train-pack chaos soak fuzz coverage clean pytest cargo-test fuzz-core bench-core
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ eval: $(UV)  ## Score triage and compression on texts beside simpler ways: table
 
 bench-core:  ## The Rust core by criterion, without Python's share
 	cd $(RUST)/benches && cargo bench --locked
+
+train-pack: $(UV)  ## Train the packer's model anew from texts fetched by name; tests/eval/pack_texts.py says which
+	@$(UV) run --locked --group eval python -m tests.eval.pack_texts
 
 chaos: setup  ## Break everything: 500 texts under kill -9, 12,000 messages over a link that fails, 40 power cuts (SEED=1)
 	EVY_CHAOS_TEXTS=$(or $(COUNT),500) EVY_CHAOS_MESSAGES=$(or $(MESSAGES),12000) EVY_CHAOS_SEED=$(or $(SEED),1) \

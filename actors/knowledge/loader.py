@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 import msgspec
-from evy_core import CoreError, Redactor
+from evy_core import CoreError, Packer, Redactor
 
 from subjects.errors import ConfigError
 
@@ -112,6 +112,18 @@ def triage_files(directory: Path = SHIPPED) -> list[tuple[str, str]]:
     if not found:
         raise ConfigError(f"{directory}/triage: no files; without them no emergency is recognised")
     return [(path.name, path.read_text(encoding="utf-8")) for path in found]
+
+
+def packer(texts: "Texts", directory: Path = SHIPPED) -> Packer:
+    """Packing with the model of a directory; ``texts`` may go by name to a node that says the same ones.
+
+    Raises :class:`ConfigError` that names the file.
+    """
+    path = directory / "pack.model"
+    try:
+        return Packer(path.read_bytes(), texts.whole())
+    except (OSError, CoreError) as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def redactor(directory: Path = SHIPPED) -> Redactor:
@@ -266,6 +278,12 @@ class Texts:
     def articles(self) -> tuple[Article, ...]:
         """All articles, in the order of their files."""
         return self._articles
+
+    def whole(self) -> list[str]:
+        """Templates, articles and the notices that have nothing to fill in, as they are sent."""
+        notices = (text for text in self._notices.values() if "{" not in text)
+        templates = (template.text for template in self._templates.values())
+        return sorted({*notices, *templates, *(article.text for article in self._articles)})
 
     def source(self, tag: str) -> Source | None:
         """Document behind a tag as it stands in an SMS, whatever its case."""

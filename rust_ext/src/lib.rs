@@ -5,6 +5,7 @@
 //! Python sees this crate through [`python`] only.
 
 pub mod compress;
+pub mod pack;
 pub mod pii;
 pub mod route;
 pub mod sms;

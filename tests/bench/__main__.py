@@ -42,6 +42,7 @@ AREAS: Final[dict[str, Callable[[Setting], list[Row]]]] = {
     "redact": core.redact,
     "route": core.route,
     "compress": core.compress,
+    "pack": core.pack,
     "segment": core.segmentation,
     "core-memory": core_memory.measure,
     "disk": disk.measure,

@@ -10,7 +10,7 @@ from typing import TypeVar
 import evy_core
 
 from actors.compress import shipped_compressor
-from actors.knowledge import Texts, redactor, route_rules, triage_files
+from actors.knowledge import Texts, packer, redactor, route_rules, triage_files
 from subjects.names import Priority
 from tests.bench.rows import Figure, Goal, Row, Setting, spread
 
@@ -111,6 +111,26 @@ def compress(setting: Setting) -> list[Row]:
     )
     return [
         Row("compress", "compress one answer, from Python", spread(runs, "µs"), (Goal("p99", 1000),), (note,))
+    ]
+
+
+def pack(setting: Setting) -> list[Row]:
+    """One text into a frame, and back."""
+    packing = packer(Texts.load())
+    texts = [text for text in texts_of_people() if len(text) >= 40]
+    frames = packing.pack(texts)
+    out, back = (
+        timed(setting, lambda text: packing.pack([text]), texts),
+        timed(setting, lambda frame: packing.unpack([frame]), frames),
+    )
+    characters = sum(map(len, texts)) // len(texts)
+    note = (
+        f"{len(texts)} texts of tests/vectors, {characters} characters on average; "
+        f"the model takes {packing.memory_octets / (1 << 20):.1f} MiB"
+    )
+    return [
+        Row("pack", "pack one SMS, from Python", spread(out, "µs"), (Goal("p99", 1000),), (note,)),
+        Row("unpack", "unpack one SMS, from Python", spread(back, "µs"), (Goal("p99", 1000),)),
     ]
 
 

@@ -11,6 +11,8 @@ __all__ = [
     "Decision",
     "Deliver",
     "Fitted",
+    "PackError",
+    "Packer",
     "PduError",
     "Redacted",
     "Redactor",
@@ -34,6 +36,9 @@ class CoreError(ValueError):
 
 class DataError(CoreError):
     """A data file is wrong; the text names file and entry."""
+
+class PackError(CoreError):
+    """A text that cannot be packed, or octets that are no packed text; the text says why."""
 
 class PduError(CoreError):
     """Octets that are no PDU, or a message that does not fit into one; the text names the field."""
@@ -516,4 +521,33 @@ class Redactor:
         """Redacts each text, in order, with the GIL released: any text of any length, in linear time.
 
         The result has at most six times the octets. A lone surrogate reads as U+FFFD.
+        """
+
+@final
+class Packer:
+    """Lossless packing of short texts for links where every octet is airtime (``docs/pack.md``).
+
+    ``model`` is the content of ``actors/knowledge/pack.model``; both ends need the same file. ``known`` are
+    texts that may be sent by name, each in as many octets as five. Reads and writes the same octets on every
+    machine. Raises :class:`DataError` for another file than a model's, and for two known texts that would
+    share a name.
+    """
+
+    def __new__(cls, model: bytes, known: Sequence[str] = ...) -> Packer: ...
+    @property
+    def known_id(self) -> int:
+        """Identifies the known texts, 64 bits: equal on two nodes that know the same ones."""
+    @property
+    def memory_octets(self) -> int:
+        """What the model takes in memory."""
+    def pack(self, texts: Sequence[str], *, to_same: bool = False) -> list[bytes]:
+        """One frame per text, never more than one octet longer than its UTF-8.
+
+        ``to_same``: the receiver has told the same ``known_id``; only then a known text goes by name. Raises
+        :class:`PackError` for a text of more than 65,535 octets, UnicodeEncodeError for a lone surrogate.
+        """
+    def unpack(self, frames: Sequence[bytes]) -> list[str]:
+        """The text of each frame; raises :class:`PackError` at the first that is none.
+
+        Octets that were changed on the way may give another text: who carries frames must check them.
         """

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 
 use crate::compress::fit::FitError;
 use crate::compress::rules::RulesError;
+use crate::pack;
 use crate::pii::PiiError;
 use crate::route::RouteError;
 use crate::sms::pdu;
@@ -26,6 +27,13 @@ pyo3::create_exception!(
 
 pyo3::create_exception!(
     _evy_core,
+    PackError,
+    CoreError,
+    "A text that cannot be packed, or octets that are no packed text."
+);
+
+pyo3::create_exception!(
+    _evy_core,
     DataError,
     CoreError,
     "A data file is wrong; the text names file and entry."
@@ -40,6 +48,17 @@ impl From<triage::DataError> for PyErr {
 impl From<PiiError> for PyErr {
     fn from(error: PiiError) -> Self {
         DataError::new_err(error.to_string())
+    }
+}
+
+impl From<pack::PackError> for PyErr {
+    fn from(error: pack::PackError) -> Self {
+        match error {
+            pack::PackError::Model(_) | pack::PackError::SameName(..) => {
+                DataError::new_err(error.to_string())
+            }
+            _ => PackError::new_err(error.to_string()),
+        }
     }
 }
 
@@ -71,5 +90,6 @@ impl From<RouteError> for PyErr {
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("CoreError", m.py().get_type::<CoreError>())?;
     m.add("DataError", m.py().get_type::<DataError>())?;
+    m.add("PackError", m.py().get_type::<PackError>())?;
     m.add("PduError", m.py().get_type::<PduError>())
 }

@@ -2,6 +2,7 @@
 
 mod compress;
 mod error;
+mod pack;
 mod pdu;
 mod pii;
 mod route;
@@ -19,5 +20,6 @@ fn _evy_core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     triage::register(m)?;
     route::register(m)?;
     compress::register(m)?;
+    pack::register(m)?;
     pii::register(m)
 }
