@@ -33,6 +33,7 @@ AREAS: Final[Mapping[str, Callable[[], Report]]] = {
     "triage": area("triage"),
     "public": area("public"),
     "unseen": area("unseen"),
+    "pack": area("pack"),
     "compression": area("compression"),
     "metamorphic": area("metamorphic"),
 }

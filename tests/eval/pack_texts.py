@@ -181,13 +181,14 @@ def _catalogue(po: str) -> Iterator[str]:
 def never_learned() -> frozenset[str]:
     """Texts of the evaluation in small letters, which training leaves out wherever they stand."""
     texts = [text for message in held_back() for text in (message.text, message.original)]
-    files = [*sorted((VECTORS / "unseen").glob("*.jsonl")), VECTORS / "questions.jsonl"]
+    folders = [VECTORS / "unseen", VECTORS / "compression"]
+    files = [*(path for folder in folders for path in sorted(folder.glob("*.jsonl")))]
+    files.append(VECTORS / "questions.jsonl")
     if DEV.exists():
         files.append(DEV)
     for path in files:
         for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            texts += [row["text"], row.get("original") or ""]
+            texts += [value for value in json.loads(line).values() if isinstance(value, str)]
     return frozenset(one_line(text).lower() for text in texts)
 
 
@@ -197,7 +198,7 @@ def training() -> list[Sample]:
     sources: tuple[Iterable[Sample], ...] = (own(), messages(), udhr(), lingua(), django())
     for source in sources:
         for sample in source:
-            key = sample.text.lower()
+            key = one_line(sample.text).lower()
             if key and key not in never:
                 kept.setdefault(key, sample)
     return list(kept.values())
