@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.eval.compression import meaning, ways
+from tests.eval.compression import meaning, post_check, ways
 from tests.eval.compression.corpus import RULED, Answer, answers
 from tests.eval.compression.words import protected, tokens
 from tests.eval.report import Report, Table
@@ -217,10 +217,15 @@ def _breakdown(scored: dict[str, list[Scored]], budget: int, by: str) -> Table:
     return Table(title, ("", *scored), tuple(rows))
 
 
-def open_suspects(rows: Sequence[Scored], budget: int) -> Table:
+def open_suspects(rows: Sequence[Scored], budget: int, *, hidden: bool = True) -> Table:
     """What a person should look at; of held answers the kind alone."""
     lines = [
-        (row.answer.id, f"{budget}", suspect.kind, "(held)" if row.answer.held else suspect.what[:110])
+        (
+            row.answer.id,
+            f"{budget}",
+            suspect.kind,
+            "(held)" if row.answer.held and hidden else suspect.what[:110],
+        )
         for row in rows
         for suspect in row.suspects
     ]
@@ -254,10 +259,18 @@ def run() -> Report:
         suspect_tables.append(open_suspects(mine, budget))
         suspected = figures[f"inverted_suspects_{budget}"]
         notes.append(f"inverted meaning at {_segments(budget)}: {suspected} suspects, goal 0")
+    adversarial = answers("adversarial")
+    for budget in BUDGETS:
+        attacked = scores(adversarial, budget)
+        tables.append(_main_table(attacked, budget, "40 answers built to turn a meaning around"))
+        figures[f"adversarial_suspects_{budget}"] = sum(len(row.suspects) for row in attacked["EVY"])
+        suspect_tables.append(open_suspects(attacked["EVY"], budget, hidden=False))
+    checked, check_figures = post_check.tables()
+    figures |= check_figures
     notes += [
         "intervals: bootstrap over answers, 2,000 resamples, fixed seed; differences are paired",
         "lead: whole sentences from the start; short: well-known short forms first, then sentences or words",
         "both carry the same hint as EVY and are folded to GSM 7-bit for free; characters: a plain cut",
         "a suspect counts as wrong until a person has looked; «seen» rows were open to the engine's author",
     ]
-    return Report("what shortened answers keep", (*tables, *suspect_tables), figures, tuple(notes))
+    return Report("what shortened answers keep", (*tables, *suspect_tables, *checked), figures, tuple(notes))

@@ -381,7 +381,7 @@ def cuts(answer: Answer, short: str, reading: Reading, octets_left: int) -> Cuts
     )
     too_long = within is not None and within[1] - within[0] > octets_left
     return Cuts(
-        word=partial and not known and bool(after),
+        word=partial and not known,
         number=number,
         sentence=bool(after),
         step=cut_step and not too_long,
