@@ -28,6 +28,8 @@ class Scored(msgspec.Struct):
     answer: Answer
     protected_of: int
     protected: int
+    protected_whole: int
+    """Of those, in sentences that stand there to their end."""
     protected_after_more: int
     facts: int
     critical_of: int
@@ -77,20 +79,22 @@ def score(answer: Answer, way: ways.Way, budget: int) -> Scored:
     wanted = protected_of(answer)
     kept = [meaning.fact_kept(fact, reading, answer.lang) for fact in answer.facts]
     critical = [there for there, fact in zip(kept, answer.facts, strict=True) if fact.critical]
+    cut = meaning.cuts(answer, made.first, reading, _room(answer, budget))
+    whole = meaning.whole_sentences(made.first) if cut.word or cut.number or cut.sentence else made.first
     unreadable, words = meaning.unreadable(made.first, answer.text, answer.lang)
     segments = ways.segments(made.sent)
-    room = (160 if budget == 1 else 153 * budget) - len(ways.hint(answer.lang)) - 1
     return Scored(
         answer=answer,
         protected_of=wanted.total(),
         protected=(wanted & _there(made.first, answer)).total(),
+        protected_whole=(wanted & _there(whole, answer)).total(),
         protected_after_more=(wanted & _there(made.everything, answer)).total(),
         facts=sum(kept),
         critical_of=len(critical),
         critical=sum(critical),
         suspects=meaning.suspects(answer, made.first, reading),
         new=meaning.new_words(reading, answer.lang),
-        cuts=meaning.cuts(answer, made.first, reading, room),
+        cuts=cut,
         order_broken=meaning.order_broken(answer, reading, made.first),
         skipped=meaning.steps_skipped(answer, reading),
         segments=segments,
@@ -104,6 +108,10 @@ def score(answer: Answer, way: ways.Way, budget: int) -> Scored:
     )
 
 
+def _room(answer: Answer, budget: int) -> int:
+    return (160 if budget == 1 else 153 * budget) - len(ways.hint(answer.lang)) - 1
+
+
 def scores(corpus: Sequence[Answer], budget: int) -> dict[str, list[Scored]]:
     """Every way over the same answers, in the same order."""
     return {name: [score(answer, way, budget) for answer in corpus] for name, way in ways.WAYS.items()}
@@ -111,6 +119,7 @@ def scores(corpus: Sequence[Answer], budget: int) -> dict[str, list[Scored]]:
 
 Count = Callable[[Scored], int]
 PROTECTED: Final[tuple[Count, Count]] = (lambda s: s.protected, lambda s: s.protected_of)
+WHOLE: Final[tuple[Count, Count]] = (lambda s: s.protected_whole, lambda s: s.protected_of)
 AFTER_MORE: Final[tuple[Count, Count]] = (lambda s: s.protected_after_more, lambda s: s.protected_of)
 FACTS: Final[tuple[Count, Count]] = (lambda s: s.facts, lambda s: len(s.answer.facts))
 CRITICAL: Final[tuple[Count, Count]] = (lambda s: s.critical, lambda s: s.critical_of)
@@ -151,6 +160,7 @@ def _with_interval(rows: Sequence[Scored], what: tuple[Count, Count]) -> str:
 
 LINES: Final[tuple[tuple[str, Callable[[Sequence[Scored]], str]], ...]] = (
     ("protected tokens kept", lambda rows: _with_interval(rows, PROTECTED)),
+    ("… in whole sentences", lambda rows: _with_interval(rows, WHOLE)),
     ("… after every MORE", lambda rows: f"{share(rows, AFTER_MORE):.3f}"),
     ("marked facts kept", lambda rows: _with_interval(rows, FACTS)),
     ("… critical ones", lambda rows: _with_interval(rows, CRITICAL)),
@@ -189,7 +199,7 @@ def _kinds(rows: Sequence[Scored], *kinds: str) -> int:
 def _main_table(scored: dict[str, list[Scored]], budget: int, which: str) -> Table:
     rows = [(name, *(line(scored[way]) for way in scored)) for name, line in LINES]
     mine = scored["EVY"]
-    for name, what in (("protected", PROTECTED), ("critical facts", CRITICAL)):
+    for name, what in (("protected", PROTECTED), ("in whole sentences", WHOLE), ("critical facts", CRITICAL)):
         cells = []
         for way, theirs in scored.items():
             difference, low, high = ahead(mine, theirs, what)
@@ -245,7 +255,12 @@ def run() -> Report:
         tables.append(_main_table(everything, budget, f"{len(corpus)} answers in four languages"))
         for held in (False, True):
             part = {way: [row for row in rows if row.answer.held == held] for way, rows in everything.items()}
-            for name, what in (("protected", PROTECTED), ("critical", CRITICAL), ("facts", FACTS)):
+            for name, what in (
+                ("protected", PROTECTED),
+                ("protected_whole", WHOLE),
+                ("critical", CRITICAL),
+                ("facts", FACTS),
+            ):
                 for way, rows in part.items():
                     key = f"{'held' if held else 'seen'}_{name}_{way.replace(', ', '_').lower()}_{budget}"
                     figures[key] = round(share(rows, what), 4)
@@ -268,6 +283,7 @@ def run() -> Report:
     checked, check_figures = post_check.tables()
     figures |= check_figures
     notes += [
+        "in whole sentences: a sentence that breaks off counts for nothing, whatever numbers stand in it",
         "intervals: bootstrap over answers, 2,000 resamples, fixed seed; differences are paired",
         "lead: whole sentences from the start; short: well-known short forms first, then sentences or words",
         "both carry the same hint as EVY and are folded to GSM 7-bit for free; characters: a plain cut",

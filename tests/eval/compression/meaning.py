@@ -410,6 +410,12 @@ def order_broken(answer: Answer, reading: Reading, short: str) -> bool:
     return any(a > b for a, b in pairwise(places))
 
 
+def whole_sentences(short: str) -> str:
+    """A text that breaks off, without the sentence that does."""
+    ends = [b for _, b in units(short)][:-1]
+    return short[: ends[-1]] if ends else ""
+
+
 def untidy(short: str, source: str) -> bool:
     """Punctuation left behind by what was taken out: at the start, doubled, or after a space."""
     wrong = re.compile(r"^[.,;:!?)]|,,|,\.| [,.](?=\s|$)|\.\s+\.(?=\s)")

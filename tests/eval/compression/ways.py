@@ -60,7 +60,7 @@ def hint(lang: str) -> str:
 
 def folded(text: str, lang: str) -> str:
     """Typographic characters and, in four languages, accents that GSM 7-bit has not; fair to all."""
-    text = text.translate(TYPOGRAPHY)
+    text = text.translate(TYPOGRAPHY).replace("°", "").replace("œ", "oe")
     return text.translate(FOLDED) if lang in HINTS else text
 
 
