@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "ask": ("answer", "Answer a text without a server or a modem."),
     "triage": ("answer", "Show how a text is judged: priority, needs, topic."),
     "compress": ("answer", "Fit a text into SMS segments."),
+    "pack": ("answer", "Pack a text for the radio, and unpack it."),
     "subjects": ("contract", "Print the wire contract; check or mend a server against it."),
     "dlq": ("dlq", "Dead letters: list, show, mend and replay, or drop what nobody could handle."),
     "upgrade": ("upgrade", "Put another release of EVY under this node, and back when it does not work."),

@@ -1,4 +1,4 @@
-"""`evy triage`, `evy compress` and `evy ask`: the parts of an answer, without a server."""
+"""`evy triage`, `evy compress`, `evy pack` and `evy ask`: the parts of an answer, without a server."""
 
 import asyncio
 import functools
@@ -22,7 +22,7 @@ from actors._runtime.identity import Identity
 from actors._runtime.memory import MemoryBus
 from actors.compress import actor as fitting
 from actors.compress import shipped_compressor
-from actors.knowledge import Texts, triage_files
+from actors.knowledge import Texts, packer, triage_files
 from subjects import names
 from subjects.messages import OutboundSms, Query, Session
 
@@ -81,7 +81,10 @@ def one_or_many(text: tuple[str, ...], *, jsonl: bool, answer: Answerer, lang: s
     if jsonl:
         each_line(answer)
         return
-    result = answer(Line(" ".join(text), lang=lang, max_segments=most))
+    try:
+        result = answer(Line(" ".join(text), lang=lang, max_segments=most))
+    except ValueError as error:  # the text is too long, or no frame: said as in --jsonl
+        raise click.ClickException(str(error)) from error
     console = Console(highlight=False, soft_wrap=True)
     for name, value in result.items():
         console.print(Text(f"{name:>12}  ", style="dim") + Text(_shown(value)))
@@ -163,6 +166,32 @@ def compress(
         }
 
     one_or_many(text, jsonl=jsonl, answer=answer, lang=lang, most=max_segments)
+
+
+@click.command()
+@click.argument("text", nargs=-1)
+@click.option("--jsonl", is_flag=True, help='Read {"id", "text"} a line, write octets in and out a line.')
+@click.option("--same", is_flag=True, help="The receiver knows the same texts: send those by their name.")
+@click.option("--unpack", is_flag=True, help="The other way: a frame in hexadecimal gives the text.")
+def pack(text: tuple[str, ...], *, jsonl: bool, same: bool, unpack: bool) -> None:
+    """Pack a text for the radio, without losing anything: the octets that a frame would carry.
+
+    Never more than one octet longer than the text in UTF-8. What every octet means is in docs/pack.md.
+
+    \b
+    Example: evy pack we are 5 people on the roof, water is rising
+    """  # noqa: D301  # \b is click's mark against re-wrapping
+    shipped = packer(Texts.load())
+
+    def answer(line: Line) -> Mapping[str, Any]:
+        if unpack:
+            frame = bytes.fromhex(line.text)
+            [said] = shipped.unpack([frame])
+            return {"octets_in": len(frame), "octets_out": len(said.encode()), "text": said}
+        [frame] = shipped.pack([line.text], to_same=same)
+        return {"octets_in": len(line.text.encode()), "octets_out": len(frame), "frame": frame.hex()}
+
+    one_or_many(text, jsonl=jsonl, answer=answer, lang=None, most=2)
 
 
 @click.command()

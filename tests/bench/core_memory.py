@@ -23,7 +23,7 @@ def measure(setting: Setting) -> list[Row]:
         runs.append(json.loads(asked.stdout))
     names = ("loaded", "used")
     figures = tuple(Figure(name, "MB", tuple(run[name] for run in runs)) for name in names)
-    note = "library, triage, redaction, routing, compression; unique set size, files as Python reads them too"
+    note = "library, triage, redaction, routes, compression, packing; unique set size, files as Python reads them"
     return [Row("core-memory", "memory of the Rust core", figures, (Goal("used", 30),), (note,))]
 
 
@@ -40,11 +40,12 @@ def main() -> None:
 
     library = _unique_mb() - before
     from actors.compress import shipped_compressor  # noqa: PLC0415  # the actors around it are not
-    from actors.knowledge import redactor, route_rules, triage_files  # noqa: PLC0415  # likewise
+    from actors.knowledge import Texts, packer, redactor, route_rules, triage_files  # noqa: PLC0415  # likewise
 
     before = _unique_mb() - library
     triager, compressor = evy_core.Triager(triage_files()), shipped_compressor()
     redacting, router = redactor(), evy_core.Router(route_rules())
+    packing = packer(Texts.load())
     loaded = _unique_mb()
     for text in texts:
         triager.classify([text])
@@ -52,6 +53,7 @@ def main() -> None:
         compressor.fit([text * 4], ["en"], [False], [1], ["MORE?"])
         router.decide([evy_core.Situation("normal")])
         evy_core.segment([text])
+        packing.unpack(packing.pack([text]))
     used = _unique_mb()
     sys.stdout.write(json.dumps({"loaded": loaded - before, "used": used - before}))
 

@@ -159,6 +159,27 @@ def test_compress_jsonl_obeys_the_line_before_the_flag() -> None:
         assert reason in line["error"]
 
 
+def test_pack_jsonl_comes_back_as_it_was() -> None:
+    texts = ["we are 5 people on the roof, water is rising", "🆘 पानी", ""]
+    packed = jsonl(
+        ["pack"], *({"id": text, "text": text} for text in texts), *(line for line, _ in BAD_LINES)
+    )
+    assert [line["id"] for line in packed[:3]] == texts
+    assert [line["octets_in"] for line in packed[:3]] == [len(text.encode()) for text in texts]
+    assert all(line["octets_out"] <= line["octets_in"] + 1 for line in packed[:3])
+    assert packed[0]["octets_out"] < packed[0]["octets_in"] / 2
+    for (_, reason), line in zip(BAD_LINES, packed[3:], strict=True):
+        assert reason in line["error"]
+    back = jsonl(
+        ["pack", "--unpack"],
+        *({"text": line["frame"]} for line in packed[:3]),
+        {"text": "zz"},
+        {"text": "ff"},
+    )
+    assert [line["text"] for line in back[:3]] == texts
+    assert all(line["error"] for line in back[3:])
+
+
 @pytest.mark.model
 def test_ask_jsonl_answers_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVY_DATA", str(tmp_path))
