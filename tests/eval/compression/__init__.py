@@ -34,6 +34,7 @@ class Scored(msgspec.Struct):
     facts: int
     critical_of: int
     critical: int
+    first_critical: bool
     suspects: list[meaning.Suspect]
     new: list[str]
     cuts: meaning.Cuts
@@ -47,6 +48,7 @@ class Scored(msgspec.Struct):
     hanging: bool
     """Ends on a question or a heading whose answer or list comes with MORE."""
     untidy: bool
+    pointing_back: int
     dropped_protected: int
 
     @property
@@ -92,6 +94,7 @@ def score(answer: Answer, way: ways.Way, budget: int) -> Scored:
         facts=sum(kept),
         critical_of=len(critical),
         critical=sum(critical),
+        first_critical=bool(critical) and critical[0],
         suspects=meaning.suspects(answer, made.first, reading),
         new=meaning.new_words(reading, answer.lang),
         cuts=cut,
@@ -103,6 +106,7 @@ def score(answer: Answer, way: ways.Way, budget: int) -> Scored:
         words=words,
         gsm7=ways.gsm7(made.sent),
         hanging=made.first != made.sent and made.first.endswith((":", "?")),
+        pointing_back=len(meaning.pointing_back(answer, reading)),
         untidy=meaning.untidy(made.first, answer.text),
         dropped_protected=sum(len(protected(sentence, answer.lang)) for sentence in made.dropped),
     )
@@ -164,6 +168,8 @@ LINES: Final[tuple[tuple[str, Callable[[Sequence[Scored]], str]], ...]] = (
     ("… after every MORE", lambda rows: f"{share(rows, AFTER_MORE):.3f}"),
     ("marked facts kept", lambda rows: _with_interval(rows, FACTS)),
     ("… critical ones", lambda rows: _with_interval(rows, CRITICAL)),
+    ("… the first critical one", lambda rows: f"{sum(row.first_critical for row in rows) / len(rows):.3f}"),
+    ("texts without any marked fact", lambda rows: str(sum(row.facts == 0 for row in rows))),
     ("suspects of another meaning", lambda rows: str(sum(len(row.suspects) for row in rows))),
     ("… a negation", lambda rows: str(_kinds(rows, "negation"))),
     ("… a condition or exception", lambda rows: str(_kinds(rows, "condition", "exception"))),

@@ -8,7 +8,17 @@ from typing import Final
 import msgspec
 
 from tests.eval.compression.corpus import Answer, Fact
-from tests.eval.compression.words import LIMITS, REWORDED, SHORT_FORMS, STOPWORDS, Token, plain, tokens
+from tests.eval.compression.words import (
+    BACK,
+    HERE,
+    LIMITS,
+    REWORDED,
+    SHORT_FORMS,
+    STOPWORDS,
+    Token,
+    plain,
+    tokens,
+)
 
 UNIT_END: Final = re.compile(r"(?<!\d)[.!?…;。！？।؟]+(?=\s|$|[\"»”])|(?<=\d)[.;!?](?=\s|$)|[。！？।]|\n+")
 CLAUSE_END: Final = re.compile(r"[.!?…;:,\n。！？।，؟،()—–]")
@@ -408,6 +418,25 @@ def order_broken(answer: Answer, reading: Reading, short: str) -> bool:
             if rare:
                 places.append(min(rare))
     return any(a > b for a, b in pairwise(places))
+
+
+def pointing_back(answer: Answer, reading: Reading) -> list[str]:
+    """Kept sentences that begin with «this», «then», «otherwise» or say «here», without the one before them."""
+    found = []
+    kept = reading.kept
+    before: list[int] = []
+    for start, end in units(answer.text):
+        here = inside(reading.source, start, end)
+        words = [p for p in here if reading.source[p].kind in {"word", "negator"}]
+        back = BACK.get(answer.lang, frozenset())
+        pointing = any(reading.source[p].form in back for p in words[:1]) or any(
+            reading.source[p].form in HERE for p in words[2:]
+        )
+        there = [p for p in here if p in kept and content(reading.source[p], answer.lang)]
+        if pointing and len(there) >= 2 and before and not any(p in kept for p in before):
+            found.append(answer.text[start:end].strip())
+        before = here or before
+    return found
 
 
 def whole_sentences(short: str) -> str:

@@ -57,6 +57,15 @@ LIMITS: Final[dict[str, frozenset[str]]] = {
 }
 """Words that make a number a bound; lost, the number says something else."""
 
+BACK: Final[dict[str, frozenset[str]]] = {
+    "en": frozenset("this that these those it they he she then otherwise afterwards both".split()),
+    "es": frozenset("esto eso este esta estos estas entonces ambos despues luego".split()),
+    "fr": frozenset("cela ceci ca ce cette ces il elle ils elles alors sinon ensuite puis apres".split()),
+    "pt": frozenset("isto isso este esta esse essa ele ela eles elas entao senao depois".split()),
+}
+"""Words that, at the start of a sentence, point to the sentence before it; «here» points back anywhere."""
+HERE: Final = frozenset("here aqui ici".split())
+
 UNITS: Final[dict[str, str]] = {
     form: canonical
     for canonical, forms in {
