@@ -421,7 +421,7 @@ def order_broken(answer: Answer, reading: Reading, short: str) -> bool:
 
 
 def pointing_back(answer: Answer, reading: Reading) -> list[str]:
-    """Kept sentences that begin with «this», «then», «otherwise» or say «here», without the one before them."""
+    """Kept sentences that begin with «this» or «then», or say «here», without the one before them."""
     found = []
     kept = reading.kept
     before: list[int] = []
