@@ -45,6 +45,7 @@ class Scored(msgspec.Struct):
     unreadable: int
     words: int
     gsm7: bool
+    room_used: float
     hanging: bool
     """Ends on a question or a heading whose answer or list comes with MORE."""
     untidy: bool
@@ -105,6 +106,7 @@ def score(answer: Answer, way: ways.Way, budget: int) -> Scored:
         unreadable=unreadable,
         words=words,
         gsm7=ways.gsm7(made.sent),
+        room_used=ways.used(made.sent, budget),
         hanging=made.first != made.sent and made.first.endswith((":", "?")),
         pointing_back=len(meaning.pointing_back(answer, reading)),
         untidy=meaning.untidy(made.first, answer.text),
@@ -194,6 +196,7 @@ LINES: Final[tuple[tuple[str, Callable[[Sequence[Scored]], str]], ...]] = (
     ),
     ("in GSM 7-bit", lambda rows: f"{sum(row.gsm7 for row in rows)} of {len(rows)}"),
     ("segments, mean", lambda rows: f"{sum(row.segments for row in rows) / len(rows):.2f}"),
+    ("room used, mean", lambda rows: f"{sum(row.room_used for row in rows) / len(rows):.2f}"),
     ("over the budget", lambda rows: str(sum(row.over_budget for row in rows))),
 )
 

@@ -447,7 +447,7 @@ def whole_sentences(short: str) -> str:
 
 def untidy(short: str, source: str) -> bool:
     """Punctuation left behind by what was taken out: at the start, doubled, or after a space."""
-    wrong = re.compile(r"^[.,;:!?)]|,,|,\.| [,.](?=\s|$)|\.\s+\.(?=\s)")
+    wrong = re.compile(r"^[.,;:!?)]|,,|,\.| [,.](?=\s|$)|\.\s+\.(?=\s)|\.[:;]|[¡¿] ?[!?]")
     return bool(wrong.search(short)) and not wrong.search(source)
 
 

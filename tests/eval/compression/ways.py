@@ -53,6 +53,13 @@ def fits(text: str, budget: int) -> bool:
     return len(text.encode("utf-16-le")) // 2 <= (70 if budget == 1 else 67 * budget)
 
 
+def used(text: str, budget: int) -> float:
+    """How much of the room of ``budget`` segments a text takes, in the alphabet it is sent in."""
+    if gsm7(text):
+        return sum(2 if c in EXTENDED else 1 for c in text) / (160 if budget == 1 else 153 * budget)
+    return len(text.encode("utf-16-le")) / 2 / (70 if budget == 1 else 67 * budget)
+
+
 def hint(lang: str) -> str:
     """The hint in a language."""
     return HINTS.get(lang, "MORE")
