@@ -115,3 +115,29 @@ def test_segments_are_counted_as_the_standard_says() -> None:
     for text in ("a" * 160, "a" * 161, "€" * 80, "€" * 81, "ó" * 70, "ó" * 71, "é" * 306, "é" * 307):
         for budget in (1, 2):
             assert ways.fits(text, budget) == (ways.segments(text) <= budget), (text[0], len(text), budget)
+
+
+@pytest.mark.parametrize(
+    ("short", "points"),
+    [
+        ("If it is not better after 30 minutes, go to a clinic.", True),
+        ("Paracetamol does not help here.", True),
+        ("Cool the head. If it is not better after 30 minutes, go to a clinic.", False),
+        ("Drink water. Paracetamol does not help here.", False),
+    ],
+)
+def test_a_sentence_without_the_one_it_points_to_is_seen(short: str, points: bool) -> None:
+    text = (
+        "Cool the head. If it is not better after 30 minutes, go to a clinic. Drink water. "
+        "Paracetamol does not help here."
+    )
+    answer = Answer(id="back", lang="en", kind="prose", held=False, text=text, facts=())
+    assert bool(meaning.pointing_back(answer, meaning.align(text, short, "en"))) == points
+
+
+@pytest.mark.parametrize(
+    "short", [". Press hard", "Press hard.: now", "¡! Llame", "Press , hard", "Press,, hard"]
+)
+def test_punctuation_left_behind_is_seen(short: str) -> None:
+    assert meaning.untidy(short, "Of course. Press hard, now!")
+    assert not meaning.untidy("Press hard, now!", "Of course. Press hard, now!")

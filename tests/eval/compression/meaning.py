@@ -12,6 +12,7 @@ from tests.eval.compression.words import (
     BACK,
     HERE,
     LIMITS,
+    OUTCOME,
     REWORDED,
     SHORT_FORMS,
     STOPWORDS,
@@ -432,6 +433,8 @@ def pointing_back(answer: Answer, reading: Reading) -> list[str]:
         pointing = any(reading.source[p].form in back for p in words[:1]) or any(
             reading.source[p].form in HERE for p in words[2:]
         )
+        outcome = OUTCOME.get(answer.lang)
+        pointing = pointing or bool(outcome and outcome.search(plain(answer.text[start:end]).strip()))
         there = [p for p in here if p in kept and content(reading.source[p], answer.lang)]
         if pointing and len(there) >= 2 and before and not any(p in kept for p in before):
             found.append(answer.text[start:end].strip())

@@ -64,6 +64,13 @@ BACK: Final[dict[str, frozenset[str]]] = {
     "pt": frozenset("isto isso este esta esse essa ele ela eles elas entao senao depois".split()),
 }
 """Words that, at the start of a sentence, point to the sentence before it; «here» points back anywhere."""
+OUTCOME: Final[dict[str, re.Pattern[str]]] = {
+    "en": re.compile(r"^if (?:it|this|that|they|not)\b|\bnot better\b|\bno improvement\b|\banother \d"),
+    "es": re.compile(r"^si (?:esto|eso)\b|\bno mejora|\bsin mejoria|\d+ minutos mas\b"),
+    "fr": re.compile(r"^si (?:cela|ca)\b|\bpas mieux\b|\bsans amelioration|\d+ minutes de plus\b"),
+    "pt": re.compile(r"^se isso\b|\bnao melhorar|\bsem melhora|\bmais \d+ minutos\b"),
+}
+"""«If it is not better»: of whom, and after what, stands in the sentence before."""
 HERE: Final = frozenset("here aqui ici".split())
 
 UNITS: Final[dict[str, str]] = {
