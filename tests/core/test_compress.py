@@ -114,6 +114,10 @@ HARMFUL = [
     ("pt", PT, "É seguro beber a água.", "polarity"),
     ("pt", PT, "Dê aspirina a crianças.", "polarity"),
     ("pt", PT, "Use 4 gotas por litro.", "number"),
+    ("en", "Do not take more than 4 g a day.", "Take more than 4 g a day.", "number"),
+    ("es", "Tome 1 g. No tome más de 4 g en 24 horas.", "Tome más de 4 g en 24 horas.", "number"),
+    ("es", "Si deja de respirar, empiece la reanimación.", "Si respira, empiece la reanimación.", "polarity"),
+    ("pt", "Se parar de respirar, comece a reanimação.", "Se respirar, comece a reanimação.", "polarity"),
     ("ht", "Bouyi dlo a 1 minit.", "Bouyi dlo a 5 minit.", "language"),
 ]
 
@@ -255,7 +259,7 @@ def test_what_tells_waits_and_what_warns_is_sent() -> None:
     assert "at least 20 min" in fitted.text
     assert "Do not use ice, butter or toothpaste." in fitted.text
     assert "This helps to reduce pain" in fitted.rest
-    assert fitted.dropped == ["Sure!"]
+    assert fitted.dropped == ["Sure!", "Here is how to treat a burn."]
 
 
 @pytest.mark.parametrize(

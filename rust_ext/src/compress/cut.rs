@@ -121,10 +121,12 @@ fn places(
         }
         if sentence.start > 0 {
             step &= sentence.marker == 0 && !text[end..sentence.start].contains('\n');
-            found.push((
-                sentence.start,
-                if step { Place::Sentence } else { Place::Step },
-            ));
+            // A heading promises what follows it, and a question without its answer may be taken for one.
+            let open = text[..end].ends_with([':', '?', '؟', '？']);
+            if !open {
+                let place = if step { Place::Sentence } else { Place::Step };
+                found.push((sentence.start, place));
+            }
         }
         step |= sentence.marker > 0;
         end = sentence.end;

@@ -97,6 +97,7 @@ fn worthless(reading: &Reading<'_>, sentences: &[Sentence], language: &Language)
             token.kind == Kind::Word
                 && token.text.len() > 1
                 && token.text.starts_with(char::is_uppercase)
+                && !language.small.contains(&*token.key)
         };
         bare &= !tokens.iter().skip(cue.max(1)).any(named);
         let mut stems = HashSet::new();

@@ -4,6 +4,9 @@ use super::rules::{Bound, Language, Rules};
 use super::sentences;
 use super::tokens::{self, Kind, Token};
 
+/// Words between a negation and the bound that it turns round, at most.
+const REACH_OF_NEGATION: usize = 8;
+
 /// What sort of fact it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FactKind {
@@ -91,7 +94,8 @@ impl Reader<'_> {
         let rest = &self.tokens[at..];
         let (language, token) = (self.language, &rest[0]);
         if let Some((length, bound)) = language.bounds.at(rest)
-            && let Some(used) = self.quantity(at + length, at, Some(*bound))
+            && let Some(used) =
+                self.quantity(at + length, at, Some(self.turned(*bound, at, length)))
         {
             return length + used;
         }
@@ -122,6 +126,16 @@ impl Reader<'_> {
             );
             return length;
         }
+        if let Some((length, ())) = language.stops.at(rest) {
+            self.add(
+                FactKind::Negation,
+                joined(&rest[..length]),
+                "",
+                at,
+                at + length,
+            );
+            return length;
+        }
         if let Some((length, ())) = language.protected.at(rest) {
             self.add(FactKind::Time, joined(&rest[..length]), "", at, at + length);
             return length;
@@ -139,6 +153,30 @@ impl Reader<'_> {
             _ => {}
         }
         1
+    }
+
+    /// What a bound says behind a negation of its clause: "do not take more than 4 g" is "at most 4 g".
+    ///
+    /// A bound that denies itself, "no more than", stays what it is behind French "ne".
+    fn turned(&self, bound: Bound, at: usize, length: usize) -> Bound {
+        let language = self.language;
+        let negator = |token: &Token<'_>| language.negators.contains(&*token.key);
+        if self.tokens[at..at + length].iter().any(negator) {
+            return bound;
+        }
+        let clause = self.tokens[..at].iter().rev().take_while(|token| {
+            token.kind == Kind::Word
+                && !language.joiners.contains(&*token.key)
+                && !language.additions.contains(&*token.key)
+                && !language.alternatives.contains(&*token.key)
+                || negator(token)
+        });
+        let denied = clause.take(REACH_OF_NEGATION).any(negator);
+        match bound {
+            Bound::Least if denied => Bound::Most,
+            Bound::Most if denied => Bound::Least,
+            bound => bound,
+        }
     }
 
     /// The ending of a drug's name, or one slip away from a name on the list.
@@ -395,6 +433,7 @@ mod tests {
             ("10 to 15 minutes", "10..15 min"),
             ("10 min - 15 min", "10..15 min"),
             ("no more than 4 g a day", "<=4 g/day"),
+            ("up to 4 g", "<=4 g"),
             ("at least 20 seconds", ">=20 s"),
             ("1 full minute", "1 min"),
             ("one and a half cups", "1.5 cup"),
@@ -409,6 +448,21 @@ mod tests {
             keys("una hora y media, 1,5 horas", "es"),
             ["1.5 h", "1.5 h"]
         );
+    }
+
+    #[test]
+    fn a_negation_turns_a_bound_round() {
+        for (text, lang) in [
+            ("Do not take more than 4 g.", "en"),
+            ("No tome más de 4 g.", "es"),
+            ("Ne prenez pas plus de 4 g.", "fr"),
+            ("Não tome mais de 4 g.", "pt"),
+        ] {
+            assert!(keys(text, lang).contains(&"<=4 g".to_owned()), "{text}");
+        }
+        assert!(keys("Do not wait if it is over 4 g.", "en").contains(&">=4 g".to_owned()));
+        assert!(keys("Tome más de 4 g.", "es").contains(&">=4 g".to_owned()));
+        assert!(keys("Si deja de respirar", "es").contains(&"deja de".to_owned()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! 1. Clean-up that loses nothing ([`clean`]); a text that now fits is done, a verbatim one goes to stage 4.
 //! 2. Courtesy goes, then long words and phrases for their short forms ([`shorten`]).
 //! 3. Sentences that say nothing go, from the end ([`drop`]); small words as in a headline ([`shorten`]).
-//! 4. What still does not fit is kept for MORE: the sentences to send first are chosen ([`select`]), or the text
+//! 4. What still does not fit is kept for MORE: the sentences to send first are chosen ([`Outline`]), or the text
 //!    is cut between steps or sentences ([`cut`]).
 //!
 //! No stage may change a fact: what a stage makes is compared with what it was given ([`Draft::rephrased`]).
@@ -15,7 +15,7 @@ use super::cut::{self, GOES_ON};
 use super::draft::Draft;
 use super::drop;
 use super::rules::Rules;
-use super::select;
+use super::select::Outline;
 use super::shorten::{self, Stage};
 use crate::sms::segment::{Encoding, MAX_SEGMENTS, Size, measure};
 
@@ -202,8 +202,8 @@ fn shortened(draft: Draft<'_>, wanted: usize) -> Made<'_> {
     made.shorter(Stage::Headline, wanted)
 }
 
-/// What of a text that does not fit is sent, and what waits: chosen sentences where a step is among them or they
-/// say more than the beginning of the text does, else that beginning.
+/// What of a text that does not fit is sent, and what waits: chosen sentences, or the beginning of the text where
+/// that counts for more.
 fn parted(
     text: &str,
     draft: &Draft<'_>,
@@ -211,20 +211,17 @@ fn parted(
     hint: &str,
     may_choose: bool,
 ) -> (String, String) {
-    let chosen = may_choose
-        .then(|| select::select(draft, max_segments, hint))
-        .flatten();
-    if let Some(chosen) = &chosen
-        && chosen.with_step
-    {
-        return (chosen.text.clone(), chosen.rest.clone());
-    }
     let (head, rest) = cut::divide(text, max_segments, hint, draft.language, draft.rules);
     let said = head.strip_suffix(hint).unwrap_or(&head);
-    match chosen {
-        Some(chosen) if chosen.value > select::value(said, draft) => (chosen.text, chosen.rest),
-        _ => (head, rest),
+    if may_choose {
+        let outline = Outline::new(draft);
+        if let Some(chosen) = outline.select(max_segments, hint)
+            && chosen.value >= outline.value(said)
+        {
+            return (chosen.text, chosen.rest);
+        }
     }
+    (head, rest)
 }
 
 #[cfg(test)]
@@ -363,6 +360,61 @@ mod tests {
             .collect()
     }
 
+    /// Sentences that form one thought with the next, steps, warnings and what only tells.
+    fn advice() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("Give paracetamol 500 mg every 6 hours. Never give it to a baby under 2 months. "),
+            Just("Drink the water only if it was boiled. "),
+            Just("Do not stand under a tree. "),
+            Just("If you smell gas, do not use a switch. "),
+            Just("Call 0800 123 456 at once. "),
+            Just("The smoke of a fire in a closed room holds a gas without any smell. "),
+            Just("Most people feel better soon. "),
+            Just("Cover the wound with a clean cloth and press on it with both of your hands. "),
+            Just(
+                "\n1. Wash your hands.\n2. Boil 2 litres of water.\n3. Add 8 drops, then wait 30 minutes.\n"
+            ),
+            Just("Sure! "),
+            Just("Never mix bleach with vinegar. "),
+        ];
+        prop::collection::vec(piece, 4..12).prop_map(|pieces| pieces.concat())
+    }
+
+    #[test]
+    fn a_word_that_is_a_sentence_goes_with_its_full_stop() {
+        let text = format!(
+            "Of course. {}",
+            "Boil 5 ml of water, then 6 ml, then 7 ml. ".repeat(6)
+        );
+        assert!(fitted(&text, "en", false, 1).text.starts_with("Boil 5 ml"));
+    }
+
+    #[test]
+    fn half_the_dose_stays_half_the_dose() {
+        let text = format!(
+            "{} Give half the dose, or twice the dose.",
+            "Cool the burn now. ".repeat(7)
+        );
+        let result = fitted(&text, "en", false, 1);
+        assert!(
+            format!("{}{}", result.text, result.rest).contains("half the dose, or twice the dose")
+        );
+    }
+
+    #[test]
+    fn a_clause_is_not_cut_from_its_condition() {
+        let text = format!(
+            "Stay {} and drink the water from the tank in the yard of the school only if it has been boiled",
+            "in the house with your family and your friends ".repeat(2)
+        );
+        let result = fitted(&text, "en", true, 1);
+        let head = result.text.split("...").next().unwrap();
+        assert!(
+            !head.contains("drink") || head.contains("only if it"),
+            "{head}"
+        );
+    }
+
     proptest! {
         #[test]
         fn any_unicode_fits(text in any::<String>(), many in 1usize..60, lang in "en|es|fr|pt|ar", verbatim: bool, max in 1usize..4) {
@@ -405,6 +457,43 @@ mod tests {
             if once.rest.is_empty() {
                 prop_assert_eq!(fitted(&once.text, "en", false, max).text, once.text);
             }
+        }
+
+        #[test]
+        fn what_is_sent_keeps_order_bonds_and_steps(text in advice(), max in 1usize..3) {
+            let result = fitted(&text, "en", false, max);
+            let sent = result.text.strip_suffix(HINT).unwrap_or(&result.text);
+            let rules = testing::rules();
+            let in_order = |text: &str| -> Vec<(FactKind, String)> {
+                let found = facts::facts(text, rules.language("en"), rules);
+                found.into_iter().map(|fact| (fact.kind, fact.key)).collect()
+            };
+            let all = in_order(&text);
+            let mut left = all.iter();
+            for fact in in_order(sent) {
+                prop_assert!(left.any(|other| *other == fact), "{:?} is out of order in {}", fact, sent);
+            }
+            let count = |what: &str| sent.matches(what).count();
+            prop_assert!(count("500 mg every 6 h") == count("Never give it to a baby"), "{}", sent);
+            prop_assert!(count("2. Boil") <= count("1. Wash") && count("3. Add") <= count("2. Boil"));
+            prop_assert_eq!(count("Drink"), count("only if it was boiled"));
+            prop_assert_eq!(count("smell gas"), count("do not use a switch"));
+            let again = fitted(&result.text, "en", false, max);
+            prop_assert_eq!(again.text, result.text.clone());
+        }
+
+        #[test]
+        fn brief_takes_no_more_segments_and_loses_nothing(text in prose(), max in 1usize..4) {
+            let plain = fitted(&text, "en", false, max);
+            let request = Request { text: &text, lang: "en", verbatim: false, max_segments: max, hint: HINT, level: Level::Brief };
+            let brief = fit(request, testing::rules()).unwrap();
+            prop_assert!(brief.size.count <= plain.size.count);
+            let mut kept = facts_of(brief.text.strip_suffix(HINT).unwrap_or(&brief.text));
+            kept.extend(facts_of(&brief.rest));
+            kept.sort();
+            prop_assert_eq!(facts_of(&text), kept);
+            let again = fit(Request { text: &brief.text, ..request }, testing::rules()).unwrap();
+            prop_assert_eq!(again.text, brief.text);
         }
     }
 }

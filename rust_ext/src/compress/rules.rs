@@ -78,6 +78,7 @@ struct LanguageFile {
     endings: Vec<String>,
     small: Vec<String>,
     negators: Vec<String>,
+    stops: Vec<String>,
     exceptives: Vec<String>,
     concord: bool,
     additions: Vec<String>,
@@ -234,6 +235,8 @@ pub struct Language {
     pub(super) endings: Vec<String>,
     pub(super) small: HashSet<String>,
     pub(super) negators: HashSet<String>,
+    /// Phrases that deny what follows them ("deja de").
+    pub(super) stops: Phrases<()>,
     pub(super) exceptives: Phrases<()>,
     pub(super) additions: HashSet<String>,
     pub(super) alternatives: HashSet<String>,
@@ -303,6 +306,7 @@ impl Language {
         language.fillers = words(file.fillers, &language);
         language.one_words = words(file.one_words, &language);
         language.per_words = words(file.per_words, &language);
+        language.stops = phrases(file.stops, &(), &language);
         language.exceptives = phrases(file.exceptives, &(), &language);
         language.conditions = phrases(file.conditions, &(), &language);
         language.protected = phrases(file.protected, &(), &language);

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use super::clauses::{self, Reading};
 use super::clean;
+use super::cut::GOES_ON;
 use super::draft::Draft;
 use super::drop::{join, room};
 use super::facts::FactKind;
@@ -23,6 +24,20 @@ const MAX_PIECES: usize = 64;
 
 /// Pieces behind one that can limit it.
 const REACH: usize = 3;
+
+/// What a fact or a name is worth, where each thing to be done or not to be done counts 1.
+const FACT: usize = 2;
+
+/// What it is worth that the first thing to be done is among what is sent.
+const FIRST_STEP: usize = 3;
+
+/// Of a hundred: what a choice counts for that has all its pieces want, what they need, and a mere beginning of
+/// the text that ends with a sentence, within one, or between an action and what limits it.
+const WANTED: usize = 100;
+const NEEDED: usize = 90;
+const BEGINNING: usize = 70;
+const BROKEN_OFF: usize = 50;
+const PARTED: usize = 10;
 
 type Set = u64;
 
@@ -55,6 +70,8 @@ struct Piece {
     /// Units in GSM 7-bit, if its letters allow it, and in UTF-16.
     septets: Option<usize>,
     units: usize,
+    /// It denies, sets a condition or a bound.
+    limits: bool,
     /// Pieces without which it may not be kept.
     needs: Set,
     /// Pieces that say more of what it names; better with them.
@@ -68,84 +85,132 @@ pub struct Chosen {
     pub text: String,
     /// The others.
     pub rest: String,
-    /// What the pieces that are sent are worth.
+    /// What the pieces that are sent count for.
     pub value: usize,
-    /// Whether a step is among them.
-    pub with_step: bool,
 }
 
-/// The best choice of pieces with which the text fits in front of `hint`; None when not even one does.
-///
-/// For each number of steps from the beginning, what they need comes with them and the room that is left is
-/// filled by what is worth most for its length. At most [`MAX_PIECES`] are looked at, so time is bounded.
-pub fn select(draft: &Draft<'_>, max_segments: usize, hint: &str) -> Option<Chosen> {
-    let text = draft.text.as_str();
-    let (pieces, behind) = pieces(draft);
-    let all_needed = closure(&pieces, |piece| piece.needs | piece.wants);
-    let just_needed = closure(&pieces, |piece| piece.needs);
-    let mut best: Option<(Set, usize, bool)> = None;
-    for encoding in [Encoding::Gsm7, Encoding::Ucs2] {
-        let Some(limit) = room_for(encoding, max_segments, hint) else {
-            continue;
-        };
-        for needed in [&all_needed, &just_needed] {
-            let choice = Choice {
-                pieces: &pieces,
-                needed,
-                encoding,
-                limit,
-            };
-            for (set, value) in choice.candidates() {
-                let with_step = members(set).any(|at| pieces[at].role == Role::Step);
-                let better = best.is_none_or(|(_, most, step)| (with_step, value) > (step, most));
-                if better && set != 0 {
-                    best = Some((set, value, with_step));
-                }
-            }
-            // What pieces want is given up only where no step fits with it.
-            if best.is_some_and(|(.., with_step)| with_step) {
-                break;
-            }
+/// A text read as pieces.
+pub struct Outline<'r> {
+    draft: &'r Draft<'r>,
+    pieces: Vec<Piece>,
+    /// Where the text goes on behind the pieces.
+    behind: usize,
+}
+
+impl<'r> Outline<'r> {
+    /// Reads a text; at most [`MAX_PIECES`] are looked at, so that time is bounded.
+    pub fn new(draft: &'r Draft<'r>) -> Self {
+        let (pieces, behind) = pieces(draft);
+        Self {
+            draft,
+            pieces,
+            behind,
         }
     }
-    let (mut set, value, with_step) = best?;
-    loop {
-        let places = members(set).map(|at| (pieces[at].start, pieces[at].end));
-        let kept = Draft::new(join(text, places), draft.language, draft.rules);
-        let mut written = clean::dress(&kept);
-        if !hint.is_empty() {
-            written.push(' ');
-            written.push_str(hint);
+
+    /// The best choice of pieces with which the text fits in front of `hint`; None when not even one does.
+    ///
+    /// For each number of steps from the beginning, what they need comes with them and the room that is left is
+    /// filled by what is worth most for its length.
+    pub fn select(&self, max_segments: usize, hint: &str) -> Option<Chosen> {
+        let (pieces, draft, text) = (&self.pieces, self.draft, self.draft.text.as_str());
+        let all_needed = closure(pieces, |piece| piece.needs | piece.wants);
+        let just_needed = closure(pieces, |piece| piece.needs);
+        let mut best = (0, 0);
+        for encoding in [Encoding::Gsm7, Encoding::Ucs2] {
+            let Some(limit) = room_for(encoding, max_segments, hint) else {
+                continue;
+            };
+            for (needed, counts) in [(&all_needed, WANTED), (&just_needed, NEEDED)] {
+                let choice = Choice {
+                    pieces,
+                    needed,
+                    encoding,
+                    limit,
+                };
+                for (set, value) in choice.candidates() {
+                    if value * counts > best.1 {
+                        best = (set, value * counts);
+                    }
+                }
+            }
         }
-        if measure(&written).count <= max_segments {
-            let left = (0..pieces.len()).filter(|at| set & only(*at) == 0);
-            let left = left.map(|at| (pieces[at].start, pieces[at].end));
-            let rest = join(
-                text,
-                left.chain((behind < text.len()).then_some((behind, text.len()))),
-            );
-            return Some(Chosen {
-                text: written,
-                rest,
-                value,
-                with_step,
-            });
-        }
-        // An extension character straddled a boundary: the last piece that nothing kept needs has to go.
-        let last = members(set)
-            .filter(|at| members(set & !only(*at)).all(|other| just_needed[other] & only(*at) == 0))
-            .last()?;
-        set &= !only(last);
+        let (mut set, value) = best;
         if set == 0 {
             return None;
         }
+        loop {
+            let places = members(set).map(|at| (pieces[at].start, pieces[at].end));
+            let kept = Draft::new(join(text, places), draft.language, draft.rules);
+            let mut written = clean::dress(&kept);
+            if !hint.is_empty() {
+                written.push(' ');
+                written.push_str(hint);
+            }
+            if measure(&written).count <= max_segments {
+                let left = (0..pieces.len()).filter(|at| set & only(*at) == 0);
+                let left = left.map(|at| (pieces[at].start, pieces[at].end));
+                let rest = join(
+                    text,
+                    left.chain((self.behind < text.len()).then_some((self.behind, text.len()))),
+                );
+                return Some(Chosen {
+                    text: written,
+                    rest,
+                    value,
+                });
+            }
+            // An extension character straddled a boundary: the last piece that nothing kept needs has to go.
+            let last = members(set)
+                .filter(|at| {
+                    members(set & !only(*at)).all(|other| just_needed[other] & only(*at) == 0)
+                })
+                .last()?;
+            set &= !only(last);
+            if set == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// What the beginning of a text counts for in the same measure as [`Chosen::value`].
+    pub fn value(&self, beginning: &str) -> usize {
+        let (beginnings, _) = pieces(&self.draft.clone().with(beginning.to_owned()));
+        let set = Set::MAX
+            .checked_shr(u32::try_from(MAX_PIECES - beginnings.len()).unwrap_or(0))
+            .unwrap_or(0);
+        let parted = self
+            .pieces
+            .iter()
+            .zip(&beginnings)
+            .any(|(piece, _)| piece.needs & !set != 0);
+        let broken_off = beginning.trim_end().ends_with(GOES_ON);
+        let last = beginnings.len().checked_sub(1);
+        // What is cut off may be the exception.
+        let limited =
+            last.is_some_and(|last| self.pieces.get(last).is_some_and(|last| last.limits));
+        let counts = if parted || (broken_off && limited) {
+            PARTED
+        } else if broken_off {
+            BROKEN_OFF
+        } else {
+            BEGINNING
+        };
+        counts * worth(&beginnings, Set::MAX)
     }
 }
 
-/// What a text is worth in the same measure as [`Chosen::value`].
-pub fn value(text: &str, draft: &Draft<'_>) -> usize {
-    let (pieces, _) = pieces(&draft.clone().with(text.to_owned()));
-    pieces.iter().map(|piece| piece.value).sum()
+/// What a set of pieces is worth.
+fn worth(pieces: &[Piece], set: Set) -> usize {
+    let first = pieces
+        .iter()
+        .position(|piece| piece.role == Role::Step && piece.value > 0);
+    let with_first = first.is_some_and(|first| set & only(first) != 0);
+    let values = pieces
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| set & only(*at) != 0);
+    values.map(|(_, piece)| piece.value).sum::<usize>() + if with_first { FIRST_STEP } else { 0 }
 }
 
 /// Units that the pieces may take in front of the hint.
@@ -228,14 +293,15 @@ impl Choice<'_> {
                     let cost = self
                         .units(new)
                         .filter(|cost| used + cost <= self.limit + 1)?;
-                    Some((value(new) * 1000 / cost, std::cmp::Reverse(*at), new, cost))
+                    let value = value(new);
+                    (value > 0).then(|| (value * 1000 / cost, std::cmp::Reverse(*at), new, cost))
                 })
                 .max();
             let Some((.., new, cost)) = add else { break };
             set |= new;
             used += cost;
         }
-        (set, value(set))
+        (set, worth(self.pieces, set))
     }
 }
 
@@ -274,6 +340,7 @@ fn pieces(draft: &Draft<'_>) -> (Vec<Piece>, usize) {
                 value: view.value,
                 septets: clean::septets(body, language, draft.rules),
                 units: body.encode_utf16().count(),
+                limits: view.limits,
                 needs: 0,
                 wants: 0,
             }
@@ -299,6 +366,9 @@ fn bind(pieces: &mut [Piece], views: &[View<'_>]) {
             if view.points_back {
                 pieces[at].needs |= only(before);
             }
+            if views[before].asks {
+                pieces[before].needs |= only(at);
+            }
             if views[before].heads {
                 heading = Some(before);
                 // A heading alone promises what does not come.
@@ -311,12 +381,14 @@ fn bind(pieces: &mut [Piece], views: &[View<'_>]) {
             pieces[at].needs |= only(heading);
         }
         for (behind, other) in views.iter().enumerate().skip(at + 1).take(REACH) {
-            if !other.limits
-                || !(other.points_back || other.stems.iter().any(|stem| view.stems.contains(stem)))
-            {
+            let shares = || other.stems.iter().any(|stem| view.stems.contains(stem));
+            if !other.limits || other.numbered || !(other.points_back || shares()) {
                 break;
             }
-            pieces[at].needs |= only(behind);
+            pieces[at].wants |= only(behind);
+            if other.leads_back || (other.points_back && other.role == Role::Warning) {
+                pieces[at].needs |= only(behind);
+            }
         }
         for (other, its) in views.iter().enumerate() {
             let about = its
@@ -331,7 +403,7 @@ fn bind(pieces: &mut [Piece], views: &[View<'_>]) {
 }
 
 /// What is seen of a piece when roles and bonds are given.
-#[allow(clippy::struct_excessive_bools)] // four observations that do not exclude each other
+#[allow(clippy::struct_excessive_bools)] // observations that do not exclude each other
 struct View<'t> {
     start: usize,
     end: usize,
@@ -339,10 +411,16 @@ struct View<'t> {
     value: usize,
     /// A list item.
     listed: bool,
+    /// A list item with a number.
+    numbered: bool,
     /// It ends in a colon.
     heads: bool,
-    /// It denies, sets a condition or a most.
+    /// It ends in a question mark.
+    asks: bool,
+    /// It denies, sets a condition or a bound.
     limits: bool,
+    /// One of its first words points to the piece before.
+    leads_back: bool,
     /// A word in it points to the piece before.
     points_back: bool,
     stems: HashSet<&'t str>,
@@ -361,6 +439,12 @@ impl<'t> View<'t> {
         let tokens =
             reading.sentences[span.start].tokens.start..reading.sentences[span.end - 1].tokens.end;
         let facts = clauses::facts_within(&reading.facts, &tokens);
+        let clauses = &reading.clauses[reading
+            .clauses
+            .partition_point(|clause| clause.tokens.start < tokens.start)
+            ..reading
+                .clauses
+                .partition_point(|clause| clause.tokens.start < tokens.end)];
         let words: Vec<&Token<'_>> = reading.tokens[tokens.clone()]
             .iter()
             .filter(|token| token.kind == Kind::Word && token.start >= first.start + first.marker)
@@ -380,23 +464,20 @@ impl<'t> View<'t> {
         let limits = !own_case
             && facts.iter().any(|fact| {
                 matches!(fact.kind, FactKind::Negation | FactKind::Condition)
-                    || fact.key.starts_with("<=")
+                    || fact.key.starts_with(['<', '>'])
             });
-        // "Do not …", "If …, do not …": a rule that stands by itself.
-        let begins = |kind| {
-            facts
+        // "Do not …", "If …, do not …": a rule that stands by itself; "If it does not …, press" is a step.
+        let denies = facts.iter().find(|fact| fact.kind == FactKind::Negation);
+        let stands_alone = denies.is_some_and(|denial| {
+            let before = words
                 .iter()
-                .find(|fact| fact.kind == kind)
-                .is_some_and(|fact| {
-                    words
-                        .iter()
-                        .take_while(|word| word.start < fact.start)
-                        .count()
-                        <= 1
-                })
-        };
-        let stands_alone =
-            begins(FactKind::Negation) || (begins(FactKind::Condition) && has(FactKind::Negation));
+                .filter(|word| word.start < denial.start)
+                .count();
+            let clause = clauses
+                .iter()
+                .position(|clause| clause.tokens.end > denial.first);
+            before <= 1 || (own_case && clause.is_some_and(|clause| clause > 0))
+        });
         let body = &reading.tokens[tokens.clone()];
         let ordered = (0..body.len()).any(|at| language.orders.at(&body[at..]).is_some());
         let tells = words
@@ -416,31 +497,32 @@ impl<'t> View<'t> {
         };
         // A warning or a telling sentence is bound by any such word, a step by one at its beginning.
         let pointers = if role == Role::Step { 4 } else { words.len() };
-        let points_back = words
-            .iter()
-            .take(pointers)
-            .any(|word| language.refers.contains(&*word.key))
-            || text[first.start + first.marker..].starts_with(char::is_lowercase);
+        let points = |first: usize| {
+            let mut first = words.iter().take(first);
+            first.any(|word| language.refers.contains(&*word.key))
+        };
+        let points_back =
+            points(pointers) || text[first.start + first.marker..].starts_with(char::is_lowercase);
         let names = words
             .iter()
             .skip(1)
             .filter(|word| word.text.starts_with(char::is_uppercase) && word.text.len() > 1)
             .count();
-        let clauses = &reading.clauses[reading
-            .clauses
-            .partition_point(|clause| clause.tokens.start < tokens.start)
-            ..reading
-                .clauses
-                .partition_point(|clause| clause.tokens.start < tokens.end)];
+        // What is to be done, or not: each clause with a word that means something.
+        let said = clauses
+            .iter()
+            .filter(|clause| !clause.content.is_empty())
+            .count();
         Self {
             start: first.start,
             end: last.end,
             role,
-            value: 2 * (facts.len() + names)
-                + usize::from(role == Role::Step)
-                + usize::from(limits),
+            value: FACT * (facts.len() + names) + if role == Role::Tells { 0 } else { said },
             listed: first.marker > 0,
+            numbered,
             heads: text[..last.end].ends_with(':'),
+            asks: text[..last.end].ends_with(['?', '؟', '？']),
+            leads_back: points(2),
             limits,
             points_back,
             stems: clauses

@@ -57,7 +57,14 @@ pub fn shorten<'r>(draft: &Draft<'r>, stage: Stage) -> Option<Draft<'r>> {
             Short::Remove if stage == Stage::Courtesy && !negator(before) => "",
             // "you should not eat" must not become "not eat".
             Short::RemoveFirst if stage == Stage::Courtesy && first && !negator(behind) => "",
-            Short::Headline(to) if stage == Stage::Headline && !counted(at) => to,
+            // "twice the amount" is not "twice amount".
+            Short::Headline(to)
+                if stage == Stage::Headline
+                    && !counted(at)
+                    && !at.checked_sub(1).is_some_and(counted) =>
+            {
+                to
+            }
             Short::Replace(to) if stage == Stage::ShortForms => to,
             // "do not immediately drink" is not "do not now drink".
             Short::Stated(to) if stage == Stage::ShortForms && !denied => to,
@@ -112,7 +119,23 @@ fn leave_out(written: &mut String, text: &str, tokens: &[Token<'_>], at: &mut us
     }
     let closes =
         |token: &Token<'_>| matches!(token.kind, Kind::Mark('.' | '!' | '?' | ';' | ':' | ')'));
-    let breaks = |token: &Token<'_>| text[tokens[*at - 1].end..token.start].contains('\n');
+    let breaks = |token: &Token<'_>| {
+        text[..token.start]
+            .trim_end_matches([' ', '\t'])
+            .ends_with('\n')
+    };
+    // "Of course. Press …": a sentence that is gone leaves no full stop.
+    let nothing = {
+        let before = written.trim_end_matches([' ', ',', '\n']);
+        before.is_empty() || before.ends_with(['.', '!', '?', ':', ';'])
+    };
+    while nothing
+        && let Some(token) = tokens.get(*at)
+        && matches!(token.kind, Kind::Mark('.' | '!' | '?' | ';' | ':'))
+        && !breaks(token)
+    {
+        *at += 1;
+    }
     match tokens.get(*at) {
         Some(token) if breaks(token) => {
             written.truncate(written.trim_end_matches([' ', ',']).len());
