@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.eval.compression import meaning, score, ways
+from tests.eval.compression import alignment, endings, meaning, score, ways
 from tests.eval.compression.corpus import RULED, Answer, Fact, answers
 from tests.eval.compression.words import protected, tokens
 
@@ -22,7 +22,7 @@ ANSWER = Answer(
 
 
 def kinds(answer: Answer, short: str) -> set[str]:
-    reading = meaning.align(answer.text, short, answer.lang)
+    reading = alignment.align(answer.text, short, answer.lang)
     return {suspect.kind for suspect in meaning.suspects(answer, short, reading)}
 
 
@@ -69,12 +69,12 @@ def test_each_kind_of_damage_has_its_name(short: str, kind: str) -> None:
 def test_what_is_shortened_well_raises_nothing() -> None:
     short = "1. Press 10 min. Don't lift cloth.\n2. Give 500mg aspirin unless allergic."
     assert not kinds(ANSWER, short)
-    assert not meaning.new_words(meaning.align(ANSWER.text, short, "en"), "en")
+    assert not alignment.new_words(alignment.align(ANSWER.text, short, "en"), "en")
 
 
 def test_words_that_were_not_there_are_seen() -> None:
-    reading = meaning.align(ANSWER.text, "1. Squeeze for 15 min", "en")
-    assert meaning.new_words(reading, "en") == ["squeeze", "15"]
+    reading = alignment.align(ANSWER.text, "1. Squeeze for 15 min", "en")
+    assert alignment.new_words(reading, "en") == ["squeeze", "15"]
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,14 @@ def test_words_that_were_not_there_are_seen() -> None:
     ],
 )
 def test_a_cut_is_seen_where_it_is(short: str, place: str) -> None:
-    reading = meaning.align(ANSWER.text, short, "en")
-    assert getattr(meaning.cuts(ANSWER, short, reading, 150), place)
+    reading = alignment.align(ANSWER.text, short, "en")
+    assert getattr(endings.cuts(ANSWER, short, reading, 150), place)
 
 
 def test_a_text_that_ends_with_a_step_is_not_cut() -> None:
     short = "1. Press for 10 minutes. Do not lift the cloth."
-    found = meaning.cuts(ANSWER, short, meaning.align(ANSWER.text, short, "en"), 150)
-    assert found == meaning.Cuts(word=False, number=False, sentence=False, step=False, long_step=False)
+    found = endings.cuts(ANSWER, short, alignment.align(ANSWER.text, short, "en"), 150)
+    assert found == endings.Cuts(word=False, number=False, sentence=False, step=False, long_step=False)
 
 
 def test_tokens_are_comparable_across_ways_of_writing() -> None:
@@ -132,12 +132,12 @@ def test_a_sentence_without_the_one_it_points_to_is_seen(short: str, points: boo
         "Paracetamol does not help here."
     )
     answer = Answer(id="back", lang="en", kind="prose", held=False, text=text, facts=())
-    assert bool(meaning.pointing_back(answer, meaning.align(text, short, "en"))) == points
+    assert bool(endings.pointing_back(answer, alignment.align(text, short, "en"))) == points
 
 
 @pytest.mark.parametrize(
     "short", [". Press hard", "Press hard.: now", "¡! Llame", "Press , hard", "Press,, hard"]
 )
 def test_punctuation_left_behind_is_seen(short: str) -> None:
-    assert meaning.untidy(short, "Of course. Press hard, now!")
-    assert not meaning.untidy("Press hard, now!", "Of course. Press hard, now!")
+    assert endings.untidy(short, "Of course. Press hard, now!")
+    assert not endings.untidy("Press hard, now!", "Of course. Press hard, now!")

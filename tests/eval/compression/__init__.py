@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.eval.compression import meaning, post_check, ways
+from tests.eval.compression import alignment, endings, meaning, post_check, ways
 from tests.eval.compression.corpus import RULED, Answer, answers
 from tests.eval.compression.words import protected, tokens
 from tests.eval.report import Report, Table
@@ -37,7 +37,7 @@ class Scored(msgspec.Struct):
     first_critical: bool
     suspects: list[meaning.Suspect]
     new: list[str]
-    cuts: meaning.Cuts
+    cuts: endings.Cuts
     order_broken: bool
     skipped: int
     segments: int
@@ -65,7 +65,7 @@ def protected_of(answer: Answer) -> Counter[str]:
         for fact in answer.facts
         if fact.kind in {"drug", "place"}
         for token in tokens(fact.text, answer.lang)
-        if token.kind == "word" and meaning.content(token, answer.lang)
+        if token.kind == "word" and alignment.content(token, answer.lang)
     ]
     return Counter([*protected(answer.text, answer.lang), *named])
 
@@ -78,13 +78,13 @@ def _there(text: str, answer: Answer) -> Counter[str]:
 def score(answer: Answer, way: ways.Way, budget: int) -> Scored:
     """One answer, one way, one budget."""
     made = way(answer.text, answer.lang, budget)
-    reading = meaning.align(answer.text, made.first, answer.lang)
+    reading = alignment.align(answer.text, made.first, answer.lang)
     wanted = protected_of(answer)
-    kept = [meaning.fact_kept(fact, reading, answer.lang) for fact in answer.facts]
+    kept = [alignment.fact_kept(fact, reading, answer.lang) for fact in answer.facts]
     critical = [there for there, fact in zip(kept, answer.facts, strict=True) if fact.critical]
-    cut = meaning.cuts(answer, made.first, reading, _room(answer, budget))
-    whole = meaning.whole_sentences(made.first) if cut.word or cut.number or cut.sentence else made.first
-    unreadable, words = meaning.unreadable(made.first, answer.text, answer.lang)
+    cut = endings.cuts(answer, made.first, reading, _room(answer, budget))
+    whole = endings.whole_sentences(made.first) if cut.word or cut.number or cut.sentence else made.first
+    unreadable, words = alignment.unreadable(made.first, answer.text, answer.lang)
     segments = ways.segments(made.sent)
     return Scored(
         answer=answer,
@@ -97,10 +97,10 @@ def score(answer: Answer, way: ways.Way, budget: int) -> Scored:
         critical=sum(critical),
         first_critical=bool(critical) and critical[0],
         suspects=meaning.suspects(answer, made.first, reading),
-        new=meaning.new_words(reading, answer.lang),
+        new=alignment.new_words(reading, answer.lang),
         cuts=cut,
-        order_broken=meaning.order_broken(answer, reading, made.first),
-        skipped=meaning.steps_skipped(answer, reading),
+        order_broken=endings.order_broken(answer, reading, made.first),
+        skipped=endings.steps_skipped(answer, reading),
         segments=segments,
         over_budget=segments > budget,
         unreadable=unreadable,
@@ -108,8 +108,8 @@ def score(answer: Answer, way: ways.Way, budget: int) -> Scored:
         gsm7=ways.gsm7(made.sent),
         room_used=ways.used(made.sent, budget),
         hanging=made.first != made.sent and made.first.endswith((":", "?")),
-        pointing_back=len(meaning.pointing_back(answer, reading)),
-        untidy=meaning.untidy(made.first, answer.text),
+        pointing_back=len(endings.pointing_back(answer, reading)),
+        untidy=endings.untidy(made.first, answer.text),
         dropped_protected=sum(len(protected(sentence, answer.lang)) for sentence in made.dropped),
     )
 
