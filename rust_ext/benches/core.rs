@@ -3,10 +3,10 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use evy_core::compress::fit::{Request, fit};
+use evy_core::compress::fit::{Level, Request, fit};
 use evy_core::route::{Priority, Situation};
 use evy_core::sms::segment::{measure, segment};
-use evy_core_benches::{ladder, redactor, shortening, triager};
+use evy_core_benches::{ladder, packer, redactor, shortening, triager};
 
 const TEXTS: [(&str, &str); 4] = [
     (
@@ -68,6 +68,7 @@ fn compress(c: &mut Criterion) {
             verbatim: false,
             max_segments,
             hint: "MORE?",
+            level: Level::AsNeeded,
         };
         group.bench_function(format!("{max_segments} SMS"), |b| {
             b.iter(|| fit(black_box(request), &rules))
@@ -90,5 +91,17 @@ fn divide(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, triage, redact, route, compress, divide);
+fn pack(c: &mut Criterion) {
+    let packer = packer();
+    for (name, text) in [("emergency", TEXTS[0].1), ("answer", ANSWER)] {
+        let mut group = c.benchmark_group(format!("pack/{name}"));
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        let frame = packer.pack(text, false).expect("short enough");
+        group.bench_function("pack", |b| b.iter(|| packer.pack(black_box(text), false)));
+        group.bench_function("unpack", |b| b.iter(|| packer.unpack(black_box(&frame))));
+        group.finish();
+    }
+}
+
+criterion_group!(benches, triage, redact, route, compress, divide, pack);
 criterion_main!(benches);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use evy_core::compress::rules::Rules;
+use evy_core::pack::Packer;
 use evy_core::pii::Redactor;
 use evy_core::route;
 use evy_core::triage::Triager;
@@ -75,4 +76,13 @@ pub fn shortening() -> Rules {
     let substances = read(&knowledge.join("compress/substances.txt"));
     let folding = read(&knowledge.join("folding.toml"));
     Rules::read(&shared, &languages, &substances, &folding).expect("the shipped rules compile")
+}
+
+/// Packing with the shipped model, no text known by name.
+///
+/// # Panics
+/// When the model cannot be read.
+pub fn packer() -> Packer {
+    let model = fs::read(root().join("actors/knowledge/pack.model")).expect("a checkout");
+    Packer::new(&model, &[]).expect("the shipped model")
 }

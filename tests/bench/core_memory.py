@@ -23,7 +23,7 @@ def measure(setting: Setting) -> list[Row]:
         runs.append(json.loads(asked.stdout))
     names = ("loaded", "used")
     figures = tuple(Figure(name, "MB", tuple(run[name] for run in runs)) for name in names)
-    note = "library, triage, redaction, routes, compression, packing; unique set size, files as Python reads them"
+    note = "library, triage, redaction, routes, compression, packing; unique set size with the files read"
     return [Row("core-memory", "memory of the Rust core", figures, (Goal("used", 30),), (note,))]
 
 

@@ -1,12 +1,14 @@
 """What each target starts from: well-formed input, which the fuzzer then damages."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from evy_core import Deliver, Submit, encode_pdus
 
+from actors.knowledge import Texts, packer
 from subjects.messages import (
     Alert,
     Answer,
@@ -47,6 +49,14 @@ def text() -> Iterator[bytes]:
     for line in (VECTORS / "triage.jsonl").read_bytes().splitlines()[::7]:
         yield msgspec.json.decode(line)["text"].encode()
     yield "é́ 😀👨‍👩‍👧 पानी ماء +34 600 111 222 € {}[]".encode()
+
+
+def packed() -> list[bytes]:
+    """Frames of texts people send, by each method, and one of a known text."""
+    texts = [octets.decode() for octets in islice(text(), 0, None, 10)]
+    said = Texts.load()
+    packing = packer(said)
+    return packing.pack(texts) + packing.pack(said.whole()[:3], to_same=True)
 
 
 def at_lines() -> Iterator[bytes]:
@@ -91,4 +101,4 @@ def envelopes() -> Iterator[bytes]:
     yield from map(encode, messages)
 
 
-SEEDS: Final = {"pdu": pdu, "text": text, "at_lines": at_lines, "envelopes": envelopes}
+SEEDS: Final = {"pdu": pdu, "text": text, "packed": packed, "at_lines": at_lines, "envelopes": envelopes}

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use evy_core::compress::fit::{Request, fit};
+use evy_core::compress::fit::{Level, Request, fit};
 use evy_core::compress::rules::Rules;
 use evy_core::pii::Redactor;
 use evy_core::sms::gsm7;
@@ -78,17 +78,19 @@ fuzz_target!(|octets: &[u8]| {
     // Language and room follow from the text, so that a finding is found again.
     let lang = ["en", "es", "fr", "pt", "hi"][octets.len() % 5];
     let max_segments = 1 + octets.len() % 3;
+    let level = [Level::AsNeeded, Level::Brief][octets.len() / 5 % 2];
     let request = Request {
         text: &text,
         lang,
         verbatim: false,
         max_segments,
         hint: "MORE?",
+        level,
     };
     let fitted = fit(request, &SHORTENING).expect("there is room for the hint");
     assert_eq!(fitted.size, measure(&fitted.text));
     assert!(fitted.size.count <= max_segments);
-    if cut.size.count <= max_segments {
+    if cut.size.count <= max_segments && level == Level::AsNeeded {
         assert!(fitted.rest.is_empty() && fitted.dropped.is_empty());
     }
 });
