@@ -178,7 +178,7 @@ REWORDED: Final[dict[str, frozenset[str]]] = {
 }
 """Plain words for longer ones, each looked at by hand: they say the same («at once» is «now»)."""
 
-COURTEOUS: Final = re.compile(r"hesit|dud[ae]|deixe de nos|forget to share")
+COURTEOUS: Final = re.compile(r"hesit|\|.*(?:dud[ae]|deixe de nos|forget to share)")
 """«Do not hesitate to ask»: a denial that protects nobody."""
 
 TYPOGRAPHY: Final = str.maketrans(
@@ -282,7 +282,8 @@ def protected(text: str, lang: str) -> list[str]:
     all_tokens = tokens(text, lang)
     flat = plain(text)
     for here, token in enumerate(all_tokens):
-        if token.kind == "negator" and COURTEOUS.search(flat[max(token.start - 10, 0) : token.end + 12]):
+        around = f"{flat[: token.start][-10:].rpartition('.')[2]}|{flat[token.end :][:12]}"
+        if token.kind == "negator" and COURTEOUS.search(around):
             continue
         if token.kind in {"time", "phone", "url", "negator"}:
             # Any denial may stand for another; which clause it is in is checked elsewhere.
