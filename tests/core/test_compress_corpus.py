@@ -4,6 +4,7 @@ import pytest
 
 from tests.eval.compression import PROTECTED, Scored, score, share
 from tests.eval.compression.corpus import RULED, answers
+from tests.eval.compression.post_check import FAITHFUL, attacks, refused
 from tests.eval.compression.ways import lead, ours
 
 OPEN = [answer for answer in answers() if not answer.held]
@@ -59,3 +60,17 @@ def test_budgets_are_kept() -> None:
 def test_more_is_kept_than_by_lead_sentences(budget: int) -> None:
     plain = [score(answer, lead, budget) for answer in RULED_OPEN]
     assert share(rows(budget), PROTECTED) > share(plain, PROTECTED)
+
+
+def test_no_altered_answer_passes_the_post_check() -> None:
+    altered = [attack for attack in attacks() if attack.kind != FAITHFUL]
+    assert len(altered) >= 60
+    missed = [attack.id for attack, no in zip(altered, refused(altered), strict=True) if not no]
+    assert not missed
+
+
+def test_most_faithful_answers_pass_the_post_check() -> None:
+    faithful = [attack for attack in attacks() if attack.kind == FAITHFUL]
+    assert len(faithful) >= 60
+    # A refusal costs eloquence only; that all were refused would hide behind the test above.
+    assert sum(refused(faithful)) < len(faithful) / 2

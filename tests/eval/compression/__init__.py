@@ -170,7 +170,7 @@ LINES: Final[tuple[tuple[str, Callable[[Sequence[Scored]], str]], ...]] = (
     ("… after every MORE", lambda rows: f"{share(rows, AFTER_MORE):.3f}"),
     ("marked facts kept", lambda rows: _with_interval(rows, FACTS)),
     ("… critical ones", lambda rows: _with_interval(rows, CRITICAL)),
-    ("… the first critical one", lambda rows: f"{sum(row.first_critical for row in rows) / len(rows):.3f}"),
+    ("… the first critical one", lambda rows: f"{_first(rows):.3f}"),
     ("texts without any marked fact", lambda rows: str(sum(row.facts == 0 for row in rows))),
     ("suspects of another meaning", lambda rows: str(sum(len(row.suspects) for row in rows))),
     ("… a negation", lambda rows: str(_kinds(rows, "negation"))),
@@ -199,6 +199,10 @@ LINES: Final[tuple[tuple[str, Callable[[Sequence[Scored]], str]], ...]] = (
     ("room used, mean", lambda rows: f"{sum(row.room_used for row in rows) / len(rows):.2f}"),
     ("over the budget", lambda rows: str(sum(row.over_budget for row in rows))),
 )
+
+
+def _first(rows: Sequence[Scored]) -> float:
+    return sum(row.first_critical for row in rows) / len(rows)
 
 
 def _kinds(rows: Sequence[Scored], *kinds: str) -> int:
@@ -277,6 +281,10 @@ def run() -> Report:
         tables += [_breakdown(everything, budget, by) for by in ("lang", "kind")]
         tables.append(_main_table(scores(cleaned, budget), budget, "clean-up only: other languages"))
         mine = everything["EVY"]
+        figures |= {
+            f"first_critical_{way.replace(', ', '_').lower()}_{budget}": round(_first(rows), 4)
+            for way, rows in everything.items()
+        }
         figures[f"inverted_suspects_{budget}"] = sum(len(row.suspects) for row in mine)
         figures[f"bad_cuts_{budget}"] = sum(row.bad_cut for row in mine)
         figures[f"new_words_{budget}"] = sum(len(row.new) for row in mine)
