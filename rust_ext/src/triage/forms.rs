@@ -131,6 +131,12 @@ impl Forms {
         word.into_iter().chain(stem)
     }
 
+    /// A word, and its stem where it has one.
+    pub fn with_stem(&self, word: Word) -> impl Iterator<Item = Word> + use<> {
+        let stem = self.stems.get(&word).copied();
+        std::iter::once(word).chain(stem)
+    }
+
     /// Each folded word.
     pub fn words(&self) -> impl Iterator<Item = (&str, Word)> {
         self.words
@@ -143,8 +149,9 @@ impl Forms {
         self.words.get(folded).copied()
     }
 
-    /// The words a folded token stands for when what is written onto it is taken away; the longest stem wins,
-    /// and of two ways to it the one with the longer prefix.
+    /// The words a folded token stands for when what is written onto it is taken away. An affix that says
+    /// something goes before one that does not (Swahili «haku-umia», not hurt, before «ha-kuumia»); then the
+    /// longest stem wins, and of two ways to it the one with the longer prefix.
     pub fn taken_apart(&self, folded: &str) -> Option<Vec<Word>> {
         if self.longest == 0 || folded.len() > 4 * MAX_LETTERS {
             return None;
@@ -157,7 +164,7 @@ impl Forms {
         let count = places.len() - 1;
         let part = |from: usize, to: usize| &folded[places[from]..places[to]];
         let most = |letters: usize| self.longest.min(letters.saturating_sub(self.stem_from));
-        let mut best: Option<(usize, Vec<Word>)> = None;
+        let mut best: Option<((bool, usize), Vec<Word>)> = None;
         for tail in 0..=most(count) {
             let to = count - tail;
             let Some(after) = affix(&self.suffixes, part(to, count)) else {
@@ -170,9 +177,7 @@ impl Forms {
                 // A second prefix stands only behind a first one: Arabic «w-al-bayt», Swahili «ame-ni-uma».
                 for inner in 0..=(if outer == 0 { 0 } else { most(to - outer) }) {
                     let letters = to - outer - inner;
-                    if tail + outer == 0
-                        || best.as_ref().is_some_and(|(known, _)| letters <= *known)
-                    {
+                    if tail + outer == 0 {
                         continue;
                     }
                     let (Some(between), Some(&stem)) = (
@@ -181,8 +186,14 @@ impl Forms {
                     ) else {
                         continue;
                     };
-                    let words = before.iter().chain(between).chain([&stem]).chain(after);
-                    best = Some((letters, words.copied().collect()));
+                    let says = before.len() + between.len() + after.len() > 0;
+                    if best
+                        .as_ref()
+                        .is_none_or(|(known, _)| (says, letters) > *known)
+                    {
+                        let words = before.iter().chain(between).chain([&stem]).chain(after);
+                        best = Some(((says, letters), words.copied().collect()));
+                    }
                 }
             }
         }

@@ -281,16 +281,20 @@ impl<'l> Reader<'l> {
 
     /// A word with what its language writes onto it: «والبيت», «ameniuma».
     fn taken_apart(&mut self, piece: &Piece<'_>, letters: &str) -> bool {
-        let words = self
-            .formed
-            .iter()
-            .find_map(|(_, forms)| forms.taken_apart(&forms.fold(letters)));
+        let found = self.formed.iter().find_map(|&(_, forms)| {
+            let words = forms.taken_apart(&forms.fold(letters))?;
+            Some((forms, words))
+        });
+        let Some((forms, words)) = found else {
+            return false;
+        };
         let mut before = piece.before;
-        for &word in words.iter().flatten() {
-            self.push(piece, before, &[Reading { word, edits: 0 }]);
+        for word in words {
+            let readings = forms.with_stem(word).map(|word| Reading { word, edits: 0 });
+            self.push(piece, before, &readings.collect::<Vec<_>>());
             before = Break::None;
         }
-        words.is_some()
+        true
     }
 
     fn push(&mut self, piece: &Piece<'_>, before: Break, readings: &[Reading]) {
