@@ -109,12 +109,13 @@ def labels(messages: Sequence[Message]) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return np.array([message.labels for message in messages])
 
 
-def groups(texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def groups(texts: Sequence[str], also: Sequence[str] = ()) -> np.ndarray[Any, np.dtype[np.int64]]:
     """A number for each text, the same for texts that share at least half of their three-word runs.
 
+    `also` may hold another form of each text, "" where there is none: texts that share it are one group too.
     Candidates are found by MinHash (A. Z. Broder 1997), six bands of two values, then compared exactly.
     """
-    runs = [_runs(text) for text in texts]
+    runs = [_runs(text) for text in (*texts, *also)]
     seeds = np.random.default_rng(1).integers(1, 1 << 63, 12, dtype=np.uint64) | np.uint64(1)
     parent = list(range(len(texts)))
 
@@ -133,7 +134,7 @@ def groups(texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
         for band in range(6):
             other = buckets.setdefault((band, int(least[2 * band]), int(least[2 * band + 1])), at)
             if other != at and 2 * len(mine & runs[other]) >= len(mine | runs[other]):
-                parent[root(at)] = root(other)
+                parent[root(at % len(texts))] = root(other % len(texts))
     return np.array([root(at) for at in range(len(texts))])
 
 
@@ -147,5 +148,5 @@ def _words(text: str) -> list[str]:
 
 def _runs(text: str) -> frozenset[int]:
     words = _words(text)
-    runs = [" ".join(words[at : at + 3]) for at in range(max(1, len(words) - 2))]
+    runs = [" ".join(words[at : at + 3]) for at in range(max(min(len(words), 1), len(words) - 2))]
     return frozenset(int.from_bytes(sha256(run.encode()).digest()[:8], "big") for run in runs)

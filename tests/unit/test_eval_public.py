@@ -19,6 +19,11 @@ def test_texts_that_nearly_repeat_each_other_are_one_group() -> None:
     )
     assert a == b
     assert len({a, c, d}) == 3
+    same, other, empty = groups(
+        ["we are hungry", "we have hunger", "hi"], ["nou grangou anpil", "nou grangou anpil", ""]
+    )
+    assert same == other != empty
+    assert len(set(groups(["", "", "a"]))) == 3
 
 
 @pytest.mark.parametrize(

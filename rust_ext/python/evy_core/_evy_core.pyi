@@ -465,8 +465,8 @@ class Triage:
 class Triager:
     """Deterministic triage with its data loaded. Immutable; one instance serves all threads.
 
-    ``files`` are (name, TOML text): one named ``rules.toml`` and one per language, English first whatever the
-    order. Raises :class:`DataError` naming file and entry.
+    ``files`` are (name, text): one named ``rules.toml``, one per language, English first whatever the order,
+    and ``model.tsv`` or none: then the rules decide alone. Raises :class:`DataError` naming file and entry.
     """
 
     def __new__(cls, files: Sequence[tuple[str, str]]) -> Triager: ...
@@ -474,6 +474,14 @@ class Triager:
         """Triage of each text, in order, with the GIL released: any text of any length, in linear time."""
     def detect_lang(self, texts: Sequence[str]) -> list[tuple[str, float]]:
         """Language of each text with its confidence, as in :class:`Triage`."""
+    def scores(self, texts: Sequence[str]) -> list[list[int]]:
+        """What the model alone says of each text: a score per name of `outputs`, in 1/65536 of a logit."""
+    @staticmethod
+    def ngrams(texts: Sequence[str]) -> list[list[str]]:
+        """What the model looks at, as its file writes it: words, pairs of words, ``~`` pieces of words."""
+    @property
+    def outputs(self) -> list[str]:
+        """What the model scores: ``urgent`` and needs; empty without a model."""
     @property
     def langs(self) -> list[str]:
         """Languages known, the assumed one first."""

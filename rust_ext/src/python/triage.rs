@@ -95,6 +95,22 @@ impl Triager {
         Ok(py.detach(|| texts.iter().map(|text| self.0.detect_lang(text)).collect()))
     }
 
+    fn scores(&self, py: Python<'_>, texts: Vec<Bound<'_, PyString>>) -> PyResult<Vec<Vec<i64>>> {
+        let texts = owned(&texts)?;
+        Ok(py.detach(|| texts.iter().map(|text| self.0.scores(text)).collect()))
+    }
+
+    #[staticmethod]
+    fn ngrams(py: Python<'_>, texts: Vec<Bound<'_, PyString>>) -> PyResult<Vec<Vec<String>>> {
+        let texts = owned(&texts)?;
+        Ok(py.detach(|| texts.iter().map(|text| triage::ngrams_of(text)).collect()))
+    }
+
+    #[getter]
+    fn outputs(&self) -> Vec<&'static str> {
+        self.0.outputs()
+    }
+
     #[getter]
     fn langs(&self) -> Vec<String> {
         self.0.langs().to_vec()

@@ -9,6 +9,7 @@ mod forms;
 mod grammar;
 mod judge;
 mod lexicon;
+mod model;
 mod normal;
 mod pieces;
 mod reader;
@@ -17,16 +18,18 @@ mod sound;
 mod spelling;
 
 pub use data::{DataError, GENERAL_DANGER, NEEDS};
+pub use model::{MODEL_FILE, ngrams_of};
 
 use std::collections::BTreeSet;
 
 use forms::{Forms, Place};
 use grammar::{Cue, Grammar, Hit};
 use lexicon::Lexicon;
+use model::Model;
 use normal::Tokens;
 use rules::{Cues, Judge};
 
-/// File name that holds the rules; every other file is a language.
+/// File name that holds the rules; every other file but [`MODEL_FILE`] is a language.
 pub const RULES_FILE: &str = "rules.toml";
 /// The one cue that needs no pattern: the text is no longer than [`ALONE_WORDS`].
 const ALONE: &str = "alone";
@@ -95,17 +98,25 @@ pub struct Triager {
     grammar: Grammar,
     judge: Judge,
     cues: Cues,
+    model: Option<Model>,
 }
 
 impl Triager {
-    /// Compiles data files given as (name, TOML text): one [`RULES_FILE`] and at least one language. The first
-    /// language is the one assumed when a text gives no evidence; `en` goes before all others.
+    /// Compiles data files given as (name, text): one [`RULES_FILE`], at least one language, and [`MODEL_FILE`]
+    /// or none: then the rules decide alone. The first language is the one assumed when a text gives no evidence; `en` goes before all others.
     ///
     /// # Errors
     /// [`DataError`] names the file and the entry that is wrong.
     pub fn new(files: &[(String, String)]) -> Result<Self, DataError> {
-        let (rule_files, language_files): (Vec<_>, Vec<_>) = files
+        let (model_files, files): (Vec<_>, Vec<_>) = files
             .iter()
+            .partition(|(name, _)| name.rsplit('/').next() == Some(MODEL_FILE));
+        let model = model_files
+            .first()
+            .map(|(name, text)| Model::parse(name, text))
+            .transpose()?;
+        let (rule_files, language_files): (Vec<_>, Vec<_>) = files
+            .into_iter()
             .partition(|(name, _)| name.rsplit('/').next() == Some(RULES_FILE));
         let [(rules_name, rules_text)] = rule_files[..] else {
             let reason = format!("{} files of that name; there must be one", rule_files.len());
@@ -185,6 +196,7 @@ impl Triager {
             grammar: grammar.finish(),
             judge,
             cues,
+            model,
         })
     }
 
@@ -206,7 +218,29 @@ impl Triager {
 
     /// Triage of one text: any text, of any length; linear in its length.
     pub fn classify(&self, text: &str) -> Triage {
-        let read = self.lexicon.read(&Tokens::of(text));
+        let tokens = Tokens::of(text);
+        let mut triage = self.by_rules(&tokens);
+        if let Some(model) = &self.model {
+            model.review(&tokens, &mut triage);
+        }
+        triage
+    }
+
+    /// Names of what the model scores; none without one.
+    pub fn outputs(&self) -> Vec<&'static str> {
+        self.model.iter().flat_map(Model::outputs).collect()
+    }
+
+    /// The model's score of each output, in 1/65536 of a logit.
+    pub fn scores(&self, text: &str) -> Vec<i64> {
+        let tokens = Tokens::of(text);
+        self.model.as_ref().map_or_else(Vec::new, |model| {
+            model.scores(&tokens, &self.by_rules(&tokens))
+        })
+    }
+
+    fn by_rules(&self, tokens: &Tokens) -> Triage {
+        let read = self.lexicon.read(tokens);
         let mut hits = self.grammar.find(&read.units, read.active);
         if (1..=ALONE_WORDS).contains(&read.units.len()) {
             hits.insert(
@@ -328,7 +362,10 @@ mod tests {
             let files: Vec<(String, String)> = std::fs::read_dir(directory)
                 .unwrap()
                 .map(|entry| entry.unwrap().path())
-                .filter(|path| path.extension().is_some_and(|end| end == "toml"))
+                .filter(|path| {
+                    path.extension()
+                        .is_some_and(|end| end == "toml" || end == "tsv")
+                })
                 .map(|path| {
                     let name = path.file_name().unwrap().to_string_lossy().into_owned();
                     (name, std::fs::read_to_string(path).unwrap())
