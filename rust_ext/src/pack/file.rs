@@ -11,7 +11,9 @@ pub const MAGIC: [u8; 7] = *b"EVYPACK";
 /// Octets before the coded part: magic and checksum.
 const HEAD: usize = 16;
 /// Most contexts that are read.
-const MAX_CONTEXTS: usize = 2_000_000;
+pub const MAX_CONTEXTS: usize = 2_000_000;
+/// Most followers of all contexts that are read.
+const MAX_FOLLOWERS: usize = 8_000_000;
 
 /// FNV-1a over octets, 64 bits: finds accidents, not attacks.
 pub fn checksum(octets: &[u8]) -> u64 {
@@ -102,9 +104,9 @@ impl Habits {
     }
 }
 
-/// A context on its way: its symbols, newest last, and its number.
+/// A context on its way: its symbols, newest last, as many as its order, and its number.
 struct Reached {
-    symbols: Vec<u8>,
+    symbols: [u8; MAX_ORDER],
     id: u32,
 }
 
@@ -115,6 +117,8 @@ fn hash_of(symbols: &[u8]) -> u64 {
         .fold(0, |hash, symbol| deeper(hash, *symbol))
 }
 
+const ENDLESS: PackError = PackError::Model("it does not end");
+
 /// Writes or reads all contexts, level by level. A context of one more character is a context and one of its
 /// followers, so only a flag tells that there is one.
 fn contexts(
@@ -124,16 +128,25 @@ fn contexts(
 ) -> Result<(), PackError> {
     let mut habits = Habits::new();
     let nothing: Vec<Follower> = Vec::new();
+    let size = given.map_or((0, 0), Contexts::size);
+    let [contexts, followers] = [size.0, size.1].map(|size| {
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        any_number(io, &mut [Habit::NEW; 64], size) as usize
+    });
+    if contexts > MAX_CONTEXTS || followers > MAX_FOLLOWERS {
+        return Err(ENDLESS);
+    }
+    model.contexts = Contexts::with_capacity(contexts, followers);
     let all: Vec<Follower> = (0..=u8::MAX)
         .take(model.symbols())
         .map(|symbol| Follower { symbol, level: 0 })
         .collect();
     let root = given.map_or(&nothing[..], |given| given.followers(0));
     let root = habits.followers(io, 0, &all, root);
-    model.contexts.push(0, &root);
+    let id = model.contexts.push(0, &root).ok_or(ENDLESS)?;
     let mut reached = vec![Reached {
-        symbols: Vec::new(),
-        id: 0,
+        symbols: [0; MAX_ORDER],
+        id,
     }];
     for order in 1..=MAX_ORDER {
         let mut next = Vec::new();
@@ -144,11 +157,11 @@ fn contexts(
                 if last_shown.replace(shown) == Some(shown) {
                     continue;
                 }
-                let mut symbols = context.symbols.clone();
-                symbols.push(shown);
-                let hash = hash_of(&symbols);
+                let mut symbols = context.symbols;
+                symbols[order - 1] = shown;
+                let hash = hash_of(&symbols[..order]);
                 let there = given.and_then(|given| given.find(hash));
-                let Some(parent) = model.contexts.find(hash_of(&symbols[1..])) else {
+                let Some(parent) = model.contexts.find(hash_of(&symbols[1..order])) else {
                     continue;
                 };
                 let habit = order * LEVELS + usize::from(follower.level);
@@ -159,12 +172,11 @@ fn contexts(
                     (Some(given), Some(id)) => given.followers(id),
                     _ => &nothing[..],
                 };
-                let parent = model.contexts.followers(parent).to_vec();
-                let found = habits.followers(io, order, &parent, there);
-                let id = model.contexts.push(hash, &found);
-                if model.contexts.size().0 > MAX_CONTEXTS || io.lost() {
-                    return Err(PackError::Model("it does not end"));
+                let found = habits.followers(io, order, model.contexts.followers(parent), there);
+                if model.contexts.size().1 + found.len() > followers || io.lost() {
+                    return Err(ENDLESS);
                 }
+                let id = model.contexts.push(hash, &found).ok_or(ENDLESS)?;
                 next.push(Reached { symbols, id });
             }
         }

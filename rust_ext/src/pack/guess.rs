@@ -103,7 +103,6 @@ impl<'m> Session<'m> {
         let model = self.model;
         let mut open: Vec<Open<'_>> = Vec::with_capacity(GUESSERS);
         let order = self.open(&mut open);
-        let surety = surety(&open);
         let expected = self.expected();
         let mut at = 0u8;
         let (mut low, mut high) = (0usize, model.symbols());
@@ -143,6 +142,7 @@ impl<'m> Session<'m> {
             }
             guesses[GUESSERS + 2] = 256;
 
+            let surety = surety(&open, &counts) * 2 + usize::from(right.is_some());
             let sets = [order, usize::from(at), surety];
             let layer = [
                 &self.tuned.by_order,
@@ -414,16 +414,19 @@ fn adaptive(io: &mut impl Bits, p: &mut u16, bit: bool) -> bool {
     bit
 }
 
-/// How sure the three longest contexts are, as one number.
-fn surety(open: &[Open<'_>]) -> usize {
-    let mut longest = open.iter().rev().map(|context| match context.left.len() {
-        0 | 1 if context.total >= 4 => 0,
-        0 | 1 => 1,
-        2 if context.total >= 8 => 2,
-        2..=4 => 3,
-        5..=12 => 4,
-        _ => 5,
+/// How sure the two longest contexts are of a decision, as one number.
+fn surety(open: &[Open<'_>], no: &[u32; GUESSERS]) -> usize {
+    let mut longest = open.iter().zip(no).rev().map(|(context, no)| {
+        let class = match context.total {
+            0 => return 0,
+            1 => 0,
+            2..=3 => 1,
+            4..=11 => 2,
+            _ => 3,
+        };
+        let torn = *no > 0 && *no < context.total;
+        1 + 2 * class + usize::from(torn)
     });
-    let [a, b, c] = [(); 3].map(|()| longest.next().unwrap_or(5));
-    (a * 6 + b) * 3 + c / 2
+    let [a, b] = [(); 2].map(|()| longest.next().unwrap_or(0));
+    a * 9 + b
 }

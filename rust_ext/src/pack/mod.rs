@@ -32,7 +32,7 @@ const KNOWN: u8 = 0x20;
 const NUMBERS: std::ops::RangeInclusive<u8> = 1..=15;
 /// Weights go on learning within a text.
 const LEARNING: Rates = Rates {
-    weights: 6,
+    weights: 12,
     guesses: 0,
 };
 

@@ -64,13 +64,16 @@ pub struct Follower {
     pub level: u8,
 }
 
-/// All contexts with their followers.
+/// All contexts with their followers, in memory taken once: 4 octets each for where followers start and for
+/// what is left of the hash, 6 for its place, 2 per follower.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contexts {
     starts: Vec<u32>,
     followers: Vec<Follower>,
-    /// Open addressing: the hash of a context and its number.
-    slots: Vec<(u64, u32)>,
+    /// Low half of the hash of each context.
+    checks: Vec<u32>,
+    /// Open addressing by the high half: the number of a context.
+    slots: Vec<u32>,
 }
 
 /// Takes one more, older symbol into the hash of a context; a hash starts at 0.
@@ -83,54 +86,54 @@ pub fn deeper(hash: u64, symbol: u8) -> u64 {
 const EMPTY: u32 = u32::MAX;
 
 impl Contexts {
-    /// Adds a context; its followers are in order of their symbols.
-    pub fn push(&mut self, hash: u64, followers: &[Follower]) -> u32 {
-        if self.starts.is_empty() {
-            self.starts.push(0);
+    /// Room for that many contexts and followers.
+    pub fn with_capacity(contexts: usize, followers: usize) -> Self {
+        let mut starts = Vec::with_capacity(contexts + 1);
+        starts.push(0);
+        Self {
+            starts,
+            followers: Vec::with_capacity(followers),
+            checks: Vec::with_capacity(contexts),
+            slots: vec![EMPTY; contexts + contexts / 2 + 1],
         }
-        if self.starts.len() * 3 >= self.slots.len() * 2 {
-            self.grow();
+    }
+
+    /// Adds a context; its followers are in order of their symbols. None: there is no room left.
+    pub fn push(&mut self, hash: u64, followers: &[Follower]) -> Option<u32> {
+        let id = u32::try_from(self.checks.len()).ok()?;
+        if self.checks.len() * 3 / 2 + 1 >= self.slots.len() {
+            return None;
         }
-        let id = u32::try_from(self.starts.len() - 1).unwrap_or(0);
+        let (mut at, check) = self.place(hash);
+        while self.slots[at] != EMPTY {
+            at = (at + 1) % self.slots.len();
+        }
+        self.slots[at] = id;
+        self.checks.push(check);
         self.followers.extend_from_slice(followers);
-        self.starts
-            .push(u32::try_from(self.followers.len()).unwrap_or(0));
-        self.insert(hash, id);
-        id
+        self.starts.push(u32::try_from(self.followers.len()).ok()?);
+        Some(id)
     }
 
-    fn grow(&mut self) {
-        let size = (self.slots.len() * 2).max(1024);
-        for (hash, id) in std::mem::replace(&mut self.slots, vec![(0, EMPTY); size]) {
-            if id != EMPTY {
-                self.insert(hash, id);
-            }
-        }
+    /// First slot of a hash, and what is left of it to compare.
+    fn place(&self, hash: u64) -> (usize, u32) {
+        let scaled = ((hash >> 32) * self.slots.len() as u64) >> 32;
+        let check = u32::try_from(hash & 0xFFFF_FFFF).unwrap_or(0);
+        (usize::try_from(scaled).unwrap_or(0), check)
     }
 
-    fn slot(&self, hash: u64) -> usize {
-        usize::try_from(hash >> 32).unwrap_or(0) & (self.slots.len() - 1)
-    }
-
-    fn insert(&mut self, hash: u64, id: u32) {
-        let mut at = self.slot(hash);
-        while self.slots[at].1 != EMPTY {
-            at = (at + 1) & (self.slots.len() - 1);
-        }
-        self.slots[at] = (hash, id);
-    }
-
-    /// Number of the context of a hash.
+    /// Number of the context of a hash. Another context's in one of billions: a worse guess, at both ends.
     pub fn find(&self, hash: u64) -> Option<u32> {
         if self.slots.is_empty() {
             return None;
         }
-        let mut at = self.slot(hash);
-        while self.slots[at].1 != EMPTY {
-            if self.slots[at].0 == hash {
-                return Some(self.slots[at].1);
+        let (mut at, check) = self.place(hash);
+        while self.slots[at] != EMPTY {
+            let id = self.slots[at];
+            if self.checks[id as usize] == check {
+                return Some(id);
             }
-            at = (at + 1) & (self.slots.len() - 1);
+            at = (at + 1) % self.slots.len();
         }
         None
     }
@@ -143,12 +146,13 @@ impl Contexts {
 
     /// Contexts, and followers of all of them.
     pub fn size(&self) -> (usize, usize) {
-        (self.starts.len().saturating_sub(1), self.followers.len())
+        (self.checks.len(), self.followers.len())
     }
 
     /// Octets of memory.
     pub fn octets(&self) -> usize {
-        self.starts.capacity() * 4 + self.followers.capacity() * 2 + self.slots.capacity() * 16
+        let numbers = self.starts.capacity() + self.slots.capacity() + self.checks.capacity();
+        numbers * 4 + self.followers.capacity() * 2
     }
 }
 
@@ -165,7 +169,7 @@ pub struct Tuned {
     pub by_order: Weights,
     /// First layer, by node of the symbol tree.
     pub by_node: Weights,
-    /// First layer, by how sure the longest contexts are.
+    /// First layer, by how sure the two longest contexts are.
     pub by_surety: Weights,
     /// Second layer, by longest context.
     pub last: Weights,
@@ -181,8 +185,8 @@ pub struct Tuned {
 pub const INPUTS: usize = GUESSERS + 3;
 /// Lengths of a repetition that are told apart.
 pub const REPEATS: usize = 16;
-/// Sets by how sure the longest contexts are.
-pub const SURETIES: usize = 6 * 6 * 3;
+/// Sets by how sure the two longest contexts are, and whether the text repeats itself.
+pub const SURETIES: usize = 9 * 9 * 2;
 /// Decisions about the form of a word: small, else title, else capital.
 pub const FORM_DECISIONS: usize = 3;
 /// What may stand before a word: sentence start, forms of the two words before, length.

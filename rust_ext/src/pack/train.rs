@@ -112,7 +112,7 @@ fn followers(counts: &[(u8, u32)]) -> Vec<Follower> {
 }
 
 fn count_contexts(model: &mut Model, lines: &[Line], gain_bits: f64) {
-    model.contexts = Contexts::default();
+    model.contexts = Contexts::with_capacity(file::MAX_CONTEXTS, 0);
     let mut shares: Shares = Shares::default();
     // How long a context at each place was found so far; usize::MAX: none.
     let mut depth: Vec<Vec<u8>> = lines
@@ -219,7 +219,7 @@ fn keep(
     if symbols.len() > 1 && (gain < gain_bits || counts.is_empty()) {
         return None;
     }
-    let id = model.contexts.push(hash(symbols), &followers(counts));
+    let id = model.contexts.push(hash(symbols), &followers(counts))?;
     shares.insert(id, own);
     Some(id)
 }
