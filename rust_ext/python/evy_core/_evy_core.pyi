@@ -345,7 +345,7 @@ class Compressor:
     ) -> list[Fitted]:
         """Fits each text into its segments (1 to 255), in stages, each only as far as needed.
 
-        Clean-up that loses nothing, courtesy, short forms, worthless sentences, the small words of a headline;
+        Clean-up that loses nothing, courtesy, short forms, worthless sentences, small words of a headline;
         at last the sentences to send first are chosen, or the text is cut between steps or sentences, and the
         others are the rest. A verbatim text is cleaned up and cut only. ``hints`` stand at the end of a text
         that has a rest. ``brief`` asks for the fewest segments that hold all of a text, also of one that
