@@ -35,12 +35,14 @@ fn files(folder: &str, kind: &str) -> Vec<(String, String)> {
     paths.iter().map(|path| (name(path), read(path))).collect()
 }
 
-/// Triage on the shipped rules.
+/// Triage on the shipped rules and model.
 ///
 /// # Panics
 /// When they do not compile.
 pub fn triager() -> Triager {
-    Triager::new(&files("triage", "toml")).expect("the shipped rules compile")
+    let mut shipped = files("triage", "toml");
+    shipped.extend(files("triage", "tsv"));
+    Triager::new(&shipped).expect("the shipped rules compile")
 }
 
 /// Redaction on the shipped rules.

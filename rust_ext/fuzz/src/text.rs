@@ -39,7 +39,7 @@ fn files(directory: &str) -> Vec<(String, String)> {
         .map(|entry| entry.expect("readable").path())
         .filter(|path| {
             path.extension()
-                .is_some_and(|extension| extension == "toml")
+                .is_some_and(|extension| extension == "toml" || extension == "tsv")
         })
         .map(|path| {
             let name = path
