@@ -379,10 +379,15 @@ impl<'l> Reader<'l> {
 
     /// «cantbreathe», «helpme»: the fewest known words that cover the token.
     fn run_together(&mut self, piece: &Piece<'_>, letters: &str, chars: &[char]) -> bool {
-        if !SPLIT_LETTERS.contains(&chars.len()) || !letters.is_ascii() {
+        if !SPLIT_LETTERS.contains(&chars.len()) {
             return false;
         }
-        let length = letters.len();
+        let length = chars.len();
+        let places: Vec<usize> = letters
+            .char_indices()
+            .map(|(place, _)| place)
+            .chain([letters.len()])
+            .collect();
         let mut best = [(usize::MAX, 0_usize); *SPLIT_LETTERS.end() + 1];
         best[0] = (0, 0);
         for from in 0..length {
@@ -391,7 +396,7 @@ impl<'l> Reader<'l> {
                 continue;
             }
             for to in from + 1..=length.min(from + 14) {
-                let part = &letters[from..to];
+                let part = &letters[places[from]..places[to]];
                 let fits = match to - from {
                     1 => part == "i",
                     _ => self.belongs(part),
@@ -408,12 +413,12 @@ impl<'l> Reader<'l> {
         let mut to = length;
         while to > 0 {
             let from = best[to].1;
-            parts.push(&letters[from..to]);
+            parts.push((&letters[places[from]..places[to]], to - from));
             to = from;
         }
         parts.reverse();
         let (mut ordinary, mut cue) = (false, false);
-        for part in &parts {
+        for &(part, letters) in &parts {
             let folded = self
                 .formed
                 .iter()
@@ -421,24 +426,24 @@ impl<'l> Reader<'l> {
             for word in self
                 .lexicon
                 .words
-                .get(*part)
+                .get(part)
                 .copied()
                 .into_iter()
                 .chain(folded)
             {
                 let entry = self.lexicon.entry(word);
                 ordinary |= entry.stop & self.active != 0;
-                cue |= entry.target & self.active != 0 && part.len() > 2;
+                cue |= entry.target & self.active != 0 && letters > 2;
             }
         }
         // Two long words need no ordinary one between them: «chestpain».
-        let two_words = parts.len() == 2 && parts.iter().all(|part| part.len() > 3);
+        let two_words = parts.len() == 2 && parts.iter().all(|&(_, letters)| letters > 3);
         // Short pieces are found in any letters («her-man-o»); real ones are longer on the whole.
         if !(ordinary || two_words) || !cue || parts.len() < 2 || length < 3 * parts.len() {
             return false;
         }
         let mut before = piece.before;
-        for part in parts {
+        for (part, _) in parts {
             self.exact(
                 &Piece {
                     before,
