@@ -55,7 +55,7 @@ def test_the_vectors_cover_what_they_should(path: Path) -> None:
 def test_emergencies_are_recognised(path: Path) -> None:
     tuned = of(path, "emergency", held=False)
     missed = [row["text"] for row, got in tuned if got.priority != "emergency"]
-    assert len(missed) <= 0.03 * len(tuned), missed
+    assert len(missed) <= 0.015 * len(tuned), missed
 
 
 @BY_LANGUAGE
@@ -79,9 +79,12 @@ def test_the_wrong_template_is_rare(path: Path) -> None:
 
 @BY_LANGUAGE
 def test_false_alarms_are_rare(path: Path) -> None:
-    rows = of(path, "normal")
-    alarms = [row["text"] for row, got in rows if got.priority == "emergency"]
-    assert len(alarms) <= 0.05 * len(rows), alarms
+    alarms = {
+        held: [row["text"] for row, got in of(path, "normal", held=held) if got.priority == "emergency"]
+        for held in (False, True)
+    }
+    assert alarms[False] == []
+    assert len(alarms[True]) <= 0.15 * len(of(path, "normal", held=True)), alarms
 
 
 @BY_LANGUAGE
