@@ -110,16 +110,14 @@ pub fn fit(request: Request<'_>, rules: &Rules) -> Result<Fitted, FitError> {
     let mut made = Made::new(Draft::new(tidy, language, rules));
     let saves = level == Level::Brief && made.size.count > 1;
     if may_shorten && (saves || made.size.count > max_segments) {
-        let shortest = shortened(made.draft.clone(), 1);
         let wanted = match level {
             Level::AsNeeded => max_segments,
-            Level::Brief => shortest.size.count.min(max_segments),
+            Level::Brief => {
+                let least = shortened(made.draft.clone(), 1).size.count;
+                least.min(max_segments)
+            }
         };
-        made = if shortest.size.count > wanted {
-            shortest
-        } else {
-            shortened(made.draft, wanted)
-        };
+        made = shortened(made.draft, wanted);
     }
     let (text, rest) = if made.size.count <= max_segments {
         (made.text, String::new())
@@ -213,15 +211,28 @@ fn parted(
 ) -> (String, String) {
     let (head, rest) = cut::divide(text, max_segments, hint, draft.language, draft.rules);
     let said = head.strip_suffix(hint).unwrap_or(&head);
-    if may_choose {
-        let outline = Outline::new(draft);
-        if let Some(chosen) = outline.select(max_segments, hint)
-            && chosen.value >= outline.value(said)
-        {
-            return (chosen.text, chosen.rest);
+    if !may_choose {
+        return (head, rest);
+    }
+    let outline = Outline::new(draft);
+    let mut best = (outline.value(said, &rest), head, rest);
+    if let Some(chosen) = outline.select(max_segments, hint)
+        && chosen.value >= best.0
+    {
+        best = (chosen.value, chosen.text, chosen.rest);
+    }
+    // The first thing to do is too long: its beginning says more than what comes later.
+    if let Some((before, from)) = outline.first_action_on() {
+        let from = clean::dress(&Draft::new(from.to_owned(), draft.language, draft.rules));
+        let (head, rest) = cut::divide(&from, max_segments, hint, draft.language, draft.rules);
+        let said = head.strip_suffix(hint).unwrap_or(&head);
+        let value = outline.value_from(said, &rest);
+        if value > best.0 {
+            let lines = [rest.as_str(), before].map(str::trim).join("\n");
+            best = (value, head, lines.trim().to_owned());
         }
     }
-    (head, rest)
+    (best.1, best.2)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::clean;
 use super::cut::GOES_ON;
 use super::draft::Draft;
 use super::drop::{join, room};
-use super::facts::FactKind;
+use super::facts::{self, Fact, FactKind};
 use super::rules::Language;
 use super::sentences::{self, Sentence};
 use super::tokens::{Kind, Token};
@@ -28,8 +28,11 @@ const REACH: usize = 3;
 /// What a fact or a name is worth, where each thing to be done or not to be done counts 1.
 const FACT: usize = 2;
 
-/// What it is worth that the first thing to be done is among what is sent.
-const FIRST_STEP: usize = 3;
+/// What it counts for that the first thing to be done is sent whole: more than all that comes later …
+const FIRST_STEP: usize = 1_000 * WANTED;
+
+/// … and its beginning: as much as three facts.
+const FIRST_BEGUN: usize = 3 * FACT * WANTED;
 
 /// Of a hundred: what a choice counts for that has all its pieces want, what they need, and a mere beginning of
 /// the text that ends with a sentence, within one, or between an action and what limits it.
@@ -70,8 +73,6 @@ struct Piece {
     /// Units in GSM 7-bit, if its letters allow it, and in UTF-16.
     septets: Option<usize>,
     units: usize,
-    /// It denies, sets a condition or a bound.
-    limits: bool,
     /// Pieces without which it may not be kept.
     needs: Set,
     /// Pieces that say more of what it names; better with them.
@@ -116,6 +117,7 @@ impl<'r> Outline<'r> {
         let (pieces, draft, text) = (&self.pieces, self.draft, self.draft.text.as_str());
         let all_needed = closure(pieces, |piece| piece.needs | piece.wants);
         let just_needed = closure(pieces, |piece| piece.needs);
+        let first_action = first_action(pieces);
         let mut best = (0, 0);
         for encoding in [Encoding::Gsm7, Encoding::Ucs2] {
             let Some(limit) = room_for(encoding, max_segments, hint) else {
@@ -128,9 +130,12 @@ impl<'r> Outline<'r> {
                     encoding,
                     limit,
                 };
-                for (set, value) in choice.candidates() {
-                    if value * counts > best.1 {
-                        best = (set, value * counts);
+                for set in choice.candidates() {
+                    let first = first_action.is_some_and(|first| set & only(first) != 0);
+                    let bonus = if first { FIRST_STEP } else { 0 };
+                    let value = counts * worth(members(set).map(|at| &pieces[at])) + bonus;
+                    if value > best.1 {
+                        best = (set, value);
                     }
                 }
             }
@@ -173,44 +178,70 @@ impl<'r> Outline<'r> {
         }
     }
 
-    /// What the beginning of a text counts for in the same measure as [`Chosen::value`].
-    pub fn value(&self, beginning: &str) -> usize {
+    /// What the beginning of the text counts for in the same measure as [`Chosen::value`]; `rest` is what it lacks.
+    pub fn value(&self, beginning: &str, rest: &str) -> usize {
         let (beginnings, _) = pieces(&self.draft.clone().with(beginning.to_owned()));
-        let set = Set::MAX
-            .checked_shr(u32::try_from(MAX_PIECES - beginnings.len()).unwrap_or(0))
-            .unwrap_or(0);
-        let parted = self
-            .pieces
-            .iter()
-            .zip(&beginnings)
-            .any(|(piece, _)| piece.needs & !set != 0);
-        let broken_off = beginning.trim_end().ends_with(GOES_ON);
-        let last = beginnings.len().checked_sub(1);
-        // What is cut off may be the exception.
-        let limited =
-            last.is_some_and(|last| self.pieces.get(last).is_some_and(|last| last.limits));
-        let counts = if parted || (broken_off && limited) {
-            PARTED
-        } else if broken_off {
-            BROKEN_OFF
-        } else {
-            BEGINNING
+        let set = match MAX_PIECES - beginnings.len() {
+            MAX_PIECES => 0,
+            others => Set::MAX >> others,
         };
-        counts * worth(&beginnings, Set::MAX)
+        let mut kept = self.pieces.iter().zip(&beginnings);
+        if kept.any(|(piece, _)| piece.needs & !set != 0) {
+            return PARTED * worth(&beginnings);
+        }
+        let first = first_action(&self.pieces).is_some_and(|first| first < beginnings.len());
+        self.value_of(&beginnings, rest, first)
+    }
+
+    /// The same for the beginning of what [`Self::first_action_on`] gave.
+    pub fn value_from(&self, beginning: &str, rest: &str) -> usize {
+        let (beginnings, _) = pieces(&self.draft.clone().with(beginning.to_owned()));
+        self.value_of(&beginnings, rest, true)
+    }
+
+    fn value_of(&self, beginnings: &[Piece], rest: &str, with_first: bool) -> usize {
+        let first = |bonus| if with_first { bonus } else { 0 };
+        let worth = worth(beginnings);
+        match rest.strip_prefix(GOES_ON) {
+            None => BEGINNING * worth + first(FIRST_STEP),
+            // What is cut off may be the exception.
+            Some(rest) if self.limits_first(rest) => PARTED * worth,
+            Some(_) => BROKEN_OFF * worth + first(FIRST_BEGUN),
+        }
+    }
+
+    /// Whether the sentence that `rest` goes on with denies something, or sets a condition or a bound.
+    fn limits_first(&self, rest: &str) -> bool {
+        let first = sentences::sentences(rest, self.draft.language);
+        let end = first.first().map_or(rest.len(), |first| first.end);
+        facts::facts(&rest[..end], self.draft.language, self.draft.rules)
+            .iter()
+            .any(limits)
+    }
+
+    /// What is in front of the first thing to do, and the text from there on; None when nothing is, or a step or
+    /// warning, which is never left out in front of another step.
+    pub fn first_action_on(&self) -> Option<(&str, &str)> {
+        let first = first_action(&self.pieces)?;
+        let before = &self.pieces[..first];
+        let may_wait = !before.is_empty() && before.iter().all(|piece| piece.role == Role::Tells);
+        may_wait.then(|| self.draft.text.split_at(self.pieces[first].start))
     }
 }
 
-/// What a set of pieces is worth.
-fn worth(pieces: &[Piece], set: Set) -> usize {
-    let first = pieces
-        .iter()
-        .position(|piece| piece.role == Role::Step && piece.value > 0);
-    let with_first = first.is_some_and(|first| set & only(first) != 0);
-    let values = pieces
-        .iter()
-        .enumerate()
-        .filter(|(at, _)| set & only(*at) != 0);
-    values.map(|(_, piece)| piece.value).sum::<usize>() + if with_first { FIRST_STEP } else { 0 }
+/// The first piece that says more than one thing: it shows what the answer is about, and what to do first.
+fn first_action(pieces: &[Piece]) -> Option<usize> {
+    pieces.iter().position(|piece| piece.value > FACT)
+}
+
+fn limits(fact: &Fact) -> bool {
+    matches!(fact.kind, FactKind::Negation | FactKind::Condition)
+        || fact.key.starts_with(['<', '>'])
+}
+
+/// What pieces are worth.
+fn worth<'p>(pieces: impl IntoIterator<Item = &'p Piece>) -> usize {
+    pieces.into_iter().map(|piece| piece.value).sum()
 }
 
 /// Units that the pieces may take in front of the hint.
@@ -254,8 +285,8 @@ struct Choice<'p> {
 }
 
 impl Choice<'_> {
-    /// The fullest set for each number of steps that fits, and what it is worth.
-    fn candidates(&self) -> impl Iterator<Item = (Set, usize)> {
+    /// The fullest set for each number of steps that fits.
+    fn candidates(&self) -> impl Iterator<Item = Set> {
         let steps = (0..self.pieces.len()).filter(|at| self.pieces[*at].role == Role::Step);
         std::iter::once(0)
             .chain(steps.map(|at| self.needed[at]))
@@ -279,7 +310,7 @@ impl Choice<'_> {
         }
     }
 
-    fn filled(&self, base: Set) -> (Set, usize) {
+    fn filled(&self, base: Set) -> Set {
         let value = |set: Set| members(set).map(|at| self.pieces[at].value).sum::<usize>();
         let mut set = base;
         let mut used = self.units(set).unwrap_or(usize::MAX);
@@ -301,7 +332,7 @@ impl Choice<'_> {
             set |= new;
             used += cost;
         }
-        (set, worth(self.pieces, set))
+        set
     }
 }
 
@@ -340,7 +371,6 @@ fn pieces(draft: &Draft<'_>) -> (Vec<Piece>, usize) {
                 value: view.value,
                 septets: clean::septets(body, language, draft.rules),
                 units: body.encode_utf16().count(),
-                limits: view.limits,
                 needs: 0,
                 wants: 0,
             }
@@ -365,6 +395,11 @@ fn bind(pieces: &mut [Piece], views: &[View<'_>]) {
         if let Some(before) = at.checked_sub(1) {
             if view.points_back {
                 pieces[at].needs |= only(before);
+            }
+            let its = &views[before].stems;
+            let shares = view.stems.iter().any(|stem| its.contains(stem));
+            if view.role == Role::Warning && pieces[before].role == Role::Step && shares {
+                pieces[at].wants |= only(before);
             }
             if views[before].asks {
                 pieces[before].needs |= only(at);
@@ -461,11 +496,7 @@ impl<'t> View<'t> {
                     .at(&reading.tokens[facts[0].first..])
                     .is_none()
         });
-        let limits = !own_case
-            && facts.iter().any(|fact| {
-                matches!(fact.kind, FactKind::Negation | FactKind::Condition)
-                    || fact.key.starts_with(['<', '>'])
-            });
+        let limits = !own_case && facts.iter().any(limits);
         // "Do not …", "If …, do not …": a rule that stands by itself; "If it does not …, press" is a step.
         let denies = facts.iter().find(|fact| fact.kind == FactKind::Negation);
         let stands_alone = denies.is_some_and(|denial| {
@@ -480,6 +511,12 @@ impl<'t> View<'t> {
         });
         let body = &reading.tokens[tokens.clone()];
         let ordered = (0..body.len()).any(|at| language.orders.at(&body[at..]).is_some());
+        // "The solution is made like this: mix …"
+        let introduces = body
+            .iter()
+            .rev()
+            .skip(1)
+            .any(|token| matches!(token.kind, Kind::Mark(':' | ';')));
         let tells = words
             .first()
             .is_some_and(|word| language.tells.contains(&*word.key));
@@ -490,7 +527,7 @@ impl<'t> View<'t> {
             Role::Step
         } else if stands_alone || has(FactKind::Phone) {
             Role::Warning
-        } else if tells && !ordered {
+        } else if tells && !ordered && !introduces {
             Role::Tells
         } else {
             Role::Step
