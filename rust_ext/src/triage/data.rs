@@ -85,6 +85,9 @@ pub struct Language {
     /// Letters that sound alike: `ph=f`, `le$=el` at the end of a word.
     #[serde(default)]
     pub sounds: String,
+    /// Endings that make no difference to what a word means: `s es ed ing`.
+    #[serde(default)]
+    pub endings: String,
     /// Shortest word, in letters, that a misspelling is mended to; more where words lie closer together.
     #[serde(default = "default_repair_from")]
     pub repair_from: usize,

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use super::data::{Pattern, Phrase};
 use super::lexicon::{Langs, Word};
 use super::normal::Break;
-use super::reader::{Skip, Unit};
+use super::reader::{ReadText, Skip, Unit};
 
 /// Index of a cue.
 pub type Cue = u16;
@@ -32,11 +32,33 @@ pub struct Hit {
     pub end: usize,
     /// Edits that had to be assumed to read it.
     pub edits: u8,
+    /// The units that it is made of, counted from the first; what it skipped is not among them.
+    pub made_of: u64,
+}
+
+impl Hit {
+    /// Whether another one lies in it and shares a word with it: «wont» of «wont stop bleeding». What only stands
+    /// in a gap of it shares none: «fixed» of «gas company fixed the leak».
+    pub fn is_made_of(&self, other: &Self) -> bool {
+        let within = self.start <= other.start && other.end <= self.end;
+        let shift = u32::try_from(other.start.saturating_sub(self.start)).unwrap_or(u32::MAX);
+        within && self.made_of & other.made_of.checked_shl(shift).unwrap_or(0) != 0
+    }
+}
+
+/// The units from `low` to `high` as bits counted from `start`; a pattern is never as long as the bits are many.
+fn units_from(start: usize, low: usize, high: usize) -> u64 {
+    (low..high)
+        .map(|at| at.saturating_sub(start))
+        .filter(|&bit| bit < u64::BITS as usize)
+        .fold(0, |bits, bit| bits | 1 << bit)
 }
 
 #[derive(Debug)]
 struct Rule {
     cue: Cue,
+    /// Whether the cue only changes what others say.
+    context: bool,
     langs: Langs,
     /// After the first class: words that may be skipped, and the class that follows.
     rest: Vec<(u8, Class)>,
@@ -73,6 +95,7 @@ impl Builder {
     pub fn pattern(
         &mut self,
         cue: Cue,
+        context: bool,
         lang: usize,
         pattern: &Pattern,
         mut word: impl FnMut(&str) -> Word,
@@ -91,6 +114,7 @@ impl Builder {
         let rest = classes.collect();
         self.grammar.by_first[first as usize].push(Rule {
             cue,
+            context,
             langs: 1 << lang,
             rest,
             opens: pattern.opens,
@@ -135,7 +159,13 @@ impl Builder {
 impl Grammar {
     /// Every occurrence of every cue, ordered by place. Of two readings that end at the same place for the
     /// same beginning one is kept.
-    pub fn find(&self, units: &[Unit], active: Langs) -> Vec<Hit> {
+    pub fn find(&self, text: &ReadText) -> Vec<Hit> {
+        let ReadText {
+            units,
+            guess,
+            active,
+        } = text;
+        let own: Langs = 1 << guess.lang;
         let chart = self.chart(units);
         let mut hits: Vec<Hit> = Vec::with_capacity(16);
         for start in 0..units.len() {
@@ -145,20 +175,23 @@ impl Grammar {
                     if rule.langs & active == 0 || (rule.opens && !chart.opens(start)) {
                         continue;
                     }
-                    if let Some((end, edits)) =
-                        chart.follow(&rule.rest, rule.closes, item.end as usize, item.edits)
-                    {
-                        let hit = Hit {
-                            cue: rule.cue,
-                            start,
-                            end,
-                            edits,
-                        };
+                    // «NO PREDIO» is Portuguese; the Spanish negation in it says nothing.
+                    if rule.context && rule.langs & own == 0 && units[start].ordinary {
+                        continue;
+                    }
+                    let first = Hit {
+                        cue: rule.cue,
+                        start,
+                        end: item.end as usize,
+                        edits: item.edits,
+                        made_of: units_from(start, start, item.end as usize),
+                    };
+                    if let Some(hit) = chart.follow(&rule.rest, rule.closes, first) {
                         match hits[from..]
                             .iter_mut()
                             .find(|h| h.cue == hit.cue && h.end == hit.end)
                         {
-                            Some(known) => known.edits = known.edits.min(edits),
+                            Some(known) => known.edits = known.edits.min(hit.edits),
                             None => hits.push(hit),
                         }
                     }
@@ -245,19 +278,13 @@ impl Chart<'_> {
             .is_none_or(|unit| unit.before == Break::Sentence)
     }
 
-    /// End and edits of the nearest match of the rest of a pattern from `from` on.
-    fn follow(
-        &self,
-        rest: &[(u8, Class)],
-        closes: bool,
-        from: usize,
-        edits: u8,
-    ) -> Option<(usize, u8)> {
+    /// The nearest match of the rest of a pattern behind what is matched already.
+    fn follow(&self, rest: &[(u8, Class)], closes: bool, matched: Hit) -> Option<Hit> {
         let Some((&(gap, class), rest)) = rest.split_first() else {
-            return (!closes || self.closes(from)).then_some((from, edits));
+            return (!closes || self.closes(matched.end)).then_some(matched);
         };
         let (mut paid, mut free) = (0, 0);
-        for at in from..self.units.len() {
+        for at in matched.end..self.units.len() {
             let unit = &self.units[at];
             if unit.before == Break::Sentence {
                 return None;
@@ -265,12 +292,14 @@ impl Chart<'_> {
             let items = self.at(at);
             let begin = items.partition_point(|item| item.class < class);
             for item in items[begin..].iter().take_while(|item| item.class == class) {
-                if let Some(found) = self.follow(
-                    rest,
-                    closes,
-                    item.end as usize,
-                    edits.saturating_add(item.edits),
-                ) {
+                let end = item.end as usize;
+                let longer = Hit {
+                    end,
+                    edits: matched.edits.saturating_add(item.edits),
+                    made_of: matched.made_of | units_from(matched.start, at, end),
+                    ..matched
+                };
+                if let Some(found) = self.follow(rest, closes, longer) {
                     return Some(found);
                 }
             }

@@ -12,6 +12,8 @@ use super::rules::{Combination, Conclusion, CueSet, Judge, Mood, Scope};
 const TOGETHER: usize = 40;
 /// A cue lifts a scope that opens at most so many words from it.
 const LIFTS_WITHIN: usize = 40;
+/// Places of its first cue at which a combination is tried.
+const ANCHORS: usize = 32;
 /// Longest list of needs.
 const MAX_NEEDS: usize = 3;
 /// The need of a plea that names nothing.
@@ -91,8 +93,7 @@ impl Judge {
                     continue;
                 }
                 for f in touching(&mut found, edges.reach(scope, opening), longest) {
-                    let consumed = f.hit.start <= opening.start && opening.end <= f.hit.end;
-                    if !consumed && scope.touches.holds(f.hit.cue) {
+                    if !f.hit.is_made_of(&opening) && scope.touches.holds(f.hit.cue) {
                         f.undone_by.get_or_insert(scope.cue);
                     }
                 }
@@ -104,8 +105,8 @@ impl Judge {
     /// Applies the rules to the cues.
     pub fn decide(&self, units: &[Unit], found: &[Found]) -> Judgement {
         let sets = Sets::of(found);
-        let urgent = self.conclude(Priority::Urgent, found, &sets);
-        if let Some(mut judgement) = self.conclude(Priority::Emergency, found, &sets) {
+        let urgent = self.conclude(Priority::Urgent, &sets);
+        if let Some(mut judgement) = self.conclude(Priority::Emergency, &sets) {
             // Who is trapped and thirsty is both; that they ask for help says nothing more.
             let more = urgent.into_iter().flat_map(|urgent| urgent.needs);
             for need in more.filter(|&need| NEEDS[need] != PLEA_NEED) {
@@ -125,39 +126,36 @@ impl Judge {
             .count() as f32
             / units.len().max(1) as f32;
         let confidence = if undone { 0.7 } else { 0.5 + 0.4 * known };
-        let mut judgement = self
-            .conclude(Priority::Normal, found, &sets)
-            .unwrap_or(Judgement {
-                priority: Priority::Normal,
-                topic: None,
-                needs: Vec::new(),
-                confidence,
-                why: Vec::new(),
-            });
+        let mut judgement = self.conclude(Priority::Normal, &sets).unwrap_or(Judgement {
+            priority: Priority::Normal,
+            topic: None,
+            needs: Vec::new(),
+            confidence,
+            why: Vec::new(),
+        });
         judgement.confidence = confidence;
         // What almost raised an alarm, and what took it back.
-        for f in found {
-            if let Some(by) = f.undone_by {
-                judgement.why.push(f.hit);
-                judgement.why.extend(
-                    found
-                        .iter()
-                        .map(|other| other.hit)
-                        .find(|hit| hit.cue == by),
-                );
+        let undone = found.iter().filter(|f| f.undone_by.is_some());
+        let by = CueSet::of(undone.clone().filter_map(|f| f.undone_by));
+        judgement.why.extend(undone.map(|f| f.hit));
+        let mut named = CueSet::default();
+        for hit in found.iter().map(|f| f.hit).filter(|hit| by.holds(hit.cue)) {
+            if !named.holds(hit.cue) {
+                named.add(hit.cue);
+                judgement.why.push(hit);
             }
         }
         judgement
     }
 
-    fn conclude(&self, priority: Priority, found: &[Found], sets: &Sets) -> Option<Judgement> {
+    fn conclude(&self, priority: Priority, sets: &Sets) -> Option<Judgement> {
         let mut fired: Vec<(&Conclusion, f32, Vec<Hit>)> = Vec::new();
         for conclusion in self.conclusions.iter().filter(|c| c.priority == priority) {
             let best = conclusion
                 .combinations
                 .iter()
                 .filter(|combination| combination.possible(sets))
-                .filter_map(|combination| combination.met(found))
+                .filter_map(|combination| combination.met(sets))
                 .max_by(|a, b| a.0.total_cmp(&b.0));
             if let Some((strength, why)) = best {
                 fired.push((conclusion, strength, why));
@@ -210,21 +208,60 @@ impl Judge {
 
 /// Cues that stand, and cues that are there at all.
 struct Sets {
-    asserted: CueSet,
-    mentioned: CueSet,
+    asserted: Standing,
+    mentioned: Standing,
 }
 
 impl Sets {
     fn of(found: &[Found]) -> Self {
+        let asserted = found.iter().filter(|f| f.undone_by.is_none());
+        let mentioned = found.iter().filter(|f| !f.hidden);
         Self {
-            asserted: CueSet::of(
-                found
-                    .iter()
-                    .filter(|f| f.undone_by.is_none())
-                    .map(|f| f.hit.cue),
-            ),
-            mentioned: CueSet::of(found.iter().filter(|f| !f.hidden).map(|f| f.hit.cue)),
+            asserted: Standing::of(asserted.map(|f| f.hit)),
+            mentioned: Standing::of(mentioned.map(|f| f.hit)),
         }
+    }
+
+    fn among(&self, mood: Mood) -> &Standing {
+        match mood {
+            Mood::Mentioned => &self.mentioned,
+            Mood::Asserted | Mood::Absent => &self.asserted,
+        }
+    }
+}
+
+/// Hits by their cue, so that a combination looks at its own cues only.
+struct Standing {
+    cues: CueSet,
+    /// Ordered by cue, then by place.
+    hits: Vec<Hit>,
+}
+
+impl Standing {
+    fn of(hits: impl Iterator<Item = Hit>) -> Self {
+        let mut hits: Vec<Hit> = hits.collect();
+        hits.sort_by_key(|hit| (hit.cue, hit.start));
+        let cues = CueSet::of(hits.iter().map(|hit| hit.cue));
+        Self { cues, hits }
+    }
+
+    /// The hits of each of some cues.
+    fn each<'s>(&'s self, any: &CueSet) -> impl Iterator<Item = &'s [Hit]> {
+        any.and(&self.cues).iter().map(|cue| {
+            let from = self.hits.partition_point(|hit| hit.cue < cue);
+            let to = self.hits.partition_point(|hit| hit.cue <= cue);
+            &self.hits[from..to]
+        })
+    }
+
+    /// The best read hit of some cues, at most [`TOGETHER`] words from a place.
+    fn nearest(&self, any: &CueSet, place: usize) -> Option<Hit> {
+        let near = self.each(any).flat_map(|hits| {
+            let from = hits.partition_point(|hit| hit.start + TOGETHER < place);
+            let to = hits.partition_point(|hit| hit.start <= place + TOGETHER);
+            &hits[from..to]
+        });
+        near.copied().min_by_key(|hit| (hit.edits, hit.start))
     }
 }
 
@@ -253,35 +290,31 @@ fn touching(
 impl Combination {
     /// A cheap look before [`Combination::met`].
     fn possible(&self, sets: &Sets) -> bool {
-        self.terms.iter().all(|term| match term.mood {
-            Mood::Asserted => sets.asserted.meets(&term.any),
-            Mood::Mentioned => sets.mentioned.meets(&term.any),
-            Mood::Absent => !sets.asserted.meets(&term.any),
-        })
+        self.terms
+            .iter()
+            .all(|term| sets.among(term.mood).cues.meets(&term.any) == (term.mood != Mood::Absent))
     }
 
-    /// Strength and deciding cues, if they stand near enough.
-    fn met(&self, found: &[Found]) -> Option<(f32, Vec<Hit>)> {
-        let (mut strength, mut why) = (self.strength, Vec::with_capacity(self.terms.len()));
-        let mut anchor: Option<usize> = None;
-        for term in &self.terms {
-            if term.mood == Mood::Absent {
-                continue;
+    /// Strength and deciding cues, if they stand near enough to one of the places where the first of them stands.
+    fn met(&self, sets: &Sets) -> Option<(f32, Vec<Hit>)> {
+        let mut there = self.terms.iter().filter(|term| term.mood != Mood::Absent);
+        let first = there.next()?;
+        let rest: Vec<_> = there.collect();
+        let standing = sets.among(first.mood).each(&first.any);
+        let mut anchors: Vec<Hit> = standing
+            .flat_map(|hits| hits.iter().take(ANCHORS).copied())
+            .collect();
+        anchors.sort_by_key(|hit| (hit.edits, hit.start));
+        anchors.truncate(ANCHORS);
+        anchors.into_iter().find_map(|anchor| {
+            let mut why = Vec::with_capacity(rest.len() + 1);
+            why.push(anchor);
+            for term in &rest {
+                why.push(sets.among(term.mood).nearest(&term.any, anchor.start)?);
             }
-            let standing = found.iter().filter(|f| {
-                let stands = f.undone_by.is_none() || (term.mood == Mood::Mentioned && !f.hidden);
-                stands && term.any.holds(f.hit.cue)
-            });
-            let near = standing
-                .filter(|f| anchor.is_none_or(|place| f.hit.start.abs_diff(place) <= TOGETHER));
-            let hit = near
-                .map(|f| f.hit)
-                .min_by_key(|hit| (hit.edits, hit.start))?;
-            anchor.get_or_insert(hit.start);
-            strength *= 0.93_f32.powi(i32::from(hit.edits));
-            why.push(hit);
-        }
-        Some((strength, why))
+            let edits = why.iter().map(|hit| i32::from(hit.edits)).sum();
+            Some((self.strength * 0.93_f32.powi(edits), why))
+        })
     }
 }
 

@@ -23,6 +23,8 @@ pub const YEAR: &str = "#year";
 
 /// Letters of the shortest word that is found by its sound.
 const SOUND_FROM: usize = 6;
+/// Letters of the shortest ordinary word that a misspelling may mean, where patterns need it: «undr».
+const STOP_FROM: usize = 5;
 /// Words by which a language has to lead for a confidence of one half: one alone is not enough.
 const HALF_SURE: f32 = 1.2;
 /// What a word counts for its language when an affix had to be taken away: letters at its end may be chance.
@@ -41,6 +43,8 @@ pub(super) struct Entry {
     pub stop: Langs,
     /// Languages where a misspelling may mean it.
     pub target: Langs,
+    /// Languages with a pattern that it stands in.
+    pub cue: Langs,
 }
 
 /// The language of a text.
@@ -91,6 +95,11 @@ impl Builder {
     /// Which letters of a language sound alike; before any of its words.
     pub fn sounds(&mut self, lang: usize, rules: Rules) {
         self.lexicon.sounds.language(lang, rules);
+    }
+
+    /// Endings of a language that make no difference; before any of its words.
+    pub fn endings(&mut self, lang: usize, endings: &[String]) {
+        self.lexicon.sounds.endings(lang, endings);
     }
 
     fn word(&mut self, text: &str) -> Word {
@@ -158,8 +167,10 @@ impl Builder {
     /// A word of a pattern; `repair` if a misspelling may be read as it.
     pub fn cue(&mut self, lang: usize, text: &str, repair: bool) -> Word {
         let word = self.mark(lang, text, |_| ());
+        let entry = &mut self.lexicon.entries[word as usize];
+        entry.cue |= 1 << lang;
         if text.chars().any(char::is_alphabetic) {
-            self.lexicon.entries[word as usize].target |= Langs::from(repair) << lang;
+            entry.target |= Langs::from(repair) << lang;
         }
         word
     }
@@ -208,16 +219,21 @@ impl Builder {
         let all = words
             .iter()
             .map(|(letters, &word)| (letters.as_ref(), word));
-        let targets = all.chain(folded).filter(|&(_, word)| {
+        let targets = all.chain(folded).filter(|&(text, word)| {
             let entry = entries[word as usize];
-            entry.target & !entry.stop != 0
+            let letters = text.chars().count();
+            entry.target & !entry.stop != 0 || entry.target != 0 && letters >= STOP_FROM
         });
         let spelling = Spelling::of(targets.map(|(text, word)| (text.chars().collect(), word)));
         for (text, &word) in words {
             let Entry { target, stop, .. } = entries[word as usize];
-            if target & !stop != 0 && text.len() >= SOUND_FROM {
+            let meant = |lang: usize| target & !stop & (1 << lang) != 0;
+            if target & !stop != 0 {
                 let letters: Vec<char> = text.chars().collect();
-                sounds.word(&letters, word, |lang| target & !stop & (1 << lang) != 0);
+                sounds.stem(text, word, meant);
+                if letters.len() >= SOUND_FROM {
+                    sounds.word(&letters, word, meant);
+                }
             }
         }
         self.lexicon.spelling = spelling;

@@ -161,6 +161,7 @@ impl Triager {
                 DataError::new(file, "sounds", format!("{entry:?}: write letters=sound"))
             })?;
             words.sounds(lang, sounds);
+            words.endings(lang, &data::plain_words(&language.endings));
             learn_words(&mut words, lang, file, language)?;
             for (name, pattern) in language.patterns(file)? {
                 let cue = cues.intern(name);
@@ -172,12 +173,12 @@ impl Triager {
                     ));
                 }
                 defined.insert(cue);
-                let repair = !judge.is_context(cue);
-                grammar.pattern(cue, lang, &pattern, |word| {
+                let context = judge.is_context(cue);
+                grammar.pattern(cue, context, lang, &pattern, |word| {
                     words.cue(
                         lang,
                         word,
-                        repair && word.chars().count() >= language.repair_from,
+                        !context && word.chars().count() >= language.repair_from,
                     )
                 });
             }
@@ -241,7 +242,7 @@ impl Triager {
 
     fn by_rules(&self, tokens: &Tokens) -> Triage {
         let read = self.lexicon.read(tokens);
-        let mut hits = self.grammar.find(&read.units, read.active);
+        let mut hits = self.grammar.find(&read);
         if (1..=ALONE_WORDS).contains(&read.units.len()) {
             hits.insert(
                 0,
@@ -250,6 +251,7 @@ impl Triager {
                     start: 0,
                     end: read.units.len(),
                     edits: 0,
+                    made_of: 0,
                 },
             );
         }

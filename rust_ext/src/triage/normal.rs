@@ -91,6 +91,7 @@ struct Reader {
     count: usize,
     pending: Option<Break>,
     dots: usize,
+    lines: usize,
 }
 
 impl Reader {
@@ -128,7 +129,7 @@ impl Reader {
     fn letter(&mut self, at: usize, c: char) {
         let here = self.done.letters.len();
         let before = self.pending.take().unwrap_or(Break::None);
-        self.dots = 0;
+        (self.dots, self.lines) = (0, 0);
         let token = self.open.get_or_insert_with(|| Token {
             start: at,
             end: at + 1,
@@ -156,11 +157,16 @@ impl Reader {
     fn separate(&mut self, c: char, next: Option<char>) {
         let mut strength = match c {
             '.' if next.is_some_and(char::is_alphanumeric) => Break::Clause,
-            '.' | '!' | '?' | ';' | '\n' | '\r' | '\u{61f}' | '\u{964}' | '\u{965}'
-            | '\u{3002}' => Break::Sentence,
+            // Phones wrap lines; only an empty line ends a sentence.
+            '\n' if self.lines > 0 => Break::Sentence,
+            '\n' => Break::Clause,
+            '.' | '!' | '?' | ';' | '\u{61f}' | '\u{964}' | '\u{965}' | '\u{3002}' => {
+                Break::Sentence
+            }
             c if c.is_whitespace() => Break::None,
             _ => Break::Clause,
         };
+        self.lines += usize::from(c == '\n');
         if c == '.' {
             self.dots += 1;
         }
@@ -241,6 +247,10 @@ mod tests {
         };
         assert_eq!(breaks("a. b"), [Break::None, Break::Sentence]);
         assert_eq!(breaks("a... b"), [Break::None, Break::Clause]);
+        assert_eq!(
+            breaks("a\nb\r\n\r\nc"),
+            [Break::None, Break::Clause, Break::Sentence]
+        );
         assert_eq!(breaks("a, b"), [Break::None, Break::Clause]);
         assert_eq!(
             breaks("a.b!c"),

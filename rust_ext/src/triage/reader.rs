@@ -18,6 +18,8 @@ const SPLIT_LETTERS: std::ops::RangeInclusive<usize> = 5..=40;
 const SPLIT_PIECES: usize = 9;
 /// Octets of a word that was typed in two parts.
 const JOINED_OCTETS: std::ops::RangeInclusive<usize> = 5..=30;
+/// Octets of a word that is looked up with a letter doubled.
+const DOUBLED_OCTETS: std::ops::RangeInclusive<usize> = 3..=6;
 /// Letters of a word typed letter by letter, at most.
 const SPELT_LETTERS: usize = 16;
 
@@ -52,6 +54,8 @@ pub struct Unit {
     pub before: Break,
     /// Whether a pattern may skip it.
     pub skip: Skip,
+    /// Whether it is an ordinary word of the text's language.
+    pub ordinary: bool,
     readings: [Reading; MAX_READINGS],
     count: u8,
 }
@@ -185,12 +189,13 @@ impl<'l> Reader<'l> {
             return;
         }
         let short = collapsed(typed, 3, 2);
-        let once = [
-            short.clone(),
-            collapsed(typed, 3, 1),
-            collapsed(typed, 2, 1),
-        ];
+        let once = [short.clone(), collapsed(typed, 3, 1)];
         if (once.iter().flatten()).any(|letters| self.exact(piece, letters, 0)) {
+            return;
+        }
+        if let Some(once) = collapsed(typed, 2, 1).filter(|once| self.belongs(once))
+            && self.exact(piece, &once, 1)
+        {
             return;
         }
         let letters = short.as_deref().unwrap_or(typed);
@@ -209,9 +214,26 @@ impl<'l> Reader<'l> {
     /// What a token that is no word was meant to be.
     fn repaired(&mut self, piece: &Piece<'_>, letters: &str) -> bool {
         let chars: Vec<char> = letters.chars().collect();
-        let mut readings = self.of_consonants(&chars);
+        let mut readings = self.of_stem(letters);
+        if readings.is_empty() {
+            readings = self.doubled(letters);
+        }
         if readings.is_empty() {
             readings = self.misspelt(letters, &chars, 1);
+            for reading in self.of_consonants(&chars) {
+                if readings.iter().all(|known| known.word != reading.word) {
+                    readings.push(reading);
+                }
+            }
+        }
+        if readings.is_empty() {
+            let meant = |word| self.lexicon.entry(word).target & self.active != 0;
+            let found = self.lexicon.spelling.nearest(&chars, 1, meant);
+            readings.extend(
+                found
+                    .into_iter()
+                    .map(|(word, edits)| Reading { word, edits }),
+            );
         }
         if readings.is_empty() && self.run_together(piece, letters, &chars) {
             return true;
@@ -252,6 +274,14 @@ impl<'l> Reader<'l> {
         readings.extend(folded.map(|word| Reading { word, edits }));
         if readings.is_empty() {
             return false;
+        }
+        // A word that stands in no pattern may be a form of one that does.
+        if edits == 0
+            && let [Reading { word, .. }] = readings[..]
+            && self.lexicon.entry(word).stop & self.active == 0
+            && self.lexicon.entry(word).cue & self.active == 0
+        {
+            readings.extend(self.of_stem(letters));
         }
         if letters.bytes().all(|b| b.is_ascii_digit()) {
             let word = self.lexicon.number;
@@ -313,12 +343,15 @@ impl<'l> Reader<'l> {
         } else {
             Skip::Paid
         };
+        let ordinary = (readings.iter())
+            .any(|reading| self.lexicon.entry(reading.word).stop & (1 << self.lang) != 0);
         let (start, end) = (piece.start, piece.end);
         self.units.push(Unit {
             start,
             end,
             before,
             skip,
+            ordinary,
             readings: kept,
             count: u8::try_from(count).unwrap_or(0),
         });
@@ -347,6 +380,30 @@ impl<'l> Reader<'l> {
             .into_iter()
             .map(|(word, edits)| Reading { word, edits })
             .collect()
+    }
+
+    /// The words that this one is a form of: «mumbles».
+    fn of_stem(&self, letters: &str) -> Vec<Reading> {
+        let words = self.lexicon.sounds.of_stem(letters, self.lang).iter();
+        words.map(|&word| Reading { word, edits: 1 }).collect()
+    }
+
+    /// A short word with a letter that should be double: «egs», «fel».
+    fn doubled(&self, letters: &str) -> Vec<Reading> {
+        let mut readings = Vec::new();
+        if !DOUBLED_OCTETS.contains(&letters.len()) || !letters.is_ascii() {
+            return readings;
+        }
+        for at in 0..letters.len() {
+            let typed = [&letters[..=at], &letters[at..]].concat();
+            if let Some(&word) = self.lexicon.words.get(typed.as_str())
+                && self.may_be_meant(word)
+                && readings.iter().all(|known: &Reading| known.word != word)
+            {
+                readings.push(Reading { word, edits: 1 });
+            }
+        }
+        readings
     }
 
     /// The words that have these consonants, when no vowel was typed: «brthng».
@@ -398,7 +455,7 @@ impl<'l> Reader<'l> {
             for to in from + 1..=length.min(from + 14) {
                 let part = &letters[places[from]..places[to]];
                 let fits = match to - from {
-                    1 => part == "i",
+                    1 => matches!(part, "i" | "a"),
                     _ => self.belongs(part),
                 };
                 if fits && count + 1 < best[to].0 {
@@ -417,8 +474,9 @@ impl<'l> Reader<'l> {
             to = from;
         }
         parts.reverse();
-        let (mut ordinary, mut cue) = (false, false);
+        let (mut ordinary, mut cue) = (0, false);
         for &(part, letters) in &parts {
+            let mut stop = false;
             let folded = self
                 .formed
                 .iter()
@@ -432,14 +490,22 @@ impl<'l> Reader<'l> {
                 .chain(folded)
             {
                 let entry = self.lexicon.entry(word);
-                ordinary |= entry.stop & self.active != 0;
+                stop |= entry.stop & self.active != 0;
                 cue |= entry.target & self.active != 0 && letters > 2;
             }
+            ordinary += usize::from(stop);
         }
-        // Two long words need no ordinary one between them: «chestpain».
-        let two_words = parts.len() == 2 && parts.iter().all(|&(_, letters)| letters > 3);
-        // Short pieces are found in any letters («her-man-o»); real ones are longer on the whole.
-        if !(ordinary || two_words) || !cue || parts.len() < 2 || length < 3 * parts.len() {
+        let both = ordinary == parts.len();
+        // Two long words need no ordinary one between them: «chestpain». Short pieces are found in any letters
+        // («her-man-o»); real ones are longer on the whole, or are two words that only lack their space: «isnot»,
+        // «aheart».
+        let fits = if let [(_, first), (_, second)] = parts[..] {
+            let each = |long: usize| first > long && second > long;
+            (each(3) && cue) || (each(1) && both) || (first == 1 && second > 3 && (cue || both))
+        } else {
+            ordinary > 0 && cue && length >= 3 * parts.len()
+        };
+        if parts.len() < 2 || !fits {
             return false;
         }
         let mut before = piece.before;

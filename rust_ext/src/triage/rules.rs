@@ -44,12 +44,35 @@ pub struct CueSet([u64; MAX_CUES / 64]);
 impl CueSet {
     pub fn of(cues: impl Iterator<Item = Cue>) -> Self {
         let mut set = Self::default();
-        for cue in cues {
-            if let Some(bits) = set.0.get_mut(usize::from(cue) / 64) {
-                *bits |= 1 << (cue % 64);
-            }
-        }
+        cues.for_each(|cue| set.add(cue));
         set
+    }
+
+    pub fn add(&mut self, cue: Cue) {
+        if let Some(bits) = self.0.get_mut(usize::from(cue) / 64) {
+            *bits |= 1 << (cue % 64);
+        }
+    }
+
+    pub fn and(mut self, other: &Self) -> Self {
+        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a &= b);
+        self
+    }
+
+    pub fn or(mut self, other: &Self) -> Self {
+        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a |= b);
+        self
+    }
+
+    /// Its cues, in their order.
+    pub fn iter(self) -> impl Iterator<Item = Cue> {
+        self.0.into_iter().zip(0..).flat_map(|(mut bits, block)| {
+            std::iter::from_fn(move || {
+                let cue = bits.trailing_zeros();
+                bits &= bits.wrapping_sub(1);
+                (cue < u64::BITS).then(|| block * 64 + cue as Cue)
+            })
+        })
     }
 
     pub fn holds(&self, cue: Cue) -> bool {
@@ -311,15 +334,17 @@ impl Judge {
             used: BTreeSet::new(),
         };
         let clause = compiler.cue(CLAUSE);
-        for cue in rules
-            .mask
-            .iter()
-            .map(|m| &m.cue)
-            .chain(rules.scope.iter().map(|s| &s.cue))
-        {
-            compiler.cue(cue);
+        let (conclusions, topics) = compiler.conclusions()?;
+        let dangers = conclusions.iter().flat_map(|c| &c.combinations);
+        let dangers = dangers.flat_map(|c| &c.terms).map(|term| term.any);
+        let dangers = dangers.fold(CueSet::default(), |all, any| all.or(&any));
+        // A danger may hide another one, as a snakebite hides its wound, and is undone like any danger.
+        let masks = rules.mask.iter().map(|m| compiler.cue(&m.cue));
+        let mut context = CueSet::of(masks).without(&dangers);
+        for scope in &rules.scope {
+            context.add(compiler.cue(&scope.cue));
         }
-        let context = CueSet::of(compiler.used.iter().copied());
+        context.add(clause);
         let everything_else = CueSet([u64::MAX; MAX_CUES / 64]).without(&context);
         let mut set = |entry: &str, names: &str, default: CueSet| {
             let cues = compiler.list(entry, names, 0)?;
@@ -366,7 +391,6 @@ impl Judge {
                 }
             })
             .collect();
-        let (conclusions, topics) = compiler.conclusions()?;
         if compiler.cues.names.len() > MAX_CUES {
             return Err(DataError::new(
                 file,

@@ -15,6 +15,9 @@ const MOST_WORDS: usize = 4;
 /// Stands for the whole key of a language without vowels.
 const SKELETON: u64 = u64::MAX;
 
+/// Letters that must be left of a word when its ending is taken away.
+const STEM_LETTERS: usize = 4;
+
 /// Letters that sound like others, one rule an entry: `ph=f`, `le$=el` at the end of a word.
 #[derive(Debug, Default)]
 pub struct Rules(Vec<Rule>);
@@ -117,6 +120,25 @@ impl Key {
     }
 }
 
+/// A word without its ending: «mumbles», «mumbling» and «mumble» have one stem.
+fn stem<'w>(letters: &'w str, endings: &[String]) -> Option<&'w str> {
+    if !letters.bytes().all(|b| b.is_ascii_lowercase()) {
+        return None;
+    }
+    let bare = (endings.iter())
+        .filter_map(|ending| letters.strip_suffix(ending.as_str()))
+        .find(|bare| bare.len() >= STEM_LETTERS && bare.bytes().any(|b| b"aeiouy".contains(&b)));
+    let mut stem = bare.unwrap_or(letters);
+    stem = stem.strip_suffix(['e', 'i', 'y']).unwrap_or(stem);
+    if let [.., a, b] = stem.as_bytes()
+        && a == b
+        && !b"aeiou".contains(b)
+    {
+        stem = &stem[..stem.len() - 1];
+    }
+    (stem.len() >= STEM_LETTERS - 1 && letters.len() >= STEM_LETTERS).then_some(stem)
+}
+
 fn is_vowel(c: char) -> bool {
     matches!(c, 'a' | 'e' | 'i' | 'o' | 'u')
 }
@@ -140,12 +162,44 @@ fn skeleton(letters: impl Iterator<Item = char>) -> Option<u64> {
 pub struct Sounds {
     rules: Vec<(usize, Rules)>,
     words: FxHashMap<u64, Vec<Word>>,
+    /// Endings of a language, the longest first.
+    endings: Vec<(usize, Vec<String>)>,
+    stems: FxHashMap<(usize, Box<str>), Vec<Word>>,
 }
 
 impl Sounds {
     /// Adds the rules of a language, before any of its words.
     pub fn language(&mut self, lang: usize, rules: Rules) {
         self.rules.push((lang, rules));
+    }
+
+    /// Adds the endings of a language, before any of its words.
+    pub fn endings(&mut self, lang: usize, endings: &[String]) {
+        let mut endings = endings.to_vec();
+        endings.sort_by_key(|ending| std::cmp::Reverse(ending.len()));
+        if !endings.is_empty() {
+            self.endings.push((lang, endings));
+        }
+    }
+
+    /// Adds the stem of a word, of some languages.
+    pub fn stem(&mut self, letters: &str, word: Word, of: impl Fn(usize) -> bool) {
+        for (lang, endings) in self.endings.iter().filter(|(lang, _)| of(*lang)) {
+            if let Some(stem) = stem(letters, endings) {
+                let words = self.stems.entry((*lang, stem.into())).or_default();
+                words.push(word);
+            }
+        }
+    }
+
+    /// Words of one language with the same stem.
+    pub fn of_stem(&self, letters: &str, lang: usize) -> &[Word] {
+        (self.endings.iter())
+            .find(|(known, _)| *known == lang)
+            .and_then(|(_, endings)| stem(letters, endings))
+            .and_then(|stem| self.stems.get(&(lang, Box::from(stem))))
+            .filter(|words| words.len() <= MOST_WORDS)
+            .map_or(&[], Vec::as_slice)
     }
 
     /// Adds a word that a misspelling may mean, of some languages.
@@ -199,6 +253,23 @@ mod tests {
 
     fn letters(text: &str) -> Vec<char> {
         text.chars().collect()
+    }
+
+    #[test]
+    fn a_word_is_its_stem_in_any_form() {
+        let endings = ["ing", "ed", "es", "s"].map(str::to_owned);
+        let of = |word| stem(word, &endings).unwrap();
+        for (one, other) in [
+            ("mumbles", "mumbling"),
+            ("sliding", "slides"),
+            ("stabbing", "stab"),
+            ("carries", "carry"),
+            ("boiled", "boiling"),
+        ] {
+            assert_eq!(of(one), of(other));
+        }
+        assert_eq!(stem("rap", &endings), None);
+        assert_eq!(stem("is", &endings), None);
     }
 
     #[test]

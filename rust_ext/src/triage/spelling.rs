@@ -17,37 +17,63 @@ const SWAP_ONLY: usize = 4;
 /// Words by what is left of them when letters are taken away.
 #[derive(Debug, Default)]
 pub struct Spelling {
-    letters: FxHashMap<Word, Vec<char>>,
-    /// Hash of what is left → its range in `words`.
-    ranges: FxHashMap<u64, (u32, u32)>,
-    words: Vec<Word>,
+    /// Letters of all words, one after the other; where each has its own.
+    letters: Box<[char]>,
+    places: FxHashMap<Word, (u32, u32)>,
+    /// Where the entries begin whose hash begins with so many: the first 16 bits find a handful.
+    starts: Box<[u32]>,
+    /// What is left, hashed, in order, and its word: eight octets an entry, hundreds of thousands of them. Words
+    /// with equal hashes are told apart by their edits.
+    hashes: Box<[u32]>,
+    words: Box<[Word]>,
 }
 
 impl Spelling {
     /// Index of the words that a misspelling may mean.
     pub fn of(targets: impl Iterator<Item = (Vec<char>, Word)>) -> Self {
-        let mut spelling = Self::default();
-        let mut deletions: Vec<(u64, Word)> = Vec::new();
+        let (mut all, mut places) = (Vec::new(), FxHashMap::default());
+        let mut deletions: Vec<(u32, Word)> = Vec::new();
         for (letters, word) in targets {
             if (SWAP_ONLY..=MAX_LETTERS).contains(&letters.len()) {
                 let depth = if letters.len() >= TWO_EDITS { 2 } else { 1 };
-                for_each_deletion(&letters, depth, |hash| deletions.push((hash, word)));
-                spelling.letters.insert(word, letters);
+                for_each_deletion(&letters, depth, |hash| deletions.push((short(hash), word)));
+                let from = u32::try_from(all.len()).unwrap_or(u32::MAX);
+                all.extend(letters);
+                places.insert(word, (from, u32::try_from(all.len()).unwrap_or(u32::MAX)));
             }
         }
         deletions.sort_unstable();
         deletions.dedup();
-        for (place, &(hash, word)) in deletions.iter().enumerate() {
-            let place = u32::try_from(place).unwrap_or(u32::MAX);
-            spelling.ranges.entry(hash).or_insert((place, place)).1 = place + 1;
-            spelling.words.push(word);
+        let first = |block: u32| deletions.partition_point(|&(hash, _)| hash >> 16 < block);
+        let starts = (0..=1 << 16).map(|block| u32::try_from(first(block)).unwrap_or(u32::MAX));
+        places.shrink_to_fit();
+        Self {
+            starts: starts.collect(),
+            letters: all.into(),
+            places,
+            hashes: deletions.iter().map(|&(hash, _)| hash).collect(),
+            words: deletions.iter().map(|&(_, word)| word).collect(),
         }
-        spelling
     }
 
     /// Letters of a word that a misspelling may mean.
     pub fn letters(&self, word: Word) -> Option<&[char]> {
-        self.letters.get(&word).map(Vec::as_slice)
+        let &(from, to) = self.places.get(&word)?;
+        self.letters.get(from as usize..to as usize)
+    }
+
+    /// Words that leave this.
+    fn leaving(&self, hash: u64) -> &[Word] {
+        let hash = short(hash);
+        let block = (hash >> 16) as usize;
+        let Some(&[from, to]) = self.starts.get(block..block + 2) else {
+            return &[];
+        };
+        let (from, to) = (from as usize, to as usize);
+        let hashes = &self.hashes[from..to];
+        let low = from + hashes.partition_point(|&known| known < hash);
+        let high = from + hashes.partition_point(|&known| known <= hash);
+        &self.words[low..high]
     }
 
     /// The nearest words among those `meant`, at most `depth` edits away, each with its edits.
@@ -67,15 +93,11 @@ impl Spelling {
             return best;
         }
         for_each_deletion(letters, depth, |hash| {
-            let Some(&(from, to)) = self.ranges.get(&hash) else {
-                return;
-            };
-            for &word in &self.words[from as usize..to as usize] {
+            for &word in self.leaving(hash) {
                 if best.iter().all(|&(known, _)| known != word)
                     && meant(word)
                     && let Some(edits) = self
-                        .letters
-                        .get(&word)
+                        .letters(word)
                         .and_then(|target| repair_edits(letters, target))
                     && edits <= depth
                 {
@@ -88,6 +110,10 @@ impl Spelling {
         best.sort_unstable();
         best
     }
+}
+
+fn short(hash: u64) -> u32 {
+    (hash ^ (hash >> 32)) as u32
 }
 
 /// Hash of the letters, and of the letters with up to `depth` of them taken away.
