@@ -147,7 +147,7 @@ def test_how_it_is_typed_does_not_matter(plain: str, variants: list[str]) -> Non
 
 def test_an_emergency_names_its_other_needs() -> None:
     got = triage("we are trapped under the rubble and have no water")
-    assert (got.template, got.needs) == ("earthquake_trapped", ["rescue", "medical", "water"])
+    assert (got.template, got.needs) == ("earthquake_trapped", ["rescue", "water"])
     assert "aid_info" not in triage("help us we are trapped under the rubble").needs
 
 
