@@ -168,7 +168,7 @@ impl Grammar {
         let own: Langs = 1 << guess.lang;
         let chart = self.chart(units);
         let mut hits: Vec<Hit> = Vec::with_capacity(16);
-        for start in 0..units.len() {
+        for (start, unit) in units.iter().enumerate() {
             let from = hits.len();
             for item in chart.at(start) {
                 for rule in &self.by_first[item.class as usize] {
@@ -176,7 +176,7 @@ impl Grammar {
                         continue;
                     }
                     // «NO PREDIO» is Portuguese; the Spanish negation in it says nothing.
-                    if rule.context && rule.langs & own == 0 && units[start].ordinary {
+                    if rule.context && rule.langs & own == 0 && unit.ordinary {
                         continue;
                     }
                     let first = Hit {

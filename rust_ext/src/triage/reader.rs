@@ -272,6 +272,16 @@ impl<'l> Reader<'l> {
             .iter()
             .flat_map(|(_, forms)| forms.readings(&forms.fold(letters)));
         readings.extend(folded.map(|word| Reading { word, edits }));
+        // «maarket» folds to a loanword of one language and is a misspelt word of its neighbour.
+        for (_, forms) in &self.formed {
+            let of = self.active & !self.lexicon.formed;
+            if let Some(&word) = self.lexicon.words.get(forms.fold(letters).as_str())
+                && self.lexicon.entry(word).langs & of != 0
+                && readings.iter().all(|known| known.word != word)
+            {
+                readings.push(Reading { word, edits });
+            }
+        }
         if readings.is_empty() {
             return false;
         }

@@ -68,9 +68,11 @@ impl CueSet {
     pub fn iter(self) -> impl Iterator<Item = Cue> {
         self.0.into_iter().zip(0..).flat_map(|(mut bits, block)| {
             std::iter::from_fn(move || {
-                let cue = bits.trailing_zeros();
-                bits &= bits.wrapping_sub(1);
-                (cue < u64::BITS).then(|| block * 64 + cue as Cue)
+                let cue = Cue::try_from(bits.trailing_zeros()).ok()?;
+                (bits != 0).then(|| {
+                    bits &= bits - 1;
+                    block * 64 + cue
+                })
             })
         })
     }

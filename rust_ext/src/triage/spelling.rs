@@ -113,7 +113,7 @@ impl Spelling {
 }
 
 fn short(hash: u64) -> u32 {
-    (hash ^ (hash >> 32)) as u32
+    u32::try_from((hash ^ (hash << 32)) >> 32).unwrap_or(0)
 }
 
 /// Hash of the letters, and of the letters with up to `depth` of them taken away.
