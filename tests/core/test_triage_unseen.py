@@ -8,8 +8,8 @@ from evy_core import Triage
 from tests.eval.labelled import Row, ours, templates, vectors
 from tests.eval.report import precision, recall
 
-FLOORS = {"batch1": (0.75, 0.93)}
-"""Emergency recall and precision of each batch."""
+FLOORS = {"batch1": (0.92, 0.93, 0.10), "batch2": (0.70, 0.85, 0.20)}
+"""Emergency recall, precision, most wrong templates of each batch; those of batch 2 are loose on purpose."""
 
 
 @cache
@@ -35,7 +35,7 @@ def test_emergencies_are_found_and_alarms_are_right(batch: str) -> None:
 def test_the_wrong_template_is_rare(batch: str) -> None:
     wrong, named = templates(*zip(*verdicts(batch), strict=True))
     assert named > 100
-    assert wrong <= 0.1 * named
+    assert wrong <= FLOORS[batch][2] * named
 
 
 @pytest.mark.parametrize("batch", FLOORS)
