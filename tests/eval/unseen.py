@@ -22,7 +22,7 @@ from tests.eval.report import Report, Share, Table, confusion, goal, precision, 
 
 BATCHES: Final[Mapping[str, str]] = {
     "unseen/batch1.jsonl": "misses were handed to the authors of the rules after the first run: tuned since",
-    "unseen/batch2.jsonl": "kept back until the rules were finished, shown since: see its README before calling it unseen",
+    "unseen/batch2.jsonl": "kept back until the rules were finished; its README says whether it still is",
 }
 """Each file, and whether its figure is still one of texts unseen."""
 
