@@ -46,7 +46,7 @@ def spelled_out(text: str, lang: str) -> str:
 
 @cache
 def _short_forms() -> Mapping[str, Mapping[str, str]]:
-    tables = [tomllib.loads(content) for _, content in triage_files()]
+    tables = [tomllib.loads(text) for name, text in triage_files() if name.endswith(".toml")]
     return {
         table["lang"]: {short: meaning.replace("_", " ") for short, meaning in table["short"].items()}
         for table in tables
