@@ -73,8 +73,9 @@ bench: setup  ## Measure this machine: a table, and JSON in bench-latest.json
 eval: $(UV)  ## Score triage and compression on texts beside simpler ways: tables, and var/eval-latest.json (ONLY=triage)
 	@$(UV) run --locked --group eval python -m tests.eval $(if $(ONLY),--only $(ONLY))
 
-train-triage: $(UV)  ## Train the linear model beside the rules of triage anew (fetches the public messages)
+train-triage: $(UV)  ## Train the linear models beside the rules of triage anew (fetches the public messages)
 	@$(UV) run --locked --group eval python -m tests.eval.training
+	@$(UV) run --locked --group eval python -m tests.eval.alarm
 
 bench-core:  ## The Rust core by criterion, without Python's share
 	cd $(RUST)/benches && cargo bench --locked

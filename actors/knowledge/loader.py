@@ -111,7 +111,7 @@ def triage_files(directory: Path = SHIPPED) -> list[tuple[str, str]]:
     found = sorted((directory / "triage").glob("*.toml"))
     if not found:
         raise ConfigError(f"{directory}/triage: no files; without them no emergency is recognised")
-    found += (directory / "triage").glob("model.tsv")
+    found += sorted((directory / "triage").glob("*.tsv"))
     return [(path.name, path.read_text(encoding="utf-8")) for path in found]
 
 

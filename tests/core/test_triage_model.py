@@ -11,12 +11,14 @@ from evy_core import DataError, Triager
 from actors.knowledge.loader import triage_files
 
 NAME = "model.tsv"
+ALARM = "alarm.tsv"
+UNSEEN = Path(__file__).parents[1] / "vectors" / "unseen" / "batch2.jsonl"
 VECTORS = sorted((Path(__file__).parents[1] / "vectors").glob("triage*.jsonl"))
 
 
 @cache
 def triager(*, model: bool = True) -> Triager:
-    return Triager([(name, text) for name, text in triage_files() if model or name != NAME])
+    return Triager([(name, text) for name, text in triage_files() if model or not name.endswith(".tsv")])
 
 
 def texts() -> list[str]:
@@ -33,13 +35,36 @@ def test_it_only_adds() -> None:
     for text, alone, both in zip(
         said, triager(model=False).classify(said), triager().classify(said), strict=True
     ):
-        assert (both.priority == "emergency") == (alone.priority == "emergency"), text
-        assert both.template == alone.template
-        assert alone.priority != "urgent" or both.priority == "urgent"
+        assert alone.priority != "emergency" or (both.priority, both.template) == (
+            "emergency",
+            alone.template,
+        ), text
+        assert alone.priority != "urgent" or both.priority != "normal"
         assert set(alone.needs) - {"none"} <= set(both.needs)
         assert set(alone.why) <= set(both.why)
         added += both.needs != alone.needs
     assert added
+
+
+def test_an_alarm_is_only_raised_and_says_why() -> None:
+    said = [*texts(), *(json.loads(line)["text"] for line in UNSEEN.read_bytes().splitlines())]
+    alone = Triager([(name, text) for name, text in triage_files() if name != ALARM])
+    raised = 0
+    for before, after in zip(alone.classify(said), triager().classify(said), strict=True):
+        if before.priority == after.priority:
+            assert before == after
+            continue
+        raised += 1
+        assert (after.priority, after.template) == ("emergency", "general_danger")
+        assert after.needs == before.needs
+        assert "model:emergency" in {cue for cue, _, _ in after.why}
+    assert 3 <= raised <= 0.02 * len(said)
+
+
+def test_what_the_rules_took_back_raises_no_alarm() -> None:
+    text = "they carried in a migrant found in the snow, stiff and pale, pulse so slow"
+    assert triager().classify([text])[0].priority == "emergency"
+    assert triager().classify([f"in the song {text}, and the fire is out"])[0].priority == "normal"
 
 
 def test_what_it_adds_it_shows() -> None:

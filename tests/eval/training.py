@@ -103,18 +103,18 @@ class Corpus:
         telling = (np.abs(weights[:, : len(known)]) * frequent).max(axis=0)
         kept = np.sort(np.argsort(-telling, kind="stable")[:ROWS])
         weights, biases = _fitted(present[:, kept], said, labels, tolerance=1e-4)
-        return _written([*(known[at] for at in kept), *SAID], weights, biases)
+        return written([*(known[at] for at in kept), *SAID], weights, biases, YES, LANGS)
 
 
 def rules_alone() -> Triager:
     """Triage without a model."""
-    return Triager([(name, text) for name, text in triage_files() if name != FILE.name])
+    return Triager([(name, text) for name, text in triage_files() if not name.endswith(".tsv")])
 
 
 def with_model(weights: str) -> Triager:
     """Triage with other weights than the shipped ones."""
     return Triager(
-        [*((name, text) for name, text in triage_files() if name != FILE.name), (FILE.name, weights)]
+        [*((name, text) for name, text in triage_files() if not name.endswith(".tsv")), (FILE.name, weights)]
     )
 
 
@@ -137,16 +137,21 @@ def _fitted(
     return np.array(weights), np.array(biases)
 
 
-def _written(names: Sequence[str], weights: Any, biases: Any) -> str:
-    """The file: head, then one n-gram a line with its weights, empty where they are 0."""
+def written(
+    names: Sequence[str], weights: Any, biases: Any, yes: Mapping[str, float], langs: Sequence[str]
+) -> str:
+    """The file: head, then one n-gram a line with its weights, empty where they are 0.
+
+    A row of weights and a probability of ``yes`` per output; a column of weights per name.
+    """
     scales = np.maximum(np.ceil(np.abs(weights).max(axis=1) / 127 * LOGIT), 1).astype(int)
     small = np.rint(weights * LOGIT / scales[:, None]).astype(int)
     head = {
-        "outputs": OUTPUTS,
-        "langs": LANGS,
+        "outputs": tuple(yes),
+        "langs": langs,
         "scale": scales,
         "bias": np.rint(biases * LOGIT).astype(int),
-        "yes": [_logit(YES[name]) for name in OUTPUTS],
+        "yes": [_logit(probability) for probability in yes.values()],
     }
     lines = ["\t".join([name, *map(str, cells)]) for name, cells in head.items()]
     for name, row in zip(names, small.T, strict=True):

@@ -18,7 +18,7 @@ mod sound;
 mod spelling;
 
 pub use data::{DataError, GENERAL_DANGER, NEEDS};
-pub use model::{MODEL_FILE, ngrams_of};
+pub use model::{ALARM_FILE, MODEL_FILE, ngrams_of};
 
 use std::collections::BTreeSet;
 
@@ -98,23 +98,25 @@ pub struct Triager {
     grammar: Grammar,
     judge: Judge,
     cues: Cues,
-    model: Option<Model>,
+    /// Second opinions, each on what the rules said with the ones before.
+    models: Vec<Model>,
 }
 
 impl Triager {
-    /// Compiles data files given as (name, text): one [`RULES_FILE`], at least one language, and [`MODEL_FILE`]
-    /// or none: then the rules decide alone. The first language is the one assumed when a text gives no evidence; `en` goes before all others.
+    /// Compiles data files given as (name, text): one [`RULES_FILE`], at least one language, [`MODEL_FILE`] and
+    /// [`ALARM_FILE`] or none: then the rules decide alone. The first language is the one assumed when a text gives
+    /// no evidence; `en` goes before all others.
     ///
     /// # Errors
     /// [`DataError`] names the file and the entry that is wrong.
     pub fn new(files: &[(String, String)]) -> Result<Self, DataError> {
-        let (model_files, files): (Vec<_>, Vec<_>) = files
-            .iter()
-            .partition(|(name, _)| name.rsplit('/').next() == Some(MODEL_FILE));
-        let model = model_files
-            .first()
-            .map(|(name, text)| Model::parse(name, text))
-            .transpose()?;
+        let (model_files, files): (Vec<_>, Vec<_>) = files.iter().partition(|(name, _)| {
+            matches!(name.rsplit('/').next(), Some(MODEL_FILE | ALARM_FILE))
+        });
+        let models = model_files
+            .into_iter()
+            .map(|(name, text)| Model::parse(name, text));
+        let models = models.collect::<Result<_, _>>()?;
         let (rule_files, language_files): (Vec<_>, Vec<_>) = files
             .into_iter()
             .partition(|(name, _)| name.rsplit('/').next() == Some(RULES_FILE));
@@ -197,7 +199,7 @@ impl Triager {
             grammar: grammar.finish(),
             judge,
             cues,
-            model,
+            models,
         })
     }
 
@@ -220,27 +222,30 @@ impl Triager {
     /// Triage of one text: any text, of any length; linear in its length.
     pub fn classify(&self, text: &str) -> Triage {
         let tokens = Tokens::of(text);
-        let mut triage = self.by_rules(&tokens);
-        if let Some(model) = &self.model {
-            model.review(&tokens, &mut triage);
+        let (mut triage, undone) = self.by_rules(&tokens);
+        for model in &self.models {
+            model.review(&tokens, &mut triage, undone);
         }
         triage
     }
 
-    /// Names of what the model scores; none without one.
+    /// Names of what the models score; none without one.
     pub fn outputs(&self) -> Vec<&'static str> {
-        self.model.iter().flat_map(Model::outputs).collect()
+        self.models.iter().flat_map(Model::outputs).collect()
     }
 
-    /// The model's score of each output, in 1/65536 of a logit.
+    /// The models' score of each output, in 1/65536 of a logit.
     pub fn scores(&self, text: &str) -> Vec<i64> {
         let tokens = Tokens::of(text);
-        self.model.as_ref().map_or_else(Vec::new, |model| {
-            model.scores(&tokens, &self.by_rules(&tokens))
-        })
+        let (said, _) = self.by_rules(&tokens);
+        self.models
+            .iter()
+            .flat_map(|model| model.scores(&tokens, &said))
+            .collect()
     }
 
-    fn by_rules(&self, tokens: &Tokens) -> Triage {
+    /// What the rules say, and whether they heard a danger and took it back.
+    fn by_rules(&self, tokens: &Tokens) -> (Triage, bool) {
         let read = self.lexicon.read(tokens);
         let mut hits = self.grammar.find(&read);
         if (1..=ALONE_WORDS).contains(&read.units.len()) {
@@ -257,6 +262,9 @@ impl Triager {
         }
         let found = self.judge.weigh(&read.units, &hits);
         let judgement = self.judge.decide(&read.units, &found);
+        let undone = found
+            .iter()
+            .any(|f| f.undone_by.is_some() && !self.judge.is_context(f.hit.cue));
         let mut why: Vec<Span> = judgement
             .why
             .iter()
@@ -273,7 +281,7 @@ impl Triager {
         if needs.is_empty() {
             needs.push("none");
         }
-        Triage {
+        let triage = Triage {
             priority: judgement.priority,
             needs,
             template: (judgement.priority == Priority::Emergency)
@@ -282,7 +290,8 @@ impl Triager {
             lang_confidence: read.guess.confidence,
             confidence: judgement.confidence,
             why,
-        }
+        };
+        (triage, undone)
     }
 }
 

@@ -1,25 +1,29 @@
 //! A second opinion beside the rules: a linear model over words, pairs of words and pieces of words, and over
 //! what the rules said.
 //!
-//! Integers only, so that every machine gives the same answer. Its weights are one readable file, made by
-//! `make train-triage`. It only adds: needs, and urgent where the rules said normal. What the rules found stays,
-//! and an emergency is theirs alone.
+//! Integers only, so that every machine gives the same answer. Its weights are two readable files, made by
+//! `make train-triage`. It only adds: needs, and urgent where the rules said normal; and from weights of their own an
+//! alarm, where the rules found nothing to take back. What the rules found stays.
 
 use std::cmp::Reverse;
 use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 
-use super::data::{DataError, NEEDS};
+use super::data::{DataError, GENERAL_DANGER, NEEDS};
 use super::normal::{Break, MAX_LETTERS, Tokens};
 use super::{Priority, Span, Triage};
 
-/// File name that holds the weights.
+/// File name of the weights for needs and urgency.
 pub const MODEL_FILE: &str = "model.tsv";
+/// File name of the weights for emergencies.
+pub const ALARM_FILE: &str = "alarm.tsv";
 /// First line of the file: what it is, and the version of its meaning.
 const MAGIC: &str = "evy-triage-model\t1";
 /// The output that makes a normal text urgent; all others are needs.
 const URGENT: &str = "urgent";
+/// The output that makes any text an emergency, answered by the text for danger in general.
+const EMERGENCY: &str = "emergency";
 /// Most outputs; each costs one octet in every row.
 const MAX_OUTPUTS: usize = 16;
 /// Most rows; a row costs about 40 octets of memory.
@@ -116,7 +120,10 @@ impl Model {
         }
         let mut outputs: Vec<Output> = Vec::new();
         for (at, name) in names.iter().enumerate() {
-            let known = NEEDS.iter().chain([&URGENT]).find(|known| *known == name);
+            let known = NEEDS
+                .iter()
+                .chain([&URGENT, &EMERGENCY])
+                .find(|known| *known == name);
             match known {
                 Some(&name) if outputs.iter().all(|other| other.name != name) => {
                     outputs.push(Output {
@@ -179,9 +186,13 @@ impl Model {
         self.weigh(tokens, said).scores
     }
 
-    /// Gives the second opinion on what the rules said of a text: work grows with the text.
-    pub fn review(&self, tokens: &Tokens, said: &mut Triage) {
-        if !self.langs.contains(&said.lang) {
+    /// Gives the second opinion on what the rules said of a text: work grows with the text. `undone`: the rules
+    /// heard a danger and took it back, by a «not», a «yesterday», a «song», which no sum of words can see.
+    pub fn review(&self, tokens: &Tokens, said: &mut Triage, undone: bool) {
+        let silent = |output: &Output| {
+            output.name == EMERGENCY && (undone || said.priority == Priority::Emergency)
+        };
+        if !self.langs.contains(&said.lang) || self.outputs.iter().all(silent) {
             return;
         }
         let evidence = self.weigh(tokens, said);
@@ -191,7 +202,14 @@ impl Model {
             if beyond < 0 || said.needs.contains(&output.name) {
                 continue;
             }
-            if output.name != URGENT {
+            if output.name == EMERGENCY {
+                if !undone && said.priority != Priority::Emergency {
+                    said.priority = Priority::Emergency;
+                    said.template = Some(GENERAL_DANGER.to_owned());
+                    said.confidence = sureness(beyond);
+                    self.show(&evidence, at, &mut said.why);
+                }
+            } else if output.name != URGENT {
                 asked.push((beyond, output.name, at));
             } else if said.priority == Priority::Normal {
                 said.priority = Priority::Urgent;
@@ -385,7 +403,7 @@ mod tests {
 
     fn reviewed(text: &str, priority: Priority, needs: &[&'static str]) -> Triage {
         let mut triage = said(priority, needs);
-        model().review(&Tokens::of(text), &mut triage);
+        model().review(&Tokens::of(text), &mut triage, false);
         triage
     }
 
@@ -442,8 +460,39 @@ mod tests {
     fn of_other_languages_it_says_nothing() {
         let mut triage = said(Priority::Normal, &["none"]);
         triage.lang = "sw".to_owned();
-        model().review(&Tokens::of("we need water"), &mut triage);
+        model().review(&Tokens::of("we need water"), &mut triage, false);
         assert_eq!((triage.priority, triage.why.len()), (Priority::Normal, 0));
+    }
+
+    #[test]
+    fn an_alarm_is_raised_only_where_the_rules_took_nothing_back() {
+        let body =
+            "outputs\temergency\nlangs\ten\nscale\t65536\nbias\t-65536\nyes\t65536\npale\t9\n";
+        let alarm = Model::parse(ALARM_FILE, &sealed(body)).unwrap();
+        let heard = |text: &str, priority: Priority, undone: bool| {
+            let mut triage = said(priority, &["none"]);
+            alarm.review(&Tokens::of(text), &mut triage, undone);
+            triage
+        };
+        let got = heard("stiff and PALE", Priority::Normal, false);
+        assert_eq!(got.priority, Priority::Emergency);
+        assert_eq!(got.template.as_deref(), Some(GENERAL_DANGER));
+        assert_eq!(got.why[0].cue, "model:emergency");
+        assert_eq!((got.why[0].start, got.why[0].end), (10, 14));
+        assert_eq!(
+            heard("pale", Priority::Urgent, false).priority,
+            Priority::Emergency
+        );
+        for (text, undone) in [("stiff", false), ("pale", true)] {
+            let got = heard(text, Priority::Normal, undone);
+            assert_eq!(got, said(Priority::Normal, &["none"]));
+        }
+        let known = heard("pale", Priority::Emergency, false);
+        assert_eq!(
+            known,
+            said(Priority::Emergency, &["none"]),
+            "its topic stays"
+        );
     }
 
     #[test]
