@@ -1,6 +1,8 @@
 //! The forms of a language's words: letters that people use for one another, and what a language writes onto
 //! its words (articles, conjunctions, subjects, tenses, possessives). All of it is data of the language file.
 
+use std::borrow::Cow;
+
 use rustc_hash::FxHashMap;
 
 use super::lexicon::Word;
@@ -35,6 +37,8 @@ type Affixes = FxHashMap<Box<str>, Vec<Word>>;
 #[derive(Debug)]
 pub struct Forms {
     same: FxHashMap<char, Vec<Same>>,
+    /// The ASCII letters among those that `same` begins with, one bit each: most letters begin none.
+    ascii: u128,
     words: FxHashMap<Box<str>, Word>,
     prefixes: Affixes,
     suffixes: Affixes,
@@ -63,7 +67,9 @@ impl Forms {
                 )
             });
         }
+        let ascii = (by_first.keys()).filter(|first| first.is_ascii());
         Self {
+            ascii: ascii.fold(0, |all, &first| all | (1 << u32::from(first))),
             same: by_first,
             words: FxHashMap::default(),
             prefixes: Affixes::default(),
@@ -75,11 +81,14 @@ impl Forms {
     }
 
     /// A word with every equivalence read the same way; one pass, so what comes out is not read again.
-    pub fn fold(&self, letters: &str) -> String {
+    pub fn fold<'w>(&self, letters: &'w str) -> Cow<'w, str> {
+        if !letters.chars().any(|c| self.same_from(c).is_some()) {
+            return Cow::Borrowed(letters);
+        }
         let mut out = String::with_capacity(letters.len());
         let mut rest = letters;
         while let Some(first) = rest.chars().next() {
-            let rule = self.same.get(&first).and_then(|rules| {
+            let rule = self.same_from(first).and_then(|rules| {
                 rules.iter().find(|rule| {
                     rest.starts_with(rule.from.as_str())
                         && (!rule.first || rest.len() == letters.len())
@@ -97,7 +106,15 @@ impl Forms {
         if out.is_empty() {
             out.push_str(letters);
         }
-        out
+        Cow::Owned(out)
+    }
+
+    /// The equivalences that begin with a letter.
+    fn same_from(&self, first: char) -> Option<&Vec<Same>> {
+        if first.is_ascii() && self.ascii & (1 << u32::from(first)) == 0 {
+            return None;
+        }
+        self.same.get(&first)
     }
 
     /// Adds a folded word if it is new; the word it means.

@@ -4,8 +4,6 @@
 //! which classes begin at each word; a second one joins classes to patterns. Work per word is bounded by the
 //! data, so the whole is linear in the length of the text.
 
-use std::collections::BTreeMap;
-
 use rustc_hash::FxHashMap;
 
 use super::data::{Pattern, Phrase};
@@ -20,6 +18,9 @@ type Node = u32;
 
 /// Words a pattern skips for nothing, in one place.
 const FREE_SKIPS: usize = 3;
+/// Units for which one [`Sketch`] of what follows is made, and its size.
+const STRETCH: usize = 64;
+const SKETCH_BITS: usize = 8192;
 
 /// One occurrence of a cue: units `start..end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,10 +61,75 @@ struct Rule {
     /// Whether the cue only changes what others say.
     context: bool,
     langs: Langs,
-    /// After the first class: words that may be skipped, and the class that follows.
-    rest: Vec<(u8, Class)>,
+    /// The second class; none where one class is all.
+    next: Option<Class>,
+    /// After the first class, in [`Grammar::rests`].
+    rest: Places,
     opens: bool,
     closes: bool,
+}
+
+/// What lies one after the other in a table of all.
+#[derive(Clone, Copy, Debug)]
+struct Places {
+    from: u32,
+    to: u32,
+}
+
+impl Places {
+    fn of<T>(self, table: &[T]) -> &[T] {
+        &table[self.from as usize..self.to as usize]
+    }
+}
+
+/// Lists of a known number of owners in one table: memory for what they hold, not for each of them.
+#[derive(Debug)]
+struct Lists<T> {
+    /// Where the list of each owner begins; one more at the end.
+    starts: Box<[u32]>,
+    all: Box<[T]>,
+}
+
+impl<T> Lists<T> {
+    /// What each owner has, in the order given.
+    fn of(owners: usize, mut given: Vec<(u32, T)>) -> Self {
+        given.sort_by_key(|&(owner, _)| owner);
+        let owners = u32::try_from(owners).unwrap_or(u32::MAX);
+        let first = |owner: u32| given.partition_point(|&(other, _)| other < owner);
+        let starts = (0..=owners).map(|owner| u32::try_from(first(owner)).unwrap_or(u32::MAX));
+        Self {
+            starts: starts.collect(),
+            all: given.into_iter().map(|(_, one)| one).collect(),
+        }
+    }
+
+    /// The list of an owner; empty for one nobody knows.
+    fn get(&self, owner: u32) -> &[T] {
+        let owner = owner as usize;
+        match self.starts.get(owner..owner + 2) {
+            Some(&[from, to]) => Places { from, to }.of(&self.all),
+            _ => &[],
+        }
+    }
+}
+
+/// Which classes may begin in a stretch of text: never denies one that does.
+struct Sketch([u64; SKETCH_BITS / 64]);
+
+impl Sketch {
+    fn of(items: &[Item]) -> Self {
+        let mut bits = [0; SKETCH_BITS / 64];
+        for item in items {
+            let at = item.class as usize % SKETCH_BITS;
+            bits[at / 64] |= 1 << (at % 64);
+        }
+        Self(bits)
+    }
+
+    fn may_hold(&self, class: Class) -> bool {
+        let at = class as usize % SKETCH_BITS;
+        self.0[at / 64] & (1 << (at % 64)) != 0
+    }
 }
 
 /// A class that begins at a unit.
@@ -75,19 +141,30 @@ struct Item {
 }
 
 /// All patterns of all languages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Grammar {
-    steps: FxHashMap<(Node, Word), Node>,
+    /// From the root of the tree of phrases: the node of each word, 0 for none.
+    roots: Box<[Node]>,
+    /// From every other node: words in order, each with its node.
+    steps: Lists<(Word, Node)>,
     /// Classes whose phrase ends at a node, each once.
-    ends: Vec<Vec<Class>>,
-    by_first: Vec<Vec<Rule>>,
+    ends: Lists<Class>,
+    by_first: Lists<Rule>,
+    /// Words that may be skipped, and the class that follows.
+    rests: Box<[(u8, Class)]>,
+    /// Units within which the second class of a rule begins, counted from its start.
+    reach: usize,
 }
 
 /// Collects the patterns of the files.
 #[derive(Debug, Default)]
 pub struct Builder {
-    grammar: Grammar,
-    classes: BTreeMap<Vec<Vec<Word>>, Class>,
+    steps: FxHashMap<(Node, Word), Node>,
+    ends: Vec<(Node, Class)>,
+    rules: Vec<(Class, Rule)>,
+    rests: Vec<(u8, Class)>,
+    classes: FxHashMap<Vec<Vec<Word>>, Class>,
+    longest: usize,
 }
 
 impl Builder {
@@ -111,36 +188,38 @@ impl Builder {
         let Some((_, first)) = classes.next() else {
             return;
         };
-        let rest = classes.collect();
-        self.grammar.by_first[first as usize].push(Rule {
+        let rest: Vec<(u8, Class)> = classes.collect();
+        let place = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        let from = place(self.rests.len());
+        self.rests.extend(&rest);
+        let rule = Rule {
             cue,
             context,
             langs: 1 << lang,
-            rest,
+            next: rest.first().map(|&(_, class)| class),
+            rest: Places {
+                from,
+                to: place(self.rests.len()),
+            },
             opens: pattern.opens,
             closes: pattern.closes,
-        });
+        };
+        self.rules.push((first, rule));
     }
 
     fn class(&mut self, phrases: Vec<Vec<Word>>) -> Class {
         if let Some(&class) = self.classes.get(&phrases) {
             return class;
         }
-        let class = Class::try_from(self.grammar.by_first.len()).unwrap_or(Class::MAX);
-        self.grammar.by_first.push(Vec::new());
+        let class = Class::try_from(self.classes.len()).unwrap_or(Class::MAX);
         for phrase in &phrases {
+            self.longest = self.longest.max(phrase.len());
             let mut node = 0;
             for &word in phrase {
-                let ends = &mut self.grammar.ends;
-                if ends.is_empty() {
-                    ends.push(Vec::new());
-                }
-                node = *self.grammar.steps.entry((node, word)).or_insert_with(|| {
-                    ends.push(Vec::new());
-                    Node::try_from(ends.len() - 1).unwrap_or(Node::MAX)
-                });
+                let next = Node::try_from(self.steps.len() + 1).unwrap_or(Node::MAX);
+                node = *self.steps.entry((node, word)).or_insert(next);
             }
-            self.grammar.ends[node as usize].push(class);
+            self.ends.push((node, class));
         }
         self.classes.insert(phrases, class);
         class
@@ -148,11 +227,28 @@ impl Builder {
 
     /// The grammar, ready to match.
     pub fn finish(mut self) -> Grammar {
-        for classes in &mut self.grammar.ends {
-            classes.sort_unstable();
-            classes.dedup();
+        let nodes = self.steps.len() + 1;
+        self.ends.sort_unstable();
+        self.ends.dedup();
+        let mut steps: Vec<(Node, (Word, Node))> = (self.steps.into_iter())
+            .map(|((node, word), next)| (node, (word, next)))
+            .collect();
+        steps.sort_unstable();
+        let inner = steps.split_off(steps.partition_point(|&(node, _)| node == 0));
+        let words = steps.last().map_or(0, |&(_, (word, _))| word as usize + 1);
+        let mut roots = vec![0; words];
+        for (_, (word, next)) in steps {
+            roots[word as usize] = next;
         }
-        self.grammar
+        let longest_gap = self.rests.iter().map(|&(gap, _)| gap).max().unwrap_or(0);
+        Grammar {
+            roots: roots.into(),
+            steps: Lists::of(nodes, inner),
+            ends: Lists::of(nodes, self.ends),
+            by_first: Lists::of(self.classes.len(), self.rules),
+            rests: self.rests.into(),
+            reach: self.longest + usize::from(longest_gap) + FREE_SKIPS + 1,
+        }
     }
 }
 
@@ -168,11 +264,19 @@ impl Grammar {
         let own: Langs = 1 << guess.lang;
         let chart = self.chart(units);
         let mut hits: Vec<Hit> = Vec::with_capacity(16);
+        let mut follow = Sketch::of(&[]);
         for (start, unit) in units.iter().enumerate() {
+            if start % STRETCH == 0 {
+                let end = units.len().min(start + STRETCH + self.reach);
+                follow = Sketch::of(&chart.items[chart.first[start]..chart.first[end]]);
+            }
             let from = hits.len();
             for item in chart.at(start) {
-                for rule in &self.by_first[item.class as usize] {
-                    if rule.langs & active == 0 || (rule.opens && !chart.opens(start)) {
+                for rule in self.by_first.get(item.class) {
+                    if rule.langs & active == 0
+                        || rule.next.is_some_and(|next| !follow.may_hold(next))
+                        || (rule.opens && !chart.opens(start))
+                    {
                         continue;
                     }
                     // «NO PREDIO» is Portuguese; the Spanish negation in it says nothing.
@@ -186,7 +290,8 @@ impl Grammar {
                         edits: item.edits,
                         made_of: units_from(start, start, item.end as usize),
                     };
-                    if let Some(hit) = chart.follow(&rule.rest, rule.closes, first) {
+                    let rest = rule.rest.of(&self.rests);
+                    if let Some(hit) = chart.follow(rest, rule.closes, first) {
                         match hits[from..]
                             .iter_mut()
                             .find(|h| h.cue == hit.cue && h.end == hit.end)
@@ -217,6 +322,18 @@ impl Grammar {
         chart
     }
 
+    fn step(&self, node: Node, word: Word) -> Option<Node> {
+        if node == 0 {
+            let next = self.roots.get(word as usize).copied();
+            return next.filter(|&next| next != 0);
+        }
+        let steps = self.steps.get(node);
+        let at = steps
+            .binary_search_by_key(&word, |&(known, _)| known)
+            .ok()?;
+        Some(steps[at].1)
+    }
+
     fn walk(
         &self,
         units: &[Unit],
@@ -231,14 +348,15 @@ impl Grammar {
             return;
         }
         for reading in unit.readings() {
-            if let Some(&next) = self.steps.get(&(node, reading.word)) {
+            if let Some(next) = self.step(node, reading.word) {
                 let edits = edits.saturating_add(reading.edits);
                 let end = u32::try_from(at + 1).unwrap_or(u32::MAX);
-                items.extend(self.ends[next as usize].iter().map(|&class| Item {
-                    class,
-                    end,
-                    edits,
-                }));
+                items.extend(
+                    self.ends
+                        .get(next)
+                        .iter()
+                        .map(|&class| Item { class, end, edits }),
+                );
                 self.walk(units, start, at + 1, next, edits, items);
             }
         }

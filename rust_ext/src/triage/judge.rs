@@ -150,7 +150,9 @@ impl Judge {
 
     fn conclude(&self, priority: Priority, sets: &Sets) -> Option<Judgement> {
         let mut fired: Vec<(&Conclusion, f32, Vec<Hit>)> = Vec::new();
-        for conclusion in self.conclusions.iter().filter(|c| c.priority == priority) {
+        let there = &sets.mentioned.cues;
+        let may = |c: &&Conclusion| c.priority == priority && there.meets(&c.any);
+        for conclusion in self.conclusions.iter().filter(may) {
             let best = conclusion
                 .combinations
                 .iter()

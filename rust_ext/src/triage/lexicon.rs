@@ -126,7 +126,7 @@ impl Builder {
             return written;
         };
         let next = Word::try_from(entries.len()).unwrap_or(Word::MAX);
-        let word = forms.add(forms.fold(text), next);
+        let word = forms.add(forms.fold(text).into_owned(), next);
         if word == next {
             entries.push(Entry::default());
         }

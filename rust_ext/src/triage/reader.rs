@@ -275,7 +275,7 @@ impl<'l> Reader<'l> {
         // «maarket» folds to a loanword of one language and is a misspelt word of its neighbour.
         for (_, forms) in &self.formed {
             let of = self.active & !self.lexicon.formed;
-            if let Some(&word) = self.lexicon.words.get(forms.fold(letters).as_str())
+            if let Some(&word) = self.lexicon.words.get(&*forms.fold(letters))
                 && self.lexicon.entry(word).langs & of != 0
                 && readings.iter().all(|known| known.word != word)
             {

@@ -137,6 +137,8 @@ pub struct Conclusion {
     pub weak: bool,
     pub needs: Vec<usize>,
     pub combinations: Vec<Combination>,
+    /// One of these has to be there at all for any of the combinations.
+    pub any: CueSet,
 }
 
 /// The rule file, compiled.
@@ -264,11 +266,16 @@ impl Compiler<'_> {
                 "has no combination of cues",
             ));
         }
-        let of = |topic, weak, combinations| Conclusion {
+        let of = |topic, weak, combinations: Vec<Combination>| Conclusion {
             priority,
             topic,
             weak,
             needs: needs.clone(),
+            any: (combinations.iter()).fold(CueSet::default(), |any, combination| {
+                let mut there = combination.terms.iter();
+                let first = there.find(|term| term.mood != Mood::Absent);
+                first.map_or(any, |term| any.or(&term.any))
+            }),
             combinations,
         };
         Ok([
