@@ -26,7 +26,7 @@ from actors._runtime.actor import Actor, Emit, KeyValue, Output
 from actors._runtime.clock import boot_id, boot_s
 from actors._runtime.context import Context
 from actors._runtime.state import change, read
-from actors.knowledge import ENGLISH, SHIPPED, Notice, Texts, triage_files
+from actors.knowledge import ENGLISH, SHIPPED, Notice, Texts, triager
 from subjects import names
 from subjects.errors import ConfigError
 from subjects.messages import (
@@ -575,7 +575,7 @@ async def build(context: Context) -> Actor:
         node=context.identity.node,
         sender_ref=context.identity.sender_ref,
         texts=texts,
-        language_of=language_detector(Triager(triage_files())),
+        language_of=language_detector(triager()),
         session=await context.bucket("session"),
         consent=await context.bucket("consent"),
         numbers=await context.bucket("numbers"),

@@ -14,7 +14,7 @@ from evy_core import Router, Situation, Triage, Triager
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit, Output
 from actors._runtime.context import Context
-from actors.knowledge import Texts, route_rules, triage_files
+from actors.knowledge import Texts, route_rules, triager
 from subjects import names
 from subjects.messages import Alert, Event, OutboundSms, Query
 from subjects.services import TriageReply, TriageRequest
@@ -151,7 +151,7 @@ async def build(context: Context) -> Actor:
     """The actor of a node."""
     route = Route(
         node=context.identity.node,
-        triager=Triager(triage_files()),
+        triager=triager(),
         router=Router(route_rules()),
         texts=Texts.load(emergency_number=context.config.node.emergency_number),
         emit=context.emit,

@@ -1,7 +1,6 @@
 """`evy triage`, `evy compress`, `evy pack` and `evy ask`: the parts of an answer, without a server."""
 
 import asyncio
-import functools
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +9,7 @@ from typing import Any, Final
 
 import click
 import msgspec
-from evy_core import Triager, segment
+from evy_core import segment
 from rich.console import Console
 from rich.text import Text
 
@@ -22,7 +21,7 @@ from actors._runtime.identity import Identity
 from actors._runtime.memory import MemoryBus
 from actors.compress import actor as fitting
 from actors.compress import shipped_compressor
-from actors.knowledge import Texts, packer, triage_files
+from actors.knowledge import Texts, packer, triager
 from subjects import names
 from subjects.messages import OutboundSms, Query, Session
 
@@ -105,10 +104,10 @@ def triage(text: tuple[str, ...], *, jsonl: bool) -> None:
     \b
     Example: evy triage my brother is bleding a lot
     """  # noqa: D301  # \b is click's mark against re-wrapping
-    triager = Triager(triage_files())
+    shipped = triager()
 
     def answer(line: Line) -> Mapping[str, Any]:
-        [found] = triager.classify([line.text])
+        [found] = shipped.classify([line.text])
         return {
             "priority": found.priority,
             "needs": found.needs,
@@ -143,10 +142,9 @@ def compress(
     Example: evy compress --max-segments 1 "Please wash your hands with soap, for 20 seconds…"
     """  # noqa: D301  # \b is click's mark against re-wrapping
     compressor = shipped_compressor()
-    hear = functools.cache(lambda: Triager(triage_files()).detect_lang)
 
     def heard(said: str) -> str:
-        [(found, confidence)] = hear()([said])
+        [(found, confidence)] = triager().detect_lang([said])
         return found if confidence >= CLEAR_LANGUAGE else UNKNOWN_LANGUAGE
 
     def answer(line: Line) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from actors.knowledge.loader import (
     redactor,
     route_rules,
     triage_files,
+    triager,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "redactor",
     "route_rules",
     "triage_files",
+    "triager",
 ]

@@ -5,16 +5,18 @@ A directory of texts holds ``sources.toml``, ``templates/*.toml``, ``notices/*.t
 community's own texts lie over the shipped ones.
 """
 
+import ctypes
 import datetime as dt
 import re
 import string
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 import msgspec
-from evy_core import CoreError, Packer, Redactor
+from evy_core import CoreError, Packer, Redactor, Triager
 
 from subjects.errors import ConfigError
 
@@ -115,6 +117,27 @@ def triage_files(directory: Path = SHIPPED) -> list[tuple[str, str]]:
     return [(path.name, path.read_text(encoding="utf-8")) for path in found]
 
 
+def _give_back() -> None:
+    """Gives the system what compiling left: glibc would keep it, a third as much again."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def triager() -> Triager:
+    """The shipped triage, compiled once for all of a process: it is immutable, and takes megabytes.
+
+    Raises :class:`ConfigError` that names the file.
+    """
+    try:
+        made = Triager(triage_files())
+    except CoreError as error:
+        raise ConfigError(f"{SHIPPED / 'triage'}: {error}") from error
+    _give_back()
+    return made
+
+
 def packer(texts: "Texts", directory: Path = SHIPPED) -> Packer:
     """Packing with the model of a directory; ``texts`` may go by name to a node that says the same ones.
 
@@ -122,9 +145,11 @@ def packer(texts: "Texts", directory: Path = SHIPPED) -> Packer:
     """
     path = directory / "pack.model"
     try:
-        return Packer(path.read_bytes(), texts.whole())
+        made = Packer(path.read_bytes(), texts.whole())
     except (OSError, CoreError) as error:
         raise ConfigError(f"{path}: {error}") from error
+    _give_back()
+    return made
 
 
 def redactor(directory: Path = SHIPPED) -> Redactor:
@@ -138,9 +163,11 @@ def redactor(directory: Path = SHIPPED) -> Redactor:
     words.append(directory / "compress" / "substances.txt")
     try:
         rules = [(path.name, path.read_text(encoding="utf-8")) for path in files]
-        return Redactor(rules, [path.read_text(encoding="utf-8") for path in words])
+        made = Redactor(rules, [path.read_text(encoding="utf-8") for path in words])
     except (OSError, UnicodeDecodeError, CoreError) as error:
         raise ConfigError(f"redaction rules in {directory}/pii: {error}") from error
+    _give_back()
+    return made
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,13 +11,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from evy_core import Triager
-
 from actors._runtime.actor import Actor, Emit, KeyValue, Output
 from actors._runtime.bus import BusError
 from actors._runtime.context import Context
 from actors._runtime.identity import Identity
-from actors.knowledge import triage_files
+from actors.knowledge import triager
 from actors.sms.at_modem import AtModem
 from actors.sms.config import ModemConfig, SmsConfig
 from actors.sms.found import Claims, FoundModem
@@ -169,8 +167,8 @@ class Sms:
 
 def triage_lane() -> LaneOf:
     """Lane of a text by the shipped triage."""
-    triager = Triager(triage_files())
-    return lambda text: names.LANE_OF[triager.classify([text])[0].priority]
+    shipped = triager()
+    return lambda text: names.LANE_OF[shipped.classify([text])[0].priority]
 
 
 def driver_of(

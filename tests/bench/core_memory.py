@@ -40,15 +40,16 @@ def main() -> None:
 
     library = _unique_mb() - before
     from actors.compress import shipped_compressor  # noqa: PLC0415  # the actors around it are not
-    from actors.knowledge import Texts, packer, redactor, route_rules, triage_files  # noqa: PLC0415  # likewise
+    from actors.knowledge import Texts, packer, redactor, route_rules, triager  # noqa: PLC0415  # likewise
 
+    said = Texts.load()  # Python's own
     before = _unique_mb() - library
-    triager, compressor = evy_core.Triager(triage_files()), shipped_compressor()
+    triage, compressor = triager(), shipped_compressor()
     redacting, router = redactor(), evy_core.Router(route_rules())
-    packing = packer(Texts.load())
+    packing = packer(said)
     loaded = _unique_mb()
     for text in texts:
-        triager.classify([text])
+        triage.classify([text])
         redacting.redact([text])
         compressor.fit([text * 4], ["en"], [False], [1], ["MORE?"])
         router.decide([evy_core.Situation("normal")])
