@@ -13,6 +13,7 @@ mod drop;
 pub mod facts;
 pub mod fit;
 pub mod folding;
+pub mod phrases;
 pub mod rules;
 mod select;
 pub mod sentences;

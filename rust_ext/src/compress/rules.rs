@@ -10,6 +10,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::folding::{self, Folding};
+use super::phrases::{Phrases, phrases};
 use super::tokens::{self, Kind, Token};
 use crate::sms::gsm7;
 
@@ -131,58 +132,6 @@ struct OrderTable {
     tells: Vec<String>,
     orders: Vec<String>,
     refers: Vec<String>,
-}
-
-/// Sequences of words, found at a place in a text, the longest first.
-#[derive(Debug, Clone)]
-pub struct Phrases<T> {
-    by_first: HashMap<String, Vec<(Vec<String>, T)>>,
-}
-
-impl<T> Default for Phrases<T> {
-    fn default() -> Self {
-        Self {
-            by_first: HashMap::default(),
-        }
-    }
-}
-
-impl<T> Phrases<T> {
-    fn insert(&mut self, phrase: &str, value: T, language: &Language) {
-        let mut words = tokens::keys(phrase, language);
-        if words.is_empty() {
-            return;
-        }
-        let first = words.remove(0);
-        let same = self.by_first.entry(first).or_default();
-        let at = same.partition_point(|(rest, _)| rest.len() >= words.len());
-        same.insert(at, (words, value));
-    }
-
-    /// Longest phrase whose words are the keys of `tokens` from the first one on, and how many those are.
-    pub fn at(&self, tokens: &[Token<'_>]) -> Option<(usize, &T)> {
-        let (first, _) = tokens.split_first()?;
-        self.by_first
-            .get(&*first.key)?
-            .iter()
-            .find_map(|(rest, value)| {
-                let mut used = 1;
-                for word in rest {
-                    // A hyphen between two words of a phrase is as good as a space.
-                    if tokens
-                        .get(used)
-                        .is_some_and(|token| token.kind == Kind::Mark('-'))
-                    {
-                        used += 1;
-                    }
-                    if tokens.get(used)?.key != *word {
-                        return None;
-                    }
-                    used += 1;
-                }
-                Some((used, value))
-            })
-    }
 }
 
 /// What a word in front of a number says of it.
@@ -390,14 +339,6 @@ impl Language {
         }
         self.short = short;
     }
-}
-
-fn phrases<T: Clone>(list: Vec<String>, value: &T, language: &Language) -> Phrases<T> {
-    let mut found = Phrases::default();
-    for phrase in list {
-        found.insert(&phrase, value.clone(), language);
-    }
-    found
 }
 
 /// Everything the data files say.
