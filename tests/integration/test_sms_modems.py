@@ -101,8 +101,9 @@ async def test_a_routine_text_waits_a_little_and_flash_does_not(
                 break
         assert shown(one) == [f"home again {attempt}"]
         # Both modems have used reference 8, for two texts: each report settles its own modem's.
-        await until(lambda: node.kinds().count("delivered") == 3)
-        entries = [await entry_of(node, f"q{n}.reply.1") for n in (1, 2, 3)]
+        home = 3 + attempt
+        await until(lambda: node.kinds().count("delivered") == home)
+        entries = [await entry_of(node, f"q{n}.reply.1") for n in (1, 2, home)]
         assert [(entry["modem"], entry["reference"]) for entry in entries] == [
             ("two", 9),
             ("two", 8),
