@@ -1,8 +1,8 @@
 """Reads the reviewed texts from their TOML files, strictly: a wrong file stops the node with its name.
 
-A directory of texts holds ``sources.toml``, ``templates/*.toml``, ``notices/*.toml`` and
-``articles/*.toml``. Several directories are layers: a later one replaces entries of the same name, so a
-community's own texts lie over the shipped ones.
+A directory of texts holds ``sources.toml`` or ``sources/*.toml``, ``templates/*.toml``, ``notices/*.toml``
+and ``articles/**/*.toml``. Several directories are layers: a later one replaces entries of the same name, so
+a community's own texts lie over the shipped ones.
 """
 
 import ctypes
@@ -159,8 +159,8 @@ def redactor(directory: Path = SHIPPED) -> Redactor:
     and are taken for a name only after a clear cue. Raises :class:`ConfigError` that names the file.
     """
     files = sorted((directory / "pii").glob("*.toml"))
-    words = [*sorted((directory / "triage").glob("*.toml")), *sorted((directory / "articles").glob("*.toml"))]
-    words.append(directory / "compress" / "substances.txt")
+    words = [*(directory / "triage").glob("*.toml"), *(directory / "articles").rglob("*.toml")]
+    words = [*sorted(words), directory / "compress" / "substances.txt"]
     try:
         rules = [(path.name, path.read_text(encoding="utf-8")) for path in files]
         made = Redactor(rules, [path.read_text(encoding="utf-8") for path in words])
@@ -175,10 +175,10 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Source(_Entry, frozen=True):
-    """A published document that a text rests on. An SMS shows its ``tag`` (3 to 6 characters)."""
+    """A published document that a text rests on. An SMS shows its ``tag``: who says it, and a number."""
 
     id: Name
-    tag: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2,4}[0-9]{1,2}$")]
+    tag: Annotated[str, msgspec.Meta(pattern=r"^(?:[A-Z][0-9]{1,2}|[A-Z]{2}[0-9])$")]
     organisation: Words
     document: Words
     year: Annotated[int, msgspec.Meta(ge=1950, le=2100)]
@@ -230,6 +230,8 @@ class Article(_Entry, frozen=True):
     hazards: tuple[Name, ...] = ()
     follows: str = ""
     """Where bodies disagree: which one this text follows."""
+    valid_until: dt.date | None = None
+    """The last day it is served, for what ages."""
 
 
 class _Language(_Entry, frozen=True):
@@ -332,11 +334,14 @@ class _Reader:
     def read(self, layer: Path) -> None:
         if not layer.is_dir():
             raise ConfigError(f"no directory of texts at {layer}")
-        self._put(layer.glob("sources.toml"), "source", Source, self._sources, lambda s: s.id)
+        sources = [*layer.glob("sources.toml"), *layer.glob("sources/*.toml")]
+        self._put(sources, "source", Source, self._sources, lambda s: s.id)
         self._put(
             layer.glob("templates/*.toml"), "template", Template, self._templates, lambda t: (t.topic, t.lang)
         )
-        self._put(layer.glob("articles/*.toml"), "article", Article, self._articles, lambda a: (a.id, a.lang))
+        self._put(
+            layer.glob("articles/**/*.toml"), "article", Article, self._articles, lambda a: (a.id, a.lang)
+        )
         for path in sorted(layer.glob("notices/*.toml")):
             self._read_notices(path)
 
@@ -378,9 +383,9 @@ class _Reader:
     def _source(self, where: str, table: Mapping[str, Any]) -> object:
         name = table.get("source")
         if not isinstance(name, str):
-            raise ConfigError(f"{where}, source: give the id of an entry in sources.toml")
+            raise ConfigError(f"{where}, source: give the id of an entry in sources/")
         if name not in self._sources:
-            raise ConfigError(f"{where}, source: {name!r} is not in sources.toml")
+            raise ConfigError(f"{where}, source: {name!r} is not in sources/")
         return msgspec.structs.asdict(self._sources[name])
 
     def _read_notices(self, path: Path) -> None:

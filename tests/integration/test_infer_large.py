@@ -23,7 +23,7 @@ from subjects.messages import Answer, Event, Passage, Query
 from tests.conftest import NODE, Server, free_port
 from tests.peer import Peer, http, written
 
-BOIL = Passage(id="boil", source="CDC1", score=0.7, text="Boil water for 1 minute.")
+BOIL = Passage(id="boil", source="C1", score=0.7, text="Boil water for 1 minute.")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.conftest import free_port
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
 
-BOIL = Passage(id="boil", source="CDC1", score=0.7, text="Boil water for 1 minute.")
+BOIL = Passage(id="boil", source="C1", score=0.7, text="Boil water for 1 minute.")
 START_S = 120
 
 

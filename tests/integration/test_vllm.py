@@ -116,7 +116,7 @@ async def test_vllm_answers_as_a_centre_needs_it(vllm: str) -> None:
     table = {"base_url": vllm, "timeout_s": 600.0, "max_answer_tokens": 64, "passages": 1}
     context = MemoryContext(Config({"infer_large": table}), Identity("hub", b"x", "0"))
     actor = await build(context)
-    passage = Passage(id="boil", source="CDC1", score=0.7, text="Boil water for 1 minute.")
+    passage = Passage(id="boil", source="C1", score=0.7, text="Boil water for 1 minute.")
     asked = [
         Query(
             id=f"q{number}",

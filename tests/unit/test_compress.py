@@ -32,7 +32,7 @@ BLEACH = Passage(
 BOIL = Passage(
     id="water-boil",
     text="Bring the water to a rolling boil for 1 full minute, then let it cool in a clean container.",
-    source="CDC1",
+    source="C1",
     score=0.7,
 )
 HERVIR = Passage(id="agua", text="Hierva el agua 1 minuto.", source="OMS", lang="es", score=0.6)
@@ -265,7 +265,7 @@ def test_a_hint_that_leaves_no_room_is_an_error_at_start(tmp_path: Path) -> None
 
 
 WAIT = Deadline("boot", 100.0)
-WEAK = Passage(id="shelter", text="Stay in the shelter until officials say so.", source="FEMA1", score=0.3)
+WEAK = Passage(id="shelter", text="Stay in the shelter until officials say so.", source="F1", score=0.3)
 UNSURE = {"step": "unsure", "verbatim": True}
 CENTRE = {"by_centre": True, "wait": WAIT, "asked": True, "passages": (BOIL,)}
 
@@ -311,7 +311,7 @@ async def test_a_passage_that_hardly_fits_is_never_sent_by_itself() -> None:
     both = {**CENTRE, "passages": (WEAK, BOIL)}
     assert (
         await desk.answer("q3", "Stay there for 20 days with bleach.", **both)
-    ).text == f"{BOIL.text} [CDC1]"
+    ).text == f"{BOIL.text} [C1]"
 
 
 async def test_an_answer_past_its_time_ends_with_an_event() -> None:

@@ -41,11 +41,11 @@ from subjects.registry import work
 from tests.conftest import free_port
 from tests.peer import Behave, Peer, completion, http, raw, slow, written
 
-BOIL = Passage(id="boil", source="CDC1", score=0.7, text="Boil water for 1 minute, above 2000 m 3 minutes.")
+BOIL = Passage(id="boil", source="C1", score=0.7, text="Boil water for 1 minute, above 2000 m 3 minutes.")
 BLEACH = Passage(
-    id="bleach", source="EPA1", score=0.6, text="Put 2 drops of bleach in a litre. Wait 30 minutes."
+    id="bleach", source="E1", score=0.6, text="Put 2 drops of bleach in a litre. Wait 30 minutes."
 )
-WEAK = Passage(id="weak", source="EPA1", score=0.3, text="Store water in clean containers.")
+WEAK = Passage(id="weak", source="E1", score=0.3, text="Store water in clean containers.")
 
 
 def query(text: str = "how long do I boil water", *passages: Passage, **fields: Any) -> Query:
@@ -137,7 +137,7 @@ async def test_an_answer_goes_to_the_node_that_asked_with_the_passages_it_rests_
         asked = query("how long", BOIL, BLEACH, asked=True)
         answer = await made.answer(asked)
     assert (answer.text, answer.step, answer.verbatim) == ("Boil it 1 minute.", "model", False)
-    assert (answer.passages, answer.sources) == ((BOIL,), ("CDC1",))
+    assert (answer.passages, answer.sources) == ((BOIL,), ("C1",))
     assert (answer.node, answer.sender_ref, answer.question, answer.received_at) == (
         "n1",
         "ref",

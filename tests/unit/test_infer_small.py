@@ -30,13 +30,13 @@ from subjects.names import Lane
 
 BOIL = Passage(
     id="water-boil",
-    source="CDC1",
+    source="C1",
     score=0.7,
     text="Let cloudy water settle. It may look clean. Boil 1 minute, above 2000 m 3 minutes. Add no salt.",
 )
 BLEACH = Passage(
     id="water-bleach",
-    source="EPA1",
+    source="E1",
     score=0.6,
     text="Put 2 drops of bleach in a litre. Stir. Wait 30 minutes.",
 )
@@ -424,7 +424,7 @@ async def test_without_its_file_the_ladder_goes_on(tmp_path: Path) -> None:
     model = XllamaModel(entry(tmp_path / "gone.gguf", CONTENT))
     answer, events = await handled(model, query("how long", BLEACH, BOIL))
     assert (answer.step, answer.verbatim, answer.text) == ("verbatim", True, BOIL.text)
-    assert (answer.passages, answer.sources) == ((BOIL,), ("CDC1",))
+    assert (answer.passages, answer.sources) == ((BOIL,), ("C1",))
     assert [event.kind for event in events] == ["model_unavailable", "model_unavailable", "decided"]
     assert "fetch it again" in events[0].fields["reason"]
     answer, _ = await handled(model, query("hello"))
@@ -470,7 +470,7 @@ async def test_an_extract_is_marked_for_the_post_check() -> None:
     answer, _ = await handled(Scripted(f" {shorter}\n"), query("x", BOIL, BLEACH))
     assert (answer.step, answer.verbatim, answer.text) == ("model", False, shorter)
     assert answer.passages == (BOIL, BLEACH)
-    assert answer.sources == ("CDC1", "EPA1")
+    assert answer.sources == ("C1", "E1")
 
 
 async def test_a_model_that_is_trusted_words_its_answer() -> None:

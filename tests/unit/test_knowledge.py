@@ -359,9 +359,7 @@ def test_every_source_is_used_and_tells_itself_in_two_sms() -> None:
 
 # ── the loader ────────────────────────────────────────────────────────────────────────────────────────────
 
-SOURCE = '[[source]]\nid = "s"\ntag = "S1"\norganisation = "O"\ndocument = "D"\nyear = 2020\n'.replace(
-    '"S1"', '"SO1"'
-)
+SOURCE = '[[source]]\nid = "s"\ntag = "SO1"\norganisation = "O"\ndocument = "D"\nyear = 2020\n'
 REVIEW = 'review = { author = "A", reviewed_on = 2026-01-01, state = "reviewed" }\n'
 TEMPLATE = REVIEW + 'lang = "en"\n[[template]]\ntopic = "t"\ntitle = "T"\nsource = "s"\ntext = "Do it."\n'
 
