@@ -616,7 +616,7 @@ text = "The only zebra crossing is at the school."
 SOURCES = """
 [[source]]
 id = "town"
-tag = "TOWN1"
+tag = "L1"
 organisation = "Town"
 document = "Handbook"
 year = 2026
@@ -629,7 +629,7 @@ async def test_a_centre_knows_further_articles(tmp_path: Path) -> None:
     (tmp_path / "sources.toml").write_text(SOURCES)
     found = await Retrieval.open(str(tmp_path), "112")
     best = (await found.search("where is the zebra crossing", "en", 2))[0]
-    assert (best.id, best.source) == ("zebra", "TOWN1")
+    assert (best.id, best.source) == ("zebra", "L1")
     assert best.score > 0.75
     await found.close()
     with pytest.raises(ConfigError, match="no directory"):
