@@ -21,12 +21,13 @@ from actors._people.cases import Case, Rota, Whereabouts, case_key, record, rota
 from actors._people.contacts import AlertConfig, Contact, load_contacts
 from actors._people.place import KEPT, may_be_place, place_in, shown
 from actors._people.replies import load_replies
+from actors._people.session import WINDOW_S, Moment, Person, Recent, Told, is_question
 from actors._people.texts import first_part, plain_words, visible
 from actors._runtime.actor import Actor, Emit, KeyValue, Output
 from actors._runtime.clock import boot_id, boot_s
 from actors._runtime.context import Context
 from actors._runtime.state import change, read
-from actors.knowledge import ENGLISH, SHIPPED, Notice, Texts, triager
+from actors.knowledge import ENGLISH, GENERAL, SHIPPED, Notice, Texts, triager
 from subjects import names
 from subjects.errors import ConfigError
 from subjects.messages import (
@@ -47,8 +48,6 @@ from subjects.names import Lane
 
 Command = Literal["stop", "start", "help", "info", "more", "lang"]
 
-WINDOW_S: Final = 600.0
-"""Texts older than this no longer count as repeats or as part of a flood."""
 ALWAYS_ANSWERED_REPEATS: Final = 3
 """The same text so often is answered each time: the reply may have been lost, or the person is in panic.
 Further repeats are answered at the 4th, 8th, 16th …: two machines that answer each other die out."""
@@ -56,8 +55,6 @@ FLOOD_TEXTS: Final = 20
 """More texts than this within the window: all but flash go to the routine lane, and one notice says so."""
 DROP_TEXTS: Final = 60
 """More than this: only flash is answered. A person cannot type so fast; a machine can empty the credit."""
-RECENT_KEPT: Final = 64
-"""Recent texts kept per person: 64 of about 60 octets, so a record stays under 5 kB."""
 MENU_OPEN_S: Final = 3600.0
 """How long «1» means «I am in danger» after HELP."""
 MAX_QUESTION_CHARACTERS: Final = 1000
@@ -72,43 +69,18 @@ MIN_SUBSCRIBER_DIGITS: Final = 7
 _SUBSCRIBER = re.compile(rf"\+?[0-9]{{{MIN_SUBSCRIBER_DIGITS},15}}")
 
 
-class Recent(msgspec.Struct, frozen=True):
-    """A text heard lately: its query id, a digest of its words, when (boot clock), how often before."""
-
-    id: str
-    digest: str
-    at_s: float
-    repeat: int
-
-
-class Told(msgspec.Struct, frozen=True):
-    """When a person was last told that something cannot be read: at which message, on the boot clock."""
-
-    id: str
-    boot_id: str
-    at_s: float
-
-
-class Person(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the ``session`` bucket keeps of one person."""
-
-    lang: str = ""
-    lang_chosen: bool = False
-    menu_at_s: float = -1.0
-    boot_id: str = ""
-    numbered_on: int = 0
-    """Day (Unix) on which the number was last written to ``numbers``, whose entries expire."""
-    recent: tuple[Recent, ...] = ()
-    told: dict[str, Told] = {}
-    whereabouts: Whereabouts | None = None
-    """Where the person said they are, for this alert and the next."""
-
-
 class Consent(msgspec.Struct, frozen=True):
     """What the ``consent`` bucket keeps of one person; ``history`` is the proof of what was asked when."""
 
     stopped: bool
     history: tuple[tuple[float, str], ...] = ()
+
+
+class TopicOf(Protocol):
+    """Topic of the template that answers a text; ``flash``: it was heard as an emergency already."""
+
+    def __call__(self, text: str, *, flash: bool) -> str:
+        """A topic, or empty: no emergency."""
 
 
 class LanguageOf(Protocol):
@@ -140,6 +112,7 @@ class Intake:
         sender_ref: Callable[[str], str],
         texts: Texts,
         language_of: LanguageOf,
+        topic_of: TopicOf,
         session: KeyValue,
         consent: KeyValue,
         numbers: KeyValue,
@@ -158,6 +131,7 @@ class Intake:
         self._sender_ref = sender_ref
         self._texts = texts
         self._language_of = language_of
+        self._topic_of = topic_of
         self._session = session
         self._consent = consent
         self._numbers = numbers
@@ -193,8 +167,9 @@ class Intake:
             return []
         words = plain_words(text)
         known = await self._session.get(ref)
-        person, recent = await self._remember(sms, ref, text, words, known)
-        if command := self._command_of(words, sms.lane):
+        command = self._command_of(words, sms.lane)
+        person, recent = await self._remember(sms, ref, text, words, known, is_command=command is not None)
+        if command:
             return await self._command(command, words, sms, ref, person)
         if words == "1" and self._menu_open(person):
             return self._in_danger(sms, ref, person)
@@ -266,7 +241,14 @@ class Intake:
         return [follow, self._say("place_noted", sms, ref, lang, place=shown(place))], True
 
     async def _stays_at(self, place: Place, sms: InboundSms, ref: str) -> None:
-        await self._change(ref, whereabouts=Whereabouts(place, sms.id, time.time(), boot_id(), boot_s()))
+        here = Whereabouts(place, sms.id, time.time(), boot_id(), boot_s())
+
+        def step(person: Person | None) -> tuple[Person, None]:
+            person = person or Person()
+            asked = tuple(one for one in person.asked if one.id != sms.id or sms.lane == "flash")
+            return msgspec.structs.replace(person, whereabouts=here, asked=asked), None
+
+        await change(self._session, ref, Person, step)
 
     def _follow(  # noqa: PLR0917  # what the alert says
         self, kind: AlertKind, sms: InboundSms, ref: str, text: str, case: Case, place: Place | None = None
@@ -320,8 +302,15 @@ class Intake:
             return command
         return None
 
-    async def _remember(
-        self, sms: InboundSms, ref: str, text: str, words: str, entry: tuple[bytes, int] | None
+    async def _remember(  # what came, and from whom
+        self,
+        sms: InboundSms,
+        ref: str,
+        text: str,
+        words: str,
+        entry: tuple[bytes, int] | None,
+        *,
+        is_command: bool = False,
     ) -> tuple[Person, Recent]:
         """Adds this text to the person's session; the same result when the message comes a second time."""
         digest = hashlib.blake2b((words or text).encode(), digest_size=6).hexdigest()
@@ -330,28 +319,39 @@ class Intake:
         known = msgspec.json.decode(entry[0], type=Person) if entry else Person()
         if known.numbered_on != today:
             await self._numbers.put(ref, sms.sender.encode())
+        topic = question = ""
+        if not is_command and text:
+            topic = self._danger_in(text, sms)
+            question = "" if self._is_no_question(words) or not is_question(text) else text
 
         def step(person: Person | None) -> tuple[Person | None, tuple[Person, Recent]]:
             person = person or Person()
-            now_s = boot_s()
-            same_boot = person.boot_id == boot_id()
-            kept = person.recent if same_boot else ()
-            found = next((r for r in kept if r.id == sms.id), None)
-            if found:
+            now = Moment(boot_id(), boot_s(), sms.smsc_at)
+            found = next((r for r in person.recent if r.id == sms.id), None)
+            if found and person.boot_id == now.boot_id:
                 return None, (person, found)
-            kept = tuple(r for r in kept if now_s - r.at_s < WINDOW_S)[-RECENT_KEPT + 1 :]
-            recent = Recent(sms.id, digest, now_s, sum(r.digest == digest for r in kept))
+            repeat = sum(one.digest == digest for one in person.recent_within(now))
+            recent = Recent(sms.id, digest, now.at_s, repeat, person.topic(sms.id, now))
             person = msgspec.structs.replace(
-                person,
+                person.hears(recent, now, topic=topic, question=question),
                 lang=person.lang if person.lang_chosen or language is None else language,
-                menu_at_s=person.menu_at_s if same_boot else -1.0,
-                boot_id=boot_id(),
                 numbered_on=today,
-                recent=(*kept, recent),
             )
             return person, (person, recent)
 
         return await change(self._session, ref, Person, step, found=entry)
+
+    def _danger_in(self, text: str, sms: InboundSms) -> str:
+        """Topic of the template that `route` is about to send; empty: none. Half a text that is no emergency
+        is not answered."""
+        flash = sms.lane == "flash"
+        if sms.missing and not flash:
+            return ""
+        return self._topic_of(first_part(text, _limit(sms.lane)), flash=flash)
+
+    def _is_no_question(self, words: str) -> bool:
+        replies = self._replies
+        return words in replies.small_talk or replies.is_safe(words) or replies.is_place(words)
 
     async def _change(self, ref: str, **changes: object) -> None:
         def step(person: Person | None) -> tuple[Person, None]:
@@ -455,7 +455,7 @@ class Intake:
             lane = "routine"
             if count == FLOOD_TEXTS + 1:
                 outputs.append(self._say("flood", sms, ref, lang, kind="notice"))
-        limit = MAX_FLASH_CHARACTERS if lane == "flash" else MAX_QUESTION_CHARACTERS
+        limit = _limit(lane)
         if sms.missing:
             self._event("incomplete", sms, ref, parts=sms.parts, missing=sms.missing)
             outputs.append(self._say("incomplete", sms, ref, lang, kind="notice", ordinal=2))
@@ -473,7 +473,12 @@ class Intake:
             lane=lane,
             deadline=sms.deadline,
             session=Session(
-                lang, person.lang_chosen, repeat, unsolicited_ok=not (consent and consent.stopped)
+                lang,
+                person.lang_chosen,
+                repeat,
+                unsolicited_ok=not (consent and consent.stopped),
+                topic=recent.topic,
+                before=person.before(sms.id, text, Moment(boot_id(), recent.at_s, sms.smsc_at)),
             ),
             privacy=self._privacy,
             node_only=self._node_only,
@@ -538,6 +543,10 @@ class Intake:
         )
 
 
+def _limit(lane: Lane) -> int:
+    return MAX_FLASH_CHARACTERS if lane == "flash" else MAX_QUESTION_CHARACTERS
+
+
 def _at_least(lane: Lane, floor: Lane) -> Lane:
     return min(lane, floor, key=names.LANES.index)
 
@@ -563,6 +572,16 @@ def language_detector(triager: Triager, least: float = 0.5) -> LanguageOf:
     return language_of
 
 
+def topic_finder(triager: Triager) -> TopicOf:
+    """The topic as `route` finds it."""
+
+    def topic_of(text: str, *, flash: bool) -> str:
+        [found] = triager.classify([text])
+        return (found.template or GENERAL) if flash or found.priority == "emergency" else ""
+
+    return topic_of
+
+
 async def build(context: Context) -> Actor:
     """The actor of a node."""
     config = context.config.section("intake", IntakeConfig)
@@ -576,6 +595,7 @@ async def build(context: Context) -> Actor:
         sender_ref=context.identity.sender_ref,
         texts=texts,
         language_of=language_detector(triager()),
+        topic_of=topic_finder(triager()),
         session=await context.bucket("session"),
         consent=await context.bucket("consent"),
         numbers=await context.bucket("numbers"),

@@ -14,13 +14,11 @@ from evy_core import Router, Situation, Triage, Triager
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit, Output
 from actors._runtime.context import Context
-from actors.knowledge import Texts, route_rules, triager
+from actors.knowledge import GENERAL, Texts, route_rules, triager
 from subjects import names
 from subjects.messages import Alert, Event, OutboundSms, Query
 from subjects.services import TriageReply, TriageRequest
 
-GENERAL: Final = "general_danger"
-"""Topic of the text for an emergency that is not clearly one of the others."""
 CLEAR_LANGUAGE: Final = 0.5
 """Confidence from which a text's own language is believed rather than what is known of the person."""
 

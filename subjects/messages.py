@@ -91,6 +91,10 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     """How many times this very text came before within the panic window."""
     unsolicited_ok: bool = True
     """False after STOP: replies only, nothing the person did not ask for."""
+    topic: str = ""
+    """Topic of the template that answered the person's emergency of the last hours, before this text."""
+    before: str = ""
+    """The question the person asked before this one, within half an hour, shortened to 200 characters."""
 
 
 class Passage(msgspec.Struct, frozen=True, omit_defaults=True):

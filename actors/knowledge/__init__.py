@@ -2,6 +2,7 @@
 
 from actors.knowledge.loader import (
     ENGLISH,
+    GENERAL,
     MAX_EMERGENCY_NUMBER,
     NOTICES,
     SHIPPED,
@@ -20,6 +21,7 @@ from actors.knowledge.loader import (
 
 __all__ = [
     "ENGLISH",
+    "GENERAL",
     "MAX_EMERGENCY_NUMBER",
     "NOTICES",
     "SHIPPED",

@@ -26,6 +26,9 @@ SHIPPED: Final = Path(__file__).parent
 ENGLISH: Final = "en"
 """The language every text exists in, and the one said when the sender's is missing."""
 
+GENERAL: Final = "general_danger"
+"""Topic of the text for an emergency that is not clearly one of the others."""
+
 MAX_EMERGENCY_NUMBER: Final = 11
 """Longest emergency number in characters; every text is held to its segments with one of this length."""
 

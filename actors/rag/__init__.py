@@ -192,7 +192,8 @@ class Rag:
     @staticmethod
     def _asking(query: Query, centre: Centre) -> Output:
         """The question as it may leave the node. A full uplink keeps nobody waiting."""
-        sent = msgspec.structs.replace(query, text=centre.redact(query.text))
+        session = msgspec.structs.replace(query.session, before=centre.redact(query.session.before))
+        sent = msgspec.structs.replace(query, text=centre.redact(query.text), session=session)
         return Output(names.INFER_LARGE, query.lane, sent, query.id, optional=True)
 
     def _report(self, query: Query, kind: str, **fields: object) -> None:

@@ -11,8 +11,8 @@ from actors._people.texts import first_part, plain_words, visible
 from actors._runtime import clock
 from actors._runtime.actor import Output
 from actors._runtime.memory import MemoryKeyValue
-from actors.intake import Consent, Intake
-from actors.knowledge import Texts
+from actors.intake import Consent, Intake, topic_finder
+from actors.knowledge import Texts, triager
 from subjects import names
 from subjects.messages import Alert, Answer, Event, InboundSms, OutboundSms, Query, ResponderReply
 from subjects.names import Lane
@@ -40,6 +40,7 @@ class Desk:
             sender_ref=ref,
             texts=TEXTS,
             language_of=lambda text: "es" if "agua" in text else None,
+            topic_of=topic_finder(triager()),
             session=self.session,
             consent=self.consent,
             numbers=self.numbers,

@@ -474,14 +474,17 @@ LATER = Decision("unsure", "test", wait=True)
 
 
 async def test_with_a_link_the_centre_is_asked_and_a_copy_waits(index: KnowledgeIndex) -> None:
-    asked = query("Ana asks about the planting of maize", deadline=clock.deadline_in(15))
+    before = Session(before="when does Ana sow")
+    asked = query("Ana asks about the planting of maize", deadline=clock.deadline_in(15), session=before)
     out = await outputs_with(index, True, asked, BIG)
     assert set(out) == {"infer.large", "rag"}
     sent, copy = out["infer.large"].message, out["rag"].message
     assert isinstance(sent, Query)
     assert isinstance(copy, Query)
     assert sent.text == "[name] asks about the planting of maize"
+    assert sent.session.before == "when does [name] sow"
     assert copy.text == asked.text  # what stays here is whole
+    assert copy.session.before == "when does Ana sow"
     assert out["infer.large"].optional
     assert sent.asked
     assert copy.asked
