@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "triage": ("answer", "Show how a text is judged: priority, needs, topic."),
     "compress": ("answer", "Fit a text into SMS segments."),
     "pack": ("answer", "Pack a text for the radio, and unpack it."),
+    "knowledge": ("knowledge", "Check, search, add to and compare what EVY says."),
     "subjects": ("contract", "Print the wire contract; check or mend a server against it."),
     "dlq": ("dlq", "Dead letters: list, show, mend and replay, or drop what nobody could handle."),
     "upgrade": ("upgrade", "Put another release of EVY under this node, and back when it does not work."),

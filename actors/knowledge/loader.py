@@ -312,6 +312,14 @@ class Texts:
         """All articles, in the order of their files."""
         return self._articles
 
+    def templates(self) -> tuple[Template, ...]:
+        """All templates, in the order of their files."""
+        return tuple(self._templates.values())
+
+    def notices(self) -> Mapping[tuple[str, str], str]:
+        """Every notice by key and language, with the names of its values in braces."""
+        return self._notices
+
     def whole(self) -> list[str]:
         """Templates, articles and the notices that have nothing to fill in, as they are sent."""
         notices = (text for text in self._notices.values() if "{" not in text)

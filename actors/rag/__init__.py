@@ -33,7 +33,7 @@ from subjects.messages import Event, Query, answer_to
 from subjects.node_state import NodeState
 from subjects.services import SearchReply, SearchRequest
 
-__all__ = ["Centre", "Decide", "Decision", "KnowledgeIndex", "actor", "build", "by_rules"]
+__all__ = ["Centre", "Decide", "Decision", "KnowledgeIndex", "RagConfig", "actor", "build", "by_rules"]
 
 MAX_PASSAGES: Final = 3
 MOST_FOUND: Final = 20

@@ -1,15 +1,15 @@
 """Guards the content: what a person in danger may be sent, and the loader that refuses everything else."""
 
+import datetime as dt
 import re
 import tomllib
-from collections import Counter
 from pathlib import Path
 
 import pytest
 from evy_core import segment
 
 from actors._people.contacts import load_contacts
-from actors.knowledge import ENGLISH, MAX_EMERGENCY_NUMBER, NOTICES, SHIPPED, Article, Template, Texts
+from actors.knowledge import ENGLISH, MAX_EMERGENCY_NUMBER, NOTICES, SHIPPED, Template, Texts, lint
 from subjects.errors import ConfigError
 
 FIRST_ACT = {
@@ -90,113 +90,12 @@ def notice(key: str, lang: str) -> str:
     return TEXTS.say(key, lang, **{name: LONGEST[name] for name in NOTICES[key]})  # type: ignore[arg-type,index]
 
 
-SAID = [
-    *(pytest.param(t.text, id=f"{t.topic}-{t.lang}") for t in TEMPLATES),
-    *(pytest.param(a.text, id=a.id) for a in ARTICLES),
-    *(pytest.param(notice(key, lang), id=f"{key}-{lang}") for key in NOTICES for lang in LANGS),
-]
-"""Everything that can be sent, as it is sent."""
 EVERY_TEMPLATE = pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: f"{t.topic}-{t.lang}")
-EVERY_ARTICLE = pytest.mark.parametrize("article", ARTICLES, ids=lambda a: a.id)
 
 
-# ── everything ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("text", SAID)
-def test_text_is_gsm7_so_that_every_phone_shows_it_and_it_stays_short(text: str) -> None:
-    [sms] = segment([text])
-    assert sms.encoding == "gsm7", [c for c in text if segment([c])[0].encoding != "gsm7"]
-    assert sms.count <= 2
-
-
-@pytest.mark.parametrize(
-    "promise",
-    [
-        r"help is\b",
-        r"help will",
-        r"\bon (the|its|their) way\b",
-        r"\b(is|are) coming\b",
-        r"\b(until|till|wait for) (help|rescue|an? ambulance|the ambulance)",
-        r"\b(will|going to) (come|arrive|send)",
-        r"\b(we|i)('ve| have)? (sent|alerted|told|called)\b",
-        r"rescuers",
-        r"\ben camino\b",
-        r"hasta que (llegue|venga)",
-        r"(espere|esperen) (a )?(la )?(ayuda|ambulancia)",
-        r"\b(viene|vienen|llega|llegar[aá]) ",
-    ],
-)
-def test_no_text_implies_that_somebody_is_coming(promise: str) -> None:
-    said = [
-        case
-        for case in SAID
-        if str(case.id).partition("-")[0] not in SAID_WHEN_TRUE
-        and re.search(promise, str(case.values[0]), re.IGNORECASE)
-    ]
-    assert said == []
-
-
-@pytest.mark.parametrize("text", SAID)
-def test_no_emergency_number_is_written_in_a_file(text: str) -> None:
-    rest = text.replace(NUMBER, "")
-    assert (
-        re.search(r"\b(000|112|911|988|999)\b|\b(call|dial|ring|llame|marque)( al)? ?\d", rest, re.IGNORECASE)
-        is None
-    )
-
-
-UNITS = {
-    ("m", "ft"): 3.281,
-    ("km", "miles"): 0.6214,
-    ("ft", "m"): 0.3048,
-    ("gallon", "l"): 3.785,
-}
-
-
-@pytest.mark.parametrize("text", SAID)
-def test_measures_given_twice_agree(text: str) -> None:
-    for first, unit, second, other in re.findall(
-        r"([\d.]+|\ba) (m|km|ft|gallon) \(([\d.]+) (ft|miles|m|l)\)", text
-    ):
-        ratio = float(second) / (1.0 if first == "a" else float(first))
-        assert ratio == pytest.approx(UNITS[unit, other], rel=0.1), (first, unit, second, other)
-    for low, high, low_f, high_f in re.findall(r"(\d+)(?:-(\d+))? C \(([\d.]+)(?:-([\d.]+))? F\)", text):
-        for celsius, fahrenheit in ((low, low_f), (high, high_f)):
-            if celsius:
-                assert float(fahrenheit) == pytest.approx(float(celsius) * 1.8 + 32, abs=1.0)
-
-
-FACTS = {
-    "compressions": (r"(\d+-\d+) (?:a|times a|veces por) minut", {"100-120"}),
-    "compression depth": (r"(?:fuerte y rapido|[Hh]ard and fast), (\d+) cm", {"5"}),
-    "boiling": (r"boil for (\d+) full minute", {"1"}),
-    "boiling high up": (r"boil (\d+) minutes", {"3"}),
-    "sugar": (r"(\d+) level teaspoons of sugar", {"6"}),
-    "salt": (r"(\w+) a level teaspoon of salt", {"half"}),
-    "bleach 6 %": (r"(\d+) drops of 6%", {"8"}),
-    "bleach 8.25 %": (r"(\d+) drops of 8.25%", {"6"}),
-    "bleach a litre": (r"(\d+) drops a litre", {"2"}),
-    "bleach for mould": (r"(\d+) cup bleach", {"1"}),
-    "wires": (r"[Ss]tay (\d+) m \(35", {"10"}),
-    "generator": (r"(\d+) m \(20 ft\)", {"6"}),
-    "fridge": (r"fridge keeps food safe (\d+) hours", {"4"}),
-    "freezer": (r"full freezer (\d+) hours", {"48"}),
-    "rabies": (r"running water for (\d+) minutes", {"15"}),
-    "burn": (r"running water up to (\d+) minutes", {"20"}),
-    "chemical": (r"rinse with water at least (\d+) minutes", {"15"}),
-    "seizure": (r"over (\d+) minutes", {"5"}),
-    "thunder": (r"stay (\d+) minutes after the last", {"30"}),
-    "flood": (r"(\d+) cm can knock", {"15"}),
-    "baby fever": (r"with (\d+) C \(100.4", {"38"}),
-}
-
-
-@pytest.mark.parametrize("fact", FACTS)
-def test_numbers_are_the_sources_numbers_wherever_they_stand(fact: str) -> None:
-    pattern, right = FACTS[fact]
-    found = {value for case in SAID for value in re.findall(pattern, str(case.values[0]))}
-    assert found == right
+def test_no_text_breaks_a_rule() -> None:
+    texts = Texts.load(emergency_number=lint.NUMBER)
+    assert lint.lint(texts, lint.read_rules(), dt.date(2026, 11, 22)) == []
 
 
 # ── templates ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -206,14 +105,6 @@ def test_every_topic_is_there() -> None:
     assert len(TOPICS) == 30
     assert {t.topic for t in TEMPLATES if t.lang == ENGLISH} == TOPICS | {GENERAL}
     assert {t.topic for t in TEMPLATES if t.lang == "es"} >= IN_SPANISH | {GENERAL}
-
-
-@EVERY_TEMPLATE
-def test_template_names_the_emergency_number_and_its_source(template: Template) -> None:
-    assert template.text.count(NUMBER) == 1
-    assert template.source in TEXTS.sources
-    assert template.review.state in {"reviewed", "professional"}
-    assert len(template.title) <= 40
 
 
 @pytest.mark.parametrize("topic", sorted(TOPICS | {GENERAL}))
@@ -271,14 +162,6 @@ def test_a_text_about_suicide_names_no_method() -> None:
     )
 
 
-@EVERY_TEMPLATE
-def test_a_translation_has_no_number_that_the_english_lacks(template: Template) -> None:
-    english = TEXTS.template(template.topic, ENGLISH)
-    assert english is not None
-    numbers = re.compile(r"\d+(?:\.\d+)?")
-    assert set(numbers.findall(template.text)) <= set(numbers.findall(english.text))
-
-
 # ── notices ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -287,7 +170,7 @@ def test_a_translation_has_no_number_that_the_english_lacks(template: Template) 
 def test_notice_exists_in_every_language_and_fits(key: str, lang: str) -> None:
     files = tomllib.loads((SHIPPED / "notices" / f"{lang}.toml").read_text(encoding="utf-8"))
     assert key in files["notices"]
-    assert segment([notice(key, lang)])[0].count <= (2 if key in LONG else 1)
+    assert segment([notice(key, lang)])[0].count <= (2 if key in LONG else 1) + (lang in lint.UCS2_LANGS)
 
 
 @pytest.mark.parametrize("lang", LANGS)
@@ -312,48 +195,14 @@ def test_help_asks_about_danger_before_it_lists_anything() -> None:
 
 # ── articles ──────────────────────────────────────────────────────────────────────────────────────────────
 
-MAX_ARTICLE_SEPTETS = 290
+
+def test_there_are_articles_enough() -> None:
+    assert len([article for article in ARTICLES if article.lang == ENGLISH]) >= 25
 
 
-@EVERY_ARTICLE
-def test_article_fits_two_sms_with_its_source_tag(article: Article) -> None:
-    [sms] = segment([article.text])
-    assert sms.encoding == "gsm7"
-    assert sms.units <= MAX_ARTICLE_SEPTETS
-    assert segment([f"{article.text} ({article.source.tag})"])[0].count <= 2
-
-
-@EVERY_ARTICLE
-def test_article_can_be_found_and_checked(article: Article) -> None:
-    assert 4 <= len(article.questions) <= 8
-    assert article.tags
-    assert len(article.title) <= 60
-    assert article.source in TEXTS.sources
-    assert article.review.state in {"reviewed", "professional"}
-    assert article.text.endswith((".", "!"))
-
-
-def test_there_are_articles_enough_and_each_question_has_one_home() -> None:
-    assert len(ARTICLES) >= 25
-    assert [id_ for id_, n in Counter(a.id for a in ARTICLES if a.lang == ENGLISH).items() if n > 1] == []
-    assert [q for q, n in Counter(q for a in ARTICLES for q in a.questions).items() if n > 1] == []
-
-
-def test_no_text_gives_a_dose_of_a_drug() -> None:
-    assert [
-        c
-        for c in SAID
-        if re.search(r"\d ?(mg|mcg|ml|iu|units|tablets|pills|puffs)\b", str(c.values[0]), re.IGNORECASE)
-    ] == []
-
-
-def test_every_source_is_used_and_tells_itself_in_two_sms() -> None:
-    used = {t.source.id for t in TEMPLATES} | {a.source.id for a in ARTICLES}
-    assert {source.id for source in TEXTS.sources} == used
+def test_a_source_is_known_by_its_tag_in_any_case() -> None:
     for source in TEXTS.sources:
         assert TEXTS.source(source.tag.lower()) is source
-        told = f"{source.tag}: {source.organisation}, {source.document} ({source.year})"
-        assert segment([told])[0].count <= 2
     assert TEXTS.source("NOPE1") is None
 
 
