@@ -233,14 +233,14 @@ def _markdown(text: str, title: str) -> Iterator[Section]:
             lines, heading = [], True
         elif token.type == "inline":
             plain = "".join(
-                child.content if child.type in ("text", "code_inline") else " "
+                child.content if child.type in ("text", "code_inline") else "\n"
                 for child in token.children or ()
                 if child.type in ("text", "code_inline", "softbreak", "hardbreak")
             )
             if heading:
-                title, heading = plain, False
+                title, heading = " ".join(plain.split()), False
             else:
-                lines.append(plain)
+                lines += plain.split("\n")
     yield from _section(title, lines)
 
 
