@@ -7,7 +7,7 @@ RUN := .venv/bin/
 RUST := rust_ext
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-ops demo test lint bench eval train-pack train-triage chaos soak fuzz coverage clean pytest cargo-test fuzz-core bench-core
+.PHONY: help setup setup-ops demo test lint bench eval eval-answers train-pack train-triage chaos soak fuzz coverage clean pytest cargo-test fuzz-core bench-core
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ bench: setup  ## Measure this machine: a table, and JSON in bench-latest.json
 
 eval: $(UV)  ## Score triage and compression on texts beside simpler ways: tables, and var/eval-latest.json (ONLY=triage)
 	@$(UV) run --locked --group eval python -m tests.eval $(if $(ONLY),--only $(ONLY))
+
+eval-answers: $(UV)  ## Score what EVY answers to questions and attacks of another hand; every answer in var/eval-answers
+	@$(UV) run --locked --group eval python -m tests.eval --only answers --only attacks
 
 train-triage: $(UV)  ## Train the linear models beside the rules of triage anew (fetches the public messages)
 	@$(UV) run --locked --group eval python -m tests.eval.training

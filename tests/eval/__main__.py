@@ -1,4 +1,4 @@
-"""`make eval`: how well triage and compression do on texts, beside simpler ways. Prints tables, writes JSON.
+"""`make eval`: how well triage, compression and answers do, beside simpler ways. Prints tables, writes JSON.
 
 A missed goal is said, never an error.
 """
@@ -36,6 +36,8 @@ AREAS: Final[Mapping[str, Callable[[], Report]]] = {
     "pack": area("pack"),
     "compression": area("compression"),
     "metamorphic": area("metamorphic"),
+    "answers": area("answers"),
+    "attacks": area("attacks"),
 }
 
 
