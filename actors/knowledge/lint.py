@@ -147,6 +147,7 @@ def said(texts: Texts) -> list[Said]:
     """Every text, notices with their values still to be filled in."""
     return [
         *(Said("template", t.topic, t.lang, t.text) for t in texts.templates()),
+        *(Said("branch", f"{b.topic} {b.reply}", b.lang, b.text) for b in texts.follow),
         *(Said("notice", key, lang, text) for (key, lang), text in texts.notices().items()),
         *(Said("article", a.id, a.lang, a.text) for a in texts.articles()),
     ]
@@ -160,6 +161,7 @@ def lint(texts: Texts, rules: Rules, today: dt.date) -> list[Finding]:
         *_facts(every, rules.fact),
         *_measures(every),
         *_templates(texts.templates()),
+        *_branches(texts),
         *_articles(texts.articles(), today),
         *_translations(texts),
         *_questions(texts.articles()),
@@ -234,6 +236,22 @@ def _templates(templates: Iterable[Template]) -> Iterator[Finding]:
         yield from _level(where, template.lang, template.text)
 
 
+def _branches(texts: Texts) -> Iterator[Finding]:
+    for branch in texts.follow:
+        where = f"branch {branch.topic} {branch.reply} ({branch.lang})"
+        yield from _length(where, branch.lang, branch.text)
+        yield from _level(where, branch.lang, branch.text)
+        if branch.text.count(NUMBER) > 1:
+            yield Finding(where, "emergency number", "say {emergency_number} once")
+        said = {
+            one: texts.follow.chosen(branch.topic, one, branch.lang) for one in (*branch.says, branch.label)
+        }
+        if wrong := sorted(one for one, reply in said.items() if reply != branch.reply):
+            yield Finding(
+                where, "says", f"{', '.join(wrong)}: nothing but fillers, too long, or another branch's"
+            )
+
+
 def _articles(articles: Iterable[Article], today: dt.date) -> Iterator[Finding]:
     for article in articles:
         where = f"article {article.id} ({article.lang})"
@@ -270,6 +288,7 @@ def _level(where: str, lang: str, text: str) -> Iterator[Finding]:
 
 def _translations(texts: Texts) -> Iterator[Finding]:
     english = {("template", t.topic): t.text for t in texts.templates() if t.lang == ENGLISH}
+    english |= {("branch", f"{b.topic} {b.reply}"): b.text for b in texts.follow if b.lang == ENGLISH}
     english |= {("article", a.id): a.text for a in texts.articles() if a.lang == ENGLISH}
     for one in said(texts):
         if one.lang == ENGLISH or (one.kind, one.name) not in english:

@@ -1,8 +1,8 @@
 """Reads the reviewed texts from their TOML files, strictly: a wrong file stops the node with its name.
 
-A directory of texts holds ``sources.toml`` or ``sources/*.toml``, ``templates/*.toml``, ``notices/*.toml``
-and ``articles/**/*.toml``. Several directories are layers: a later one replaces entries of the same name, so
-a community's own texts lie over the shipped ones.
+A directory of texts holds ``sources.toml`` or ``sources/*.toml``, ``templates/*.toml``, ``follow/*.toml``,
+``notices/*.toml`` and ``articles/**/*.toml``. Several directories are layers: a later one replaces entries of
+the same name, so a community's own texts lie over the shipped ones.
 """
 
 import ctypes
@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 import msgspec
 from evy_core import CoreError, Packer, Redactor, Triager
 
+from actors.knowledge.follow import MAX_LABEL, MOST, FollowUps
 from subjects.errors import ConfigError
 
 SHIPPED: Final = Path(__file__).parent
@@ -52,6 +53,7 @@ Notice = Literal[
     "no_calls",
     "answer_follows",
     "followup",
+    "follow_menu",
     "ask_place",
     "place_noted",
     "safe_noted",
@@ -80,6 +82,7 @@ NOTICES: Final[Mapping[Notice, frozenset[str]]] = {
     "lang_unknown": frozenset({"codes"}),
     "lang_list": frozenset({"codes"}),
     "followup": frozenset({"text"}),
+    "follow_menu": frozenset({"choices"}),
     "place_noted": frozenset({"place"}),
     "told_coming": frozenset({"time"}),
     "alert_responder": frozenset({"case", "time", "what", "number", "text", "place"}),
@@ -214,6 +217,31 @@ class Template(_Entry, frozen=True):
     """The phone may be seen or heard by somebody dangerous: nobody calls or texts it unasked."""
 
 
+class Branch(_Entry, frozen=True):
+    """What a template goes on with when the person replies ``reply``, or one of ``says``: the next minutes.
+
+    ``label`` is what the menu calls it.
+    """
+
+    topic: Name
+    lang: Lang
+    reply: Annotated[int, msgspec.Meta(ge=1, le=MOST)]
+    label: Annotated[Words, msgspec.Meta(max_length=MAX_LABEL)]
+    says: tuple[Words, ...]
+    text: Words
+    source: Source
+    review: Review
+    follows: str = ""
+    """Where bodies disagree: which one this text follows."""
+
+
+class ReplyWords(_Entry, frozen=True):
+    """How a language replies: words that change nothing in a reply, and its numbers from one on."""
+
+    fillers: tuple[Words, ...] = ()
+    numbers: Annotated[tuple[Words, ...], msgspec.Meta(max_length=MOST)] = ()
+
+
 class Article(_Entry, frozen=True):
     """A short reviewed answer, at most 290 septets, that stands on its own.
 
@@ -245,20 +273,21 @@ class _Language(_Entry, frozen=True):
     notices: dict[Name, Words]
 
 
-_E = TypeVar("_E", Source, Template, Article)
+_E = TypeVar("_E", Source, Template, Branch, Article)
 _K = TypeVar("_K")
 
 
 class Texts:
     """Every reviewed text of a node, the emergency number already written in."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # one for each kind of file
         self,
         templates: Sequence[Template],
         notices: Mapping[tuple[str, str], str],
         articles: Sequence[Article],
         sources: Sequence[Source],
         languages: Mapping[str, str],
+        follow: FollowUps | None = None,
     ) -> None:
         self._templates: Final = {(t.topic, t.lang): t for t in templates}
         self._notices: Final = dict(notices)
@@ -266,6 +295,8 @@ class Texts:
         self.sources: Final = tuple(sources)
         self.languages: Final = dict(languages)
         """Language code → its own name, for every language that has notices."""
+        self.follow: Final = follow or FollowUps([], {}, ENGLISH)
+        """What the templates go on with."""
 
     @classmethod
     def load(cls, directory: Path | Sequence[Path] | None = None, emergency_number: str = "112") -> "Texts":
@@ -300,6 +331,11 @@ class Texts:
         """Template in ``lang``, else in English; None for an unknown topic."""
         return self._templates.get((topic, lang)) or self._templates.get((topic, ENGLISH))
 
+    def menu(self, topic: str, lang: str) -> str:
+        """What a person may reply to a template; empty where that language has no branches of it."""
+        choices = ", ".join(f"{one.reply} {one.label}" for one in self.follow.of(topic, lang))
+        return self.say("follow_menu", lang, choices=choices) if choices else ""
+
     def say(self, key: Notice, lang: str, **values: object) -> str:
         """Notice in ``lang``, else in English, with the values that :data:`NOTICES` names for it.
 
@@ -324,7 +360,8 @@ class Texts:
         """Templates, articles and the notices that have nothing to fill in, as they are sent."""
         notices = (text for text in self._notices.values() if "{" not in text)
         templates = (template.text for template in self._templates.values())
-        return sorted({*notices, *templates, *(article.text for article in self._articles)})
+        branches = (branch.text for branch in self.follow)
+        return sorted({*notices, *templates, *branches, *(article.text for article in self._articles)})
 
     def source(self, tag: str) -> Source | None:
         """Document behind a tag as it stands in an SMS, whatever its case."""
@@ -338,6 +375,8 @@ class _Reader:
         self._known = known
         self._sources: dict[str, Source] = {}
         self._templates: dict[tuple[str, str], Template] = {}
+        self._branches: dict[tuple[str, int, str], Branch] = {}
+        self._reply_words: dict[str, ReplyWords] = {}
         self._articles: dict[tuple[str, str], Article] = {}
         self._notices: dict[tuple[str, str], str] = {}
         self._languages: dict[str, str] = {}
@@ -350,6 +389,12 @@ class _Reader:
         self._put(
             layer.glob("templates/*.toml"), "template", Template, self._templates, lambda t: (t.topic, t.lang)
         )
+        branches = sorted(layer.glob("follow/*.toml"))
+        self._put(branches, "branch", Branch, self._branches, lambda b: (b.topic, b.reply, b.lang))
+        for path in branches:
+            table = _toml(path)
+            words: ReplyWords = _convert(table.get("words", {}), ReplyWords, f"{path}, words")
+            self._reply_words[str(table.get("lang", ENGLISH))] = words
         self._put(
             layer.glob("articles/**/*.toml"), "article", Article, self._articles, lambda a: (a.id, a.lang)
         )
@@ -360,6 +405,11 @@ class _Reader:
         for topic, lang in self._templates:
             if (topic, ENGLISH) not in self._templates:
                 raise ConfigError(f"template {topic!r} exists in {lang!r} but not in English")
+        for topic, reply, lang in self._branches:
+            if (topic, ENGLISH) not in self._templates:
+                raise ConfigError(f"branch {reply} of {topic!r} in {lang!r}: there is no such template")
+            if (topic, reply, ENGLISH) not in self._branches:
+                raise ConfigError(f"branch {reply} of {topic!r} exists in {lang!r} but not in English")
         tags = [source.tag for source in self._sources.values()]
         if twice := sorted({tag for tag in tags if tags.count(tag) > 1}):
             raise ConfigError(f"sources share a tag: {', '.join(twice)}")
@@ -372,6 +422,7 @@ class _Reader:
             list(self._articles.values()),
             list(self._sources.values()),
             self._languages,
+            FollowUps(self._branches.values(), self._reply_words, ENGLISH),
         )
 
     def _put(
@@ -435,10 +486,12 @@ def _tables(path: Path, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each ``[[kind]]`` of a file with its name; plain keys at the head of the file are defaults for all."""
     head = _toml(path)
     tables = head.pop(kind, None)
+    head.pop("words", None)  # of the whole file, not of its entries
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ConfigError(f"{path}: expected [[{kind}]] tables")
     for number, table in enumerate(tables, start=1):
         name = table.get("id") or table.get("topic") or f"number {number}"
+        name = f"{name} {table['reply']}" if "reply" in table else name
         yield f"{path}: {kind} {name!r}", {**head, **table}
 
 

@@ -76,6 +76,7 @@ LONGEST = {
     "cases": "x" * 190,
     "yours": "888, 888, 888, 888, 888",
     "hours": "24",
+    "choices": ", ".join(["1 " + "x" * 24] * 4),
 }
 ALERTS = {key for key, values in NOTICES.items() if "number" in values}
 SAID_WHEN_TRUE = {"told_coming"}
