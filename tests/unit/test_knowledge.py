@@ -83,12 +83,18 @@ SAID_WHEN_TRUE = {"told_coming"}
 """Sent only after a responder said so: see `actors/alert/steps.py`."""
 
 
+IN_UCS2 = {"text": "x" * 30, "place": "x" * 40, "cases": "x" * 60}
+"""What `actors/alert/words.py` leaves of somebody's words where an SMS holds half as many letters."""
+
+
 LONG = {*ALERTS, "followup", "alert_digest"}
 """Notices of two SMS."""
 
 
 def notice(key: str, lang: str) -> str:
-    return TEXTS.say(key, lang, **{name: LONGEST[name] for name in NOTICES[key]})  # type: ignore[arg-type,index]
+    what = max((t.title for t in TEMPLATES if t.lang == lang), key=len, default=LONGEST["what"])
+    values = LONGEST | {"what": what} | (IN_UCS2 if lang in lint.UCS2_LANGS else {})
+    return TEXTS.say(key, lang, **{name: values[name] for name in NOTICES[key]})  # type: ignore[arg-type,index]
 
 
 EVERY_TEMPLATE = pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: f"{t.topic}-{t.lang}")
