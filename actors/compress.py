@@ -36,6 +36,9 @@ REMEMBERED: Final = 8
 """Queries of one person whose answers are remembered, so that a redelivered one changes nothing: 8 × 300
 octets at most."""
 
+MOST_TAGS: Final = 2
+"""Sources that a text names: two passages at most are joined."""
+
 Brevity = Callable[[Lane], str | None]
 """Why an answer of a lane should take one segment now; None when it may take all."""
 
@@ -239,10 +242,10 @@ class Compress:
         return fitted.text.removesuffix(self._texts.say("more_hint", lang)).rstrip()
 
     def _tagged(self, fitted: Fitted, lang: str, sources: Sequence[str]) -> str:
-        """The text with the tag of its first source, where that costs no further segment."""
+        """The text with the tags of its sources, where they cost no further segment."""
         if not sources:
             return fitted.text
-        parts = [fitted.text, f"[{sources[0]}]"]
+        parts = [fitted.text, f"[{' '.join(sources[:MOST_TAGS])}]"]
         if fitted.rest:
             parts = [self._without_hint(fitted, lang), parts[1], self._texts.say("more_hint", lang)]
         tagged = " ".join(parts)
@@ -300,11 +303,12 @@ class Compress:
             lane=answer.lane,
             step=answer.step,
             kind=answer.kind,
+            ordinal=answer.ordinal,
             sender_ref=answer.sender_ref,
             sources=answer.sources,
             received_at=answer.received_at,
         )
-        return Output(names.SMS_OUT, answer.lane, sms, answer.query_id, kind=answer.kind)
+        return Output(names.SMS_OUT, answer.lane, sms, answer.query_id, answer.kind, answer.ordinal)
 
     def _report(self, answer: Answer, kind: str, **fields: object) -> None:
         self._emit(

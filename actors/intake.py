@@ -66,6 +66,9 @@ TELL_EVERY_S: Final = {"picture": 86400.0, "call": 3600.0}
 MIN_SUBSCRIBER_DIGITS: Final = 7
 """Shorter numbers are services of the carrier, which answer themselves."""
 
+_TAG = re.compile(r"[A-Z]{1,3}[0-9]{1,3}")
+"""What may be meant for the tag of a source, with a letter too many too."""
+
 _SUBSCRIBER = re.compile(rf"\+?[0-9]{{{MIN_SUBSCRIBER_DIGITS},15}}")
 
 
@@ -298,7 +301,7 @@ class Intake:
         command = self._commands.get(first)
         if command == "lang" and " " not in argument:
             return command
-        if command == "info" and any(source.tag == argument for source in self._texts.sources):
+        if command == "info" and _TAG.fullmatch(argument):
             return command
         return None
 
@@ -391,11 +394,16 @@ class Intake:
             case "lang":
                 return [await self._language(argument, sms, ref, lang)]
             case "info":
-                source = next((s for s in self._texts.sources if s.tag == argument), None)
-                if source:
-                    text = f"{source.tag}: {source.organisation}, {source.document} ({source.year})"
-                    return [self._reply(text, sms, ref, lang)]
-                return [self._say("info", sms, ref, lang)]
+                return [self._info(argument, sms, ref, lang)]
+
+    def _info(self, tag: str, sms: InboundSms, ref: str, lang: str) -> Output:
+        if not tag:
+            return self._say("info", sms, ref, lang)
+        source = self._texts.source(tag)
+        if source is None:
+            return self._say("info_unknown", sms, ref, lang, tag=tag)
+        text = f"{source.tag}: {source.organisation}, {source.document} ({source.year})"
+        return self._reply(text, sms, ref, lang)
 
     async def _language(self, argument: str, sms: InboundSms, ref: str, lang: str) -> Output:
         codes = " ".join(sorted(self._texts.languages))

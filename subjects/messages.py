@@ -160,6 +160,8 @@ class Answer(Message, frozen=True, kw_only=True):
     verbatim: bool = False
     more: bool = False
     kind: OutboundKind = "reply"
+    ordinal: int = 0
+    """Tells texts of one kind to one query apart."""
     passages: tuple[Passage, ...] = ()
     sources: tuple[str, ...] = ()
     asked: bool = False

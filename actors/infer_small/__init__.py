@@ -152,7 +152,9 @@ class _Ladder:
             follows = query.wait is not None and self.remaining_s(query.wait) > 0
             step, text = "unsure", self.texts.say("answer_follows" if follows else "unsure", query.lang)
         self.report("decided", query, step=step, reason=reason)
-        return answer_to(query, step, text, passages)
+        answer = answer_to(query, step, text, passages)
+        # A passage as written may be in another language than the question.
+        return msgspec.structs.replace(answer, lang=passages[0].lang) if step == "verbatim" else answer
 
     async def _write(self, query: Query, budget_s: float) -> tuple[str, tuple[Passage, ...], str]:
         """A text by the model and the passages it rests on, or "" and why there is none."""

@@ -1,7 +1,8 @@
 """Actor ``rag``: finds the reviewed passage that answers a text, and says how sure it is.
 
-Sure: the passage is sent as it was written. Nearly sure: the centre's model gets the passages, or the small
-one. Else EVY says honestly that it does not know: wrong advice is worse than none.
+Sure: the passage is sent as it was written, or two of them to a text with two questions. Nearly sure: the
+centre's model gets the passages, or the small one. Else EVY says honestly that it does not know: wrong
+advice is worse than none.
 
 With a link, the centre gets the question, and a copy of it waits in ``rag`` for the moment when the person
 should have an answer: if the centre has not answered by then, the ladder does. Without one the ladder
@@ -19,7 +20,7 @@ from typing import Final, NamedTuple
 import msgspec
 from evy_core import Router, Situation
 
-from actors._retrieval.confidence import UNSURE
+from actors._retrieval.confidence import SURE, UNSURE
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit, Output
 from actors._runtime.context import Context
@@ -27,9 +28,10 @@ from actors._runtime.link import Link
 from actors._runtime.provision import Place
 from actors.knowledge import Texts, redactor, route_rules
 from actors.rag.index import KnowledgeIndex
+from actors.rag.turns import reader
 from subjects import names
 from subjects.errors import RetryLaterError
-from subjects.messages import Event, Query, answer_to
+from subjects.messages import Answer, Event, Passage, Query, Step, answer_to
 from subjects.node_state import NodeState
 from subjects.services import SearchReply, SearchRequest
 
@@ -44,6 +46,12 @@ RESERVE_S: Final = 3.0
 
 DISCREET: Final = frozenset({"violence"})
 """Needs whose sender gets no text later on: somebody else may be looking at the phone."""
+
+SHOWN_QUESTION: Final = 40
+"""Characters of a question that are said back to the person."""
+
+OTHER_QUESTION: Final = 3
+"""Ordinal of the notice about a question without an answer; intake's own notices to a text are 0 to 2."""
 
 _QUESTION: Final = re.compile(
     r"[?؟]|\b(?:how|what|when|where|which|who|why|can|como|cómo|que|qué|cuando|donde)\b", re.IGNORECASE
@@ -89,6 +97,18 @@ def by_rules(router: Router, state: Callable[[], NodeState] = lambda: NodeState(
     return decide
 
 
+class Found(NamedTuple):
+    """What was found for a text, the best passage first. ``asked`` is what was looked for: the text, with the
+    question before it where it goes on from that one."""
+
+    asked: str
+    passages: Sequence[Passage]
+    joined: bool = False
+    """The two passages answer the two questions of the text."""
+    other: str = ""
+    """Its other question, to which there is no answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Centre:
     """What ``rag`` needs to ask the centre. ``redact`` takes out who and where; ``answered`` tells whether a
@@ -127,20 +147,31 @@ class Rag:
         if query.asked and self._centre is not None:
             return await self._in_time(query, self._centre)
         # Off the event loop: embedding takes tens of milliseconds, and acknowledgements must go on.
-        found = await asyncio.to_thread(self._index.search, query.text, query.lang, MAX_PASSAGES)
-        passages = tuple(passage for passage in found if passage.score >= UNSURE)
-        sure = found[0].score if found else 0.0
-        query = msgspec.structs.replace(query, passages=passages, confidence=sure)
+        found = await asyncio.to_thread(self._found, query)
+        goes_on = found.asked != query.text
+        best = found.passages[0] if found.passages else None
+        sure = best.score if best else 0.0
+        query = msgspec.structs.replace(
+            query,
+            text=found.asked,
+            passages=tuple(passage for passage in found.passages if passage.score >= UNSURE),
+            confidence=sure,
+        )
         decision = self._decide(query, self._centre.link.state.up if self._centre else None)
         self._report(
             query,
             "retrieved",
-            article=found[0].id if found else "",
+            article=best.id if best else "",
             confidence=sure,
             next=decision.next,
             waits=decision.wait,
             reason=decision.reason,
+            joined=found.joined,
+            goes_on=goes_on,
+            other=bool(found.other),
         )
+        if decision.next == names.COMPRESS and (found.joined or found.other):
+            return self._of_two(query, found)
         if self._centre is None:
             return (self._ladder(query, decision),)
         late = query.session.unsolicited_ok and not DISCREET.intersection(query.needs)
@@ -155,6 +186,51 @@ class Rag:
         if decision.wait and late:
             return (self._ladder(asked, decision), self._asking(asked, self._centre))
         return (self._ladder(query, decision),)
+
+    def _found(self, query: Query) -> Found:
+        """What the index has for a text, for each of its two questions, or for it and the one before."""
+        read = reader(query.lang)
+
+        def search(text: str) -> Sequence[Passage]:
+            return self._index.search(text, query.lang, MAX_PASSAGES)
+
+        def surely(passages: Sequence[Passage]) -> bool:
+            return bool(passages) and passages[0].score >= SURE
+
+        if parts := read.parts(query.text):
+            first, second = map(search, parts)
+            # «My baby has a fever, and how much water…»: what is for others must not answer the second.
+            carried = read.who(parts[0]) - read.who(parts[1])
+            second = [passage for passage in second[:1] if read.speaks_of(passage, carried)]
+            if surely(first) and surely(second) and first[0].id != second[0].id:
+                return Found(query.text, (first[0], second[0]), joined=True)
+            if surely(first) != surely(second):
+                known, other = (first, parts[1]) if surely(first) else (second, parts[0])
+                return Found(query.text, known[:1], other=other)
+        alone, before = search(query.text), query.session.before
+        if not before or read.goes_on(before) or not read.goes_on(query.text):
+            return Found(query.text, alone)
+        if surely(alone) and read.speaks_of(alone[0], read.who(before)):
+            return Found(query.text, alone)
+        together = f"{before} {query.text}"
+        fitting = [passage for passage in search(together) if read.answers(passage, before, query.text)]
+        return Found(together, fitting)
+
+    def _of_two(self, query: Query, found: Found) -> Sequence[Output]:
+        """Both passages as they are written; or the one there is, and word of the question it leaves."""
+        passages = query.passages
+        if found.joined:
+            text = "\n".join(passage.text for passage in passages)
+            return (Output(names.COMPRESS, query.lane, _written(query, "joined", text, passages), query.id),)
+        answer = _written(query, "verbatim", passages[0].text, passages)
+        text = self._texts.say("other_question", query.lang, question=_shown(found.other))
+        notice = msgspec.structs.replace(
+            answer_to(query, "notice", text), kind="notice", ordinal=OTHER_QUESTION
+        )
+        return (
+            Output(names.COMPRESS, query.lane, answer, query.id),
+            Output(names.COMPRESS, query.lane, notice, query.id, "notice", OTHER_QUESTION),
+        )
 
     async def search(self, question: SearchRequest) -> SearchReply:
         """The service ``rag.search``: what would be found, whatever the ladder would make of it."""
@@ -178,7 +254,7 @@ class Rag:
         """What this node can say by itself."""
         if decision.next == names.COMPRESS and query.passages:
             best = query.passages[:1]
-            answer = answer_to(query, "verbatim", best[0].text, best)
+            answer = _written(query, "verbatim", best[0].text, best)
             return Output(names.COMPRESS, query.lane, answer, query.id)
         if decision.next == names.INFER_SMALL:
             return Output(names.INFER_SMALL, query.lane, query, query.id)
@@ -209,6 +285,17 @@ class Rag:
                 fields=fields,
             )
         )
+
+
+def _written(query: Query, step: Step, text: str, passages: tuple[Passage, ...]) -> Answer:
+    """Passages as they are written, which may be in another language than the question."""
+    return msgspec.structs.replace(answer_to(query, step, text, passages), lang=passages[0].lang)
+
+
+def _shown(question: str) -> str:
+    """A question as it is said back: letters and digits of it, at most :data:`SHOWN_QUESTION`."""
+    plain = " ".join("".join(c if c.isalnum() or c in "'-" else " " for c in question).split())
+    return plain if len(plain) <= SHOWN_QUESTION else plain[: SHOWN_QUESTION - 3].rstrip() + "..."
 
 
 def actor(  # noqa: PLR0917  # what it is made of, in the order that all actors use

@@ -168,6 +168,26 @@ async def test_the_source_never_costs_a_segment(desk: Desk) -> None:
     assert (sms.text, sms.sources) == (text, ("CDC",))
 
 
+async def test_two_joined_passages_name_both_sources_and_more_gives_the_rest(desk: Desk) -> None:
+    both = f"{BLEACH.text}\n{BOIL.text}"
+    joined = {"verbatim": True, "step": "joined", "passages": (BLEACH, BOIL), "sources": ("C2", "C1")}
+    whole = await desk.answer("q1", both, **joined)
+    assert (whole.text, whole.step, whole.sources) == (f"{both} [C2 C1]", "joined", ("C2", "C1"))
+    long = f"{LONG[:280]}\n{BOIL.text}"
+    first = await desk.answer("q2", long, **joined)
+    rest = await desk.ask_more("m1")
+    read = [piece.removesuffix(HINT).strip().removesuffix("[C2 C1]").strip() for piece in (first.text, rest)]
+    assert " ".join(read).split() == long.split()
+    assert rest.endswith("[C2 C1]")
+
+
+async def test_a_notice_beside_an_answer_has_an_id_of_its_own(desk: Desk) -> None:
+    output = await desk.output("q1", "Ask again.", verbatim=True, step="notice", kind="notice", ordinal=3)
+    assert (output.kind, output.ordinal) == ("notice", 3)
+    assert isinstance(output.message, OutboundSms)
+    assert output.message.ledger_key(1) == "q1.notice3.1"
+
+
 async def test_more_gives_piece_after_piece_until_there_is_no_more(desk: Desk) -> None:
     first = await desk.answer("q1", LONG, verbatim=True, sources=("WHO",))
     assert first.text.endswith(HINT)

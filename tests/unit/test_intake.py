@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from evy_core import segment
 
 from actors._people.cases import AskedAbout, Case, Rota, case_key, rota_key
 from actors._people.contacts import Contact
@@ -163,11 +164,19 @@ async def test_more_goes_to_compress(desk: Desk) -> None:
 
 
 async def test_info_explains_a_source_tag_and_info_about_water_is_a_question(desk: Desk) -> None:
-    source = TEXTS.sources[0]
-    assert source.organisation in only(await desk.text(f"INFO {source.tag}"), OutboundSms).text
+    for source in TEXTS.sources[::15]:
+        for asked in (f"INFO {source.tag}", f"info [{source.tag.lower()}]"):
+            said = only(await desk.text(asked), OutboundSms).text
+            assert all(
+                part in said for part in (source.tag, source.organisation, source.document, str(source.year))
+            )
+            assert segment([said])[0].encoding == "gsm7"
+    unknown = TEXTS.say("info_unknown", "en", tag="X99")
+    assert only(await desk.text("Info x99"), OutboundSms).text == unknown
     assert only(await desk.text("info"), OutboundSms).text == TEXTS.say("info", "en")
-    [output] = await desk.text("info water")
-    assert output.subject == names.ROUTE
+    for question in ("info water", "info on c1 and c2", "INFO 112"):
+        [output] = await desk.text(question)
+        assert output.subject == names.ROUTE
 
 
 @pytest.mark.parametrize("sender", ["CARRIER", "12345", "+15550001111", "", "+1555x0001111"])

@@ -68,6 +68,8 @@ LONGEST = {
     "codes": " ".join(LANGS),
     "what": max((t.title for t in TEMPLATES), key=len),
     "text": "x" * 80,
+    "question": "x" * 40,
+    "tag": "x" * 10,
     "number": "+123456789012345",
     "time": "23:59",
     "count": "888",
