@@ -164,7 +164,7 @@ async def test_more_goes_to_compress(desk: Desk) -> None:
 
 
 async def test_info_explains_a_source_tag_and_info_about_water_is_a_question(desk: Desk) -> None:
-    for source in TEXTS.sources[::15]:
+    for source in TEXTS.sources[:4]:
         for asked in (f"INFO {source.tag}", f"info [{source.tag.lower()}]"):
             said = only(await desk.text(asked), OutboundSms).text
             assert all(
