@@ -117,7 +117,9 @@ class InferLargeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A Qdrant server; empty: in this process."""
     qdrant_api_key_file: str = ""
     articles: str = ""
-    """A folder of further texts (``sources.toml``, ``articles/*.toml``), over the shipped ones."""
+    """A folder of further texts (``sources/*.toml``, ``articles/*.toml``), over the shipped ones."""
+    regions: tuple[str, ...] = ()
+    """Where the nodes of this centre are: articles limited to other regions are left out."""
 
     def endpoint(self) -> Endpoint:
         """The server of this table. Raises :class:`ConfigError`."""
@@ -334,7 +336,9 @@ async def build(context: Context) -> Actor:
     if config.qdrant_url:
         check_address("qdrant_url", config.qdrant_url, plain_http=config.plain_http)
     key = read_key("qdrant_api_key_file", config.qdrant_api_key_file)
-    retrieval = await Retrieval.open(config.articles, node.emergency_number, config.qdrant_url, key)
+    retrieval = await Retrieval.open(
+        config.articles, node.emergency_number, config.qdrant_url, key, config.regions
+    )
     large = Large(
         node=context.identity.node,
         client=client,

@@ -6,9 +6,11 @@ made for some thousands of points. The points, the decoys and the calibration ar
 """
 
 import asyncio
+import datetime as dt
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -18,7 +20,8 @@ from qdrant_client import AsyncQdrantClient, models
 
 from actors._retrieval.confidence import Evidence, confidence
 from actors._retrieval.phrases import Phrases, read_phrases
-from actors._retrieval.points import QUESTION, TEXT, Point, Points, overlap, points
+from actors._retrieval.points import QUESTION, TEXT, Point, decoys, overlap, points
+from actors._retrieval.shipped import FILE, Known
 from actors._retrieval.vectors import DIMENSIONS, bm25, embedder, plain, spelled_out
 from actors.knowledge import ENGLISH, SHIPPED, Article, Texts
 from subjects.errors import ConfigError, EvyError
@@ -26,7 +29,7 @@ from subjects.messages import Passage
 
 log = logging.getLogger("evy.infer_large")
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Part of a collection's name: raise it when points are stored in another way."""
 
 _POINTS: Final = 200
@@ -54,18 +57,29 @@ class UnreachableError(EvyError):
 class Retrieval:
     """The articles of the centre, searchable. Nothing is sent to a server before :meth:`search` needs it."""
 
-    def __init__(self, articles: Sequence[Article], phrases: Phrases, url: str = "", key: str = "") -> None:
-        """``url`` "" keeps the points in this process; ``key`` is the server's."""
+    def __init__(
+        self,
+        articles: Sequence[Article],
+        phrases: Phrases,
+        url: str = "",
+        key: str = "",
+        today: Callable[[], dt.date] = dt.date.today,
+    ) -> None:
+        """``url`` "" keeps the points in this process; ``key`` is the server's; ``today`` gives the date."""
+        self._today: Final = today
         self._articles: Final = articles
-        self._made: Final[Points] = points(articles, phrases)
+        known = Known(FILE)
+        self._points: Final = list(points(articles, phrases, known))
+        self._decoys: Final = decoys(articles, phrases, known)
         self._tokens: Final[Mapping[int, frozenset[int]]] = {
             point.payload["article"]: frozenset(point.payload["tokens"])
-            for point in self._made.points
+            for point in self._points
             if point.payload["kind"] == TEXT
         }
-        self._article_of: Final = [point.payload["article"] for point in self._made.points]
+        self._rarity: Final = Counter(token for tokens in self._tokens.values() for token in tokens)
+        self._article_of: Final = [point.payload["article"] for point in self._points]
         self._elsewhere: Final[Mapping[int, frozenset[str]]] = {
-            point.payload["article"]: frozenset(point.payload["elsewhere"]) for point in self._made.points
+            point.payload["article"]: frozenset(point.payload.get("elsewhere", ())) for point in self._points
         }
         self._collection: Final = f"evy_{_fingerprint(articles, phrases)}"
         self._url: Final = url
@@ -81,12 +95,22 @@ class Retrieval:
         self._ready = False
 
     @classmethod
-    async def open(cls, folder: str, emergency_number: str, url: str = "", key: str = "") -> "Retrieval":
-        """Articles of EVY and of a ``folder`` over them ("": none). Raises :class:`ConfigError`."""
+    async def open(
+        cls, folder: str, emergency_number: str, url: str = "", key: str = "", regions: Collection[str] = ()
+    ) -> "Retrieval":
+        """Articles of EVY and of a ``folder`` over them ("": none), but for those limited to other regions.
+
+        Raises :class:`ConfigError`.
+        """
 
         def made() -> "Retrieval":
             layers = [SHIPPED, Path(folder).expanduser()] if folder else [SHIPPED]
-            return cls(Texts.load(layers, emergency_number).articles(), read_phrases(), url, key)
+            articles = [
+                article
+                for article in Texts.load(layers, emergency_number).articles()
+                if not article.regions or set(article.regions) & set(regions)
+            ]
+            return cls(articles, read_phrases(), url, key)
 
         return await asyncio.to_thread(made)
 
@@ -116,14 +140,14 @@ class Retrieval:
             raise UnreachableError(
                 f"Qdrant at {self._url or 'memory'}: {error or type(error).__name__}"
             ) from error
-        against = self._made.decoys @ vector
+        against = self._decoys @ vector
         nearest, mean = float(against.max()), float(against.mean())
         fused, questions, texts = (self._ranked(response.points, lang) for response in found)
         weighed = []
         for number in list(fused)[:_CANDIDATES]:
             own = texts.get(number, min(texts.values(), default=0.0))
             question = questions.get(number, min(questions.values(), default=own))
-            shared = overlap(words.indices, self._tokens[number], self._made.rarity, len(self._articles))
+            shared = overlap(words.indices, self._tokens[number], self._rarity, len(self._articles))
             weighed.append((self._articles[number], Evidence(question - nearest, own - mean, shared)))
         weighed.sort(key=lambda pair: -pair[1].rank)
         return [_passage(article, confidence(evidence)) for article, evidence in weighed[:limit]]
@@ -155,10 +179,14 @@ class Retrieval:
 
     def _ranked(self, found: Iterable[models.ScoredPoint], lang: str) -> dict[int, float]:
         """Articles that are served in a language by their best point, the best first, with its score."""
+        today = self._today()
         ranking: dict[int, float] = {}
         for point in found:
             number = self._article_of[int(point.id)]
-            if self._articles[number].lang in (lang, ENGLISH) and lang not in self._elsewhere[number]:
+            article = self._articles[number]
+            if article.valid_until is not None and article.valid_until < today:
+                continue
+            if article.lang in (lang, ENGLISH) and lang not in self._elsewhere[number]:
                 ranking.setdefault(number, point.score)
         return ranking
 
@@ -171,9 +199,9 @@ class Retrieval:
             if not await self._client.collection_exists(self._collection):
                 await self._create()
             count = await self._client.count(self._collection, exact=True)
-            if count.count != len(self._made.points):
-                log.info("building the collection %s: %d points", self._collection, len(self._made.points))
-                stored = [_stored(point) for point in self._made.points]
+            if count.count != len(self._points):
+                log.info("building the collection %s: %d points", self._collection, len(self._points))
+                stored = [_stored(point) for point in self._points]
                 for start in range(0, len(stored), _UPSERT):
                     await self._client.upsert(self._collection, stored[start : start + _UPSERT], wait=True)
             self._ready = True

@@ -4,11 +4,12 @@ Every article is several points: its text with the title, and each of its questi
 words meet people's own words; the best point of an article counts.
 """
 
+import datetime as dt
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 from qdrant_edge import (
@@ -18,13 +19,16 @@ from qdrant_edge import (
     MatchAny,
     MatchValue,
     Query,
+    QueryBatchRequest,
     QueryRequest,
+    RangeFloat,
+    ScoredPoint,
     SparseVector,
 )
 
 from actors._retrieval.confidence import Evidence, confidence
 from actors._retrieval.phrases import PHRASES, Phrases, read_phrases
-from actors._retrieval.points import QUESTION, TEXT, overlap, point_ids
+from actors._retrieval.points import EVERYWHERE, QUESTION, TEXT, overlap, point_ids
 from actors._retrieval.vectors import Vectors, bm25, embedder, plain, spelled_out
 from actors.knowledge import ENGLISH, Article, Texts
 from actors.rag import store
@@ -40,6 +44,21 @@ _CANDIDATES: Final = 8
 
 _RRF_K: Final = 10
 """Reciprocal rank fusion: an article at rank r of a ranking gets 1/(k+r)."""
+
+
+class Served(NamedTuple):
+    """Which articles may be found."""
+
+    regions: Collection[str] = ()
+    """Where the node is: an article limited to regions is found in one of them only."""
+    today: dt.date | None = None
+    """Articles whose last day is before it are not found; None: nobody knows the date, so all of them are."""
+    area: str = ""
+    """Only articles of this area; empty: of all."""
+
+
+ALWAYS: Final = Served()
+"""What is served at any time, and anywhere."""
 
 
 class KnowledgeIndex:
@@ -82,7 +101,7 @@ class KnowledgeIndex:
         """Releases the files."""
         self._shard.close()
 
-    def search(self, text: str, lang: str, limit: int = 3) -> list[Passage]:
+    def search(self, text: str, lang: str, limit: int = 3, served: Served = ALWAYS) -> list[Passage]:
         """Passages of the best articles, the best first; ``score`` is the calibrated confidence.
 
         An article is found in ``lang``, and in English where it has no version in ``lang``. Empty for a text
@@ -97,10 +116,10 @@ class KnowledgeIndex:
                 lang=article.lang,
                 score=round(confidence(evidence), 4),
             )
-            for article, evidence in self.evidence(text, lang)[:limit]
+            for article, evidence in self.evidence(text, lang, served)[:limit]
         ]
 
-    def evidence(self, text: str, lang: str) -> list[tuple[Article, Evidence]]:
+    def evidence(self, text: str, lang: str, served: Served = ALWAYS) -> list[tuple[Article, Evidence]]:
         """The best articles with what speaks for each, the best first."""
         asked = plain(spelled_out(plain(text), lang))
         if not any(character.isalpha() for character in asked):
@@ -110,7 +129,7 @@ class KnowledgeIndex:
         against = self._decoys @ vector
         nearest_decoy, mean_decoy = float(against.max()), float(against.mean())
         weighed = []
-        for number, question, own, tokens in self._candidates(vector, words, lang):
+        for number, question, own, tokens in self._candidates(vector, words, lang, served):
             shared = overlap(words.indices, tokens, self._rarity, len(self._articles))
             weighed.append(
                 (self._articles[number], Evidence(question - nearest_decoy, own - mean_decoy, shared))
@@ -118,7 +137,7 @@ class KnowledgeIndex:
         return sorted(weighed, key=lambda pair: -pair[1].rank)
 
     def _candidates(
-        self, vector: Vectors, words: SparseVector, lang: str
+        self, vector: Vectors, words: SparseVector, lang: str, served: Served
     ) -> Iterator[tuple[int, float, float, set[int]]]:
         """The articles that three rankings put first together: number, cosines of the nearest question and of
         the text, BM25 tokens.
@@ -126,34 +145,47 @@ class KnowledgeIndex:
         An article beyond the end of a ranking gets that ranking's last cosine, which is more than its own.
         """
         dense = Query.Nearest(vector.tolist(), using="dense")
-        rankings = [
-            self._ranked(dense, lang, QUESTION),
-            self._ranked(dense, lang, TEXT),
-            self._ranked(Query.Nearest(words, using="bm25"), lang) if words.indices else {},
-        ]
+        asked = [_request(dense, lang, served, QUESTION), _request(dense, lang, served, TEXT)]
+        if words.indices:
+            asked.append(_request(Query.Nearest(words, using="bm25"), lang, served))
+        rankings = [_ranking(found) for found in self._shard.query_batch(QueryBatchRequest(asked))]
         fused: dict[int, float] = defaultdict(float)
         for ranking in rankings:
             for rank, number in enumerate(ranking, start=1):
                 fused[number] += 1 / (_RRF_K + rank)
         best = sorted(fused, key=lambda number: -fused[number])[:_CANDIDATES]
         ids = {self._points[number][0]: number for number in best}
-        questions, texts, _ = rankings
+        questions, texts = rankings[:2]
         for record in self._shard.retrieve(list(ids), with_payload=True, with_vector=False):
             number = ids[cast("int", record.id)]
             own = texts.get(number, min(texts.values(), default=0.0))
             question = questions.get(number, min(questions.values(), default=own))
             yield number, question, own, set((record.payload or {})["tokens"])
 
-    def _ranked(self, query: Query, lang: str, kind: str = "") -> dict[int, float]:
-        """Articles by their best point of a kind, the best first, with its score."""
-        kinds = [kind] if kind else [QUESTION, TEXT]
-        must = [
-            FieldCondition(key="lang", match=MatchAny([lang, ENGLISH])),
-            FieldCondition(key="kind", match=MatchAny(kinds)),
-        ]
-        served = Filter(must=[*must], must_not=[FieldCondition(key="elsewhere", match=MatchValue(lang))])
-        request = QueryRequest(limit=_POINTS, query=query, filter=served, with_payload=["article"])
-        ranking: dict[int, float] = {}
-        for point in self._shard.query(request):
-            ranking.setdefault((point.payload or {})["article"], point.score)
-        return ranking
+
+def _request(query: Query, lang: str, served: Served, kind: str = "") -> QueryRequest:
+    must: list[FieldCondition] = [
+        FieldCondition(key="lang", match=MatchAny([lang, ENGLISH])),
+        FieldCondition(key="regions", match=MatchAny([EVERYWHERE, *served.regions])),
+    ]
+    if kind:
+        must.append(FieldCondition(key="kind", match=MatchValue(kind)))
+    if served.area:
+        must.append(FieldCondition(key="area", match=MatchValue(served.area)))
+    must_not = [FieldCondition(key="elsewhere", match=MatchValue(lang))]
+    if served.today is not None:
+        must_not.append(FieldCondition(key="until", range=RangeFloat(lt=served.today.toordinal())))
+    return QueryRequest(
+        limit=_POINTS,
+        query=query,
+        filter=Filter(must=[*must], must_not=[*must_not]),
+        with_payload=["article"],
+    )
+
+
+def _ranking(found: Sequence[ScoredPoint]) -> dict[int, float]:
+    """Articles by their best point, the best first, with its score."""
+    ranking: dict[int, float] = {}
+    for point in found:
+        ranking.setdefault((point.payload or {})["article"], point.score)
+    return ranking
