@@ -284,7 +284,7 @@ def test_nothing_that_is_measured_was_shown() -> None:
 
 
 def test_phrases_are_for_articles_that_exist(texts: Texts) -> None:
-    assert set(phrase_files.read_phrases().answered) == {article.id for article in texts.articles()}
+    assert set(phrase_files.read_phrases().answered) <= {article.id for article in texts.articles()}
 
 
 def test_the_fingerprint_follows_articles_and_phrases(texts: Texts) -> None:
