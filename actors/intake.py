@@ -102,7 +102,7 @@ def load_commands(directory: Path = SHIPPED) -> Mapping[str, Command]:
         )
     except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"{path}: {error}") from error
-    return {word: command for command, words in table.items() for word in words}
+    return {plain_words(word): command for command, words in table.items() for word in words}
 
 
 class Intake:

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from actors._people.texts import plain_words
 from actors.knowledge import SHIPPED
 from subjects.errors import ConfigError
 from subjects.messages import ResponderAnswer
@@ -15,7 +16,7 @@ _WITH_CASE: Final = re.compile(r"(.+?)(?: ([0-9]{1,3}))?")
 
 
 class Replies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The words of ``replies.toml``: capitals without accents or punctuation."""
+    """The words of ``replies.toml`` as `plain_words` writes them."""
 
     coming: tuple[str, ...]
     cannot: tuple[str, ...]
@@ -52,6 +53,8 @@ def load_replies(directory: Path = SHIPPED) -> Replies:
     """The shipped words. Raises :class:`ConfigError` that names the file."""
     path = directory / "replies.toml"
     try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), type=Replies)
+        found = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), dict[str, tuple[str, ...]])
+        plain = {key: tuple(plain_words(word) for word in words) for key, words in found.items()}
+        return msgspec.convert(plain, Replies)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"{path}: {error}") from error

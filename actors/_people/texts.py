@@ -1,16 +1,21 @@
 """What is read of a text: its words, what of it can be seen, its first part."""
 
-import re
 import unicodedata
-from typing import Final
-
-_WORD_CHARACTERS: Final = re.compile(r"[^0-9A-Z? ]+")
 
 
 def plain_words(text: str) -> str:
-    """Capitals without accents or punctuation, single spaces: how commands and repeats are compared."""
-    bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return " ".join(_WORD_CHARACTERS.sub(" ", bare.upper()).split())
+    """Capitals without accents or punctuation, digits as 0-9, single spaces: how commands and repeats are
+    compared, in any script."""
+    return " ".join("".join(map(_plain, unicodedata.normalize("NFKD", text).upper())).split())
+
+
+def _plain(c: str) -> str:
+    if unicodedata.combining(c) or unicodedata.category(c) == "Cf":
+        return ""  # accents, Arabic vowel signs, joiners
+    if (digit := unicodedata.decimal(c, None)) is not None:
+        return str(digit)  # a phone set to Arabic or Hindi may type \u0661 or \u0967 for 1
+    # The vowel signs of Devanagari are marks that are no accents.
+    return c if c == "?" or c.isalnum() or unicodedata.category(c)[0] == "M" else " "
 
 
 def visible(text: str) -> str:

@@ -1,5 +1,6 @@
 """intake: commands, consent, repeats and floods, and everything that must not be answered."""
 
+import tomllib
 from typing import Any
 
 import msgspec
@@ -13,12 +14,13 @@ from actors._runtime import clock
 from actors._runtime.actor import Output
 from actors._runtime.memory import MemoryKeyValue
 from actors.intake import Consent, Intake, topic_finder
-from actors.knowledge import Texts, triager
+from actors.knowledge import SHIPPED, Texts, triager
 from subjects import names
 from subjects.messages import Alert, Answer, Event, InboundSms, OutboundSms, Query, ResponderReply
 from subjects.names import Lane
 
 TEXTS = Texts.load()
+CODES = " ".join(sorted(TEXTS.languages))
 ANA = "+50912345678"
 MARIE = Contact("Marie", "+50933333333")
 
@@ -107,6 +109,41 @@ async def test_help_is_a_menu_in_the_priority_lane_and_1_means_danger(desk: Desk
     assert only(outputs, OutboundSms).text == TEXTS.say("danger_ask", "en")
     assert only(outputs, OutboundSms).lane == "flash"
     assert only(outputs, Alert).priority == "emergency"
+
+
+@pytest.mark.parametrize(
+    ("help_", "one"), [("मदद करो!", "१"), ("مُساعدة", "١"), ("Tulong po", "1."), ("NISAIDIE", "1")]
+)
+async def test_the_menu_is_opened_and_answered_in_any_script(desk: Desk, help_: str, one: str) -> None:
+    await desk.text(help_)
+    assert only(await desk.text(one), Alert).priority == "emergency"
+
+
+@pytest.mark.parametrize(
+    ("text", "notice"),
+    [
+        ("बंद करो।", "stop_done"),
+        ("أوقف", "stop_done"),
+        ("ITIGIL", "stop_done"),
+        ("Sitisha", "stop_done"),
+        ("शुरू करें", "start_done"),
+        ("إبدأ", "start_done"),
+        ("जानकारी", "info"),
+        ("معلومات", "info"),
+        ("भाषा", "lang_list"),
+        ("Wika", "lang_list"),
+    ],
+)
+async def test_commands_are_taken_in_scripts_of_their_own(desk: Desk, text: str, notice: Any) -> None:
+    said = only(await desk.text(text), OutboundSms).text
+    assert said == TEXTS.say(notice, "en", **({"codes": CODES} if notice == "lang_list" else {}))
+
+
+async def test_the_rest_and_the_language_are_asked_for_in_any_script(desk: Desk) -> None:
+    assert only(await desk.text("और बताओ"), Answer).more
+    assert only(await desk.text("المزيد"), Answer).more
+    said = only(await desk.text("भाषा hi"), OutboundSms)
+    assert said.text == TEXTS.say("lang_set", "hi", language="Hindi")
 
 
 async def test_1_without_the_menu_is_only_a_text(desk: Desk) -> None:
@@ -249,6 +286,15 @@ async def test_ten_thousand_characters_are_answered_from_the_first_part(desk: De
 def test_words_are_compared_without_case_accents_and_punctuation() -> None:
     assert plain_words("  Arrêter!! ") == "ARRETER"
     assert plain_words("help...me") == "HELP ME"
+    assert plain_words("«أُوقِف» ١٢") == "اوقف 12"
+    assert plain_words("नहीं, ३\u200d!") == "नहीं 3"
+    assert plain_words("\U0001f198 ...") == ""
+
+
+def test_no_word_is_two_commands() -> None:
+    table = tomllib.loads((SHIPPED / "commands.toml").read_text(encoding="utf-8"))
+    words = [plain_words(word) for group in table.values() for word in group]
+    assert [word for word in words if words.count(word) > 1] == []
 
 
 def test_first_part_cuts_at_a_sentence_or_word_and_never_grows() -> None:

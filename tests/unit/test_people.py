@@ -113,6 +113,47 @@ def test_words_of_answers_are_written_as_texts_are_compared_and_none_is_a_comman
     assert not set(replies.safe) & {*replies.coming, *replies.cannot, *replies.small_talk}
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("जा रहा हूँ", ("coming", 0)),
+        ("हां ४", ("coming", 4)),
+        ("أنا قادم 12", ("coming", 12)),
+        ("Naenda 7", ("coming", 7)),
+        ("Papunta na ako!", ("coming", 0)),
+        ("नहीं जा सकता", ("cannot", 0)),
+        ("لا أستطيع ٣", ("cannot", 3)),
+        ("Siwezi 5", ("cannot", 5)),
+        ("Hindi ko kaya", ("cannot", 0)),
+        ("हम सुरक्षित नहीं हैं", None),
+        ("لست قادم", None),
+    ],
+)
+def test_responders_answer_in_their_own_script(text: str, answer: object) -> None:
+    assert load_replies().of_responder(plain_words(text)) == answer
+
+
+def test_safe_place_and_questions_are_known_in_every_script() -> None:
+    replies = load_replies()
+    for text in ("Niko salama", "Ligtas na kami", "मैं सुरक्षित हूँ।", "أنا في أمان"):
+        assert replies.is_safe(plain_words(text))
+    for text in ("Hatuko salama", "Hindi ako ligtas", "मैं सुरक्षित नहीं हूँ", "أنا لست في أمان"):
+        assert not replies.is_safe(plain_words(text))
+    for text in ("Mahali: soko la Mto", "जगह स्टेशन रोड", "المكان شارع النيل"):
+        assert replies.is_place(plain_words(text))
+    for text in (
+        "asante",
+        "Salamat po",
+        "पता नहीं",
+        "شكراً",
+        "nifanye nini",
+        "क्या करूं",
+        "كيف أوقف النزيف",
+        "paano",
+    ):
+        assert replies.is_talk(plain_words(text))
+
+
 def test_a_file_of_answers_that_is_wrong_is_named(tmp_path: Path) -> None:
     (tmp_path / "replies.toml").write_text('coming = "1"\n')
     with pytest.raises(ConfigError, match=r"replies\.toml"):
