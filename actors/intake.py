@@ -9,25 +9,23 @@ stops here: everything after it knows a reference.
 import hashlib
 import re
 import time
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Final, Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
 
 import msgspec
-from evy_core import Triager
 
 from actors._people.cases import Case, Rota, Whereabouts, case_key, record, rota_key
 from actors._people.contacts import AlertConfig, Contact, load_contacts
+from actors._people.heard import LanguageOf, TopicOf, language_detector, topic_finder
 from actors._people.place import KEPT, may_be_place, place_in, shown
-from actors._people.replies import load_replies
+from actors._people.replies import Command, load_commands, load_replies
 from actors._people.session import WINDOW_S, Moment, Person, Recent, Told, is_question
 from actors._people.texts import first_part, plain_words, visible
 from actors._runtime.actor import Actor, Emit, KeyValue, Output
 from actors._runtime.clock import boot_id, boot_s
 from actors._runtime.context import Context
 from actors._runtime.state import change, read
-from actors.knowledge import ENGLISH, GENERAL, SHIPPED, Notice, Texts, triager
+from actors.knowledge import ENGLISH, Notice, Texts, triager
 from subjects import names
 from subjects.errors import ConfigError
 from subjects.messages import (
@@ -45,8 +43,6 @@ from subjects.messages import (
     Session,
 )
 from subjects.names import Lane
-
-Command = Literal["stop", "start", "help", "info", "more", "lang"]
 
 ALWAYS_ANSWERED_REPEATS: Final = 3
 """The same text so often is answered each time: the reply may have been lost, or the person is in panic.
@@ -77,32 +73,6 @@ class Consent(msgspec.Struct, frozen=True):
 
     stopped: bool
     history: tuple[tuple[float, str], ...] = ()
-
-
-class TopicOf(Protocol):
-    """Topic of the template that answers a text; ``flash``: it was heard as an emergency already."""
-
-    def __call__(self, text: str, *, flash: bool) -> str:
-        """A topic, or empty: no emergency."""
-
-
-class LanguageOf(Protocol):
-    """Language of a text by its words; None when there are too few to tell."""
-
-    def __call__(self, text: str) -> str | None:
-        """ISO 639-1 code or None."""
-
-
-def load_commands(directory: Path = SHIPPED) -> Mapping[str, Command]:
-    """Command of each command word, from ``commands.toml``."""
-    path = directory / "commands.toml"
-    try:
-        table = msgspec.convert(
-            tomllib.loads(path.read_text(encoding="utf-8")), type=dict[Command, tuple[str, ...]]
-        )
-    except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return {plain_words(word): command for command, words in table.items() for word in words}
 
 
 class Intake:
@@ -182,9 +152,12 @@ class Intake:
         self, sms: InboundSms, ref: str, text: str, words: str, person: Person, recent: Recent, is_known: bool
     ) -> Sequence[Output]:
         """A responder's answer, what somebody says of their open case, or a question; a text that may be both
-        of the last two is taken as both."""
+        of the last two is taken as both, and so is a reply to the menu of an emergency."""
         if answer := await self._as_responder(sms, ref, words):
             return [answer]
+        if recent.reply:
+            answered = await self._question(sms, ref, text, person, recent)
+            return [*answered, *await self._chosen(sms, ref, text, recent)]
         if sms.lane == "flash" and (place := place_in(text)):
             await self._stays_at(place, sms, ref)  # for the alert that route is about to raise
         followed, is_all = await self._about_case(sms, ref, text, words, person) if is_known else ([], False)
@@ -242,6 +215,19 @@ class Intake:
         if sms.lane == "priority" and not named and place.latitude is None:
             return [follow], False
         return [follow, self._say("place_noted", sms, ref, lang, place=shown(place))], True
+
+    async def _chosen(self, sms: InboundSms, ref: str, text: str, recent: Recent) -> Sequence[Output]:
+        """What a reply tells the responders of an open case; one that is an emergency by itself `route`
+        tells them."""
+        if self._topic_of(text, flash=False):
+            return []
+        case = await record(self._alerts, case_key(ref), Case)
+        if case is None or not case.is_open(boot_id(), boot_s()):
+            return []
+        branch = self._texts.follow.branch(recent.topic, recent.reply, case.lang)
+        is_number = not any(c.isalpha() for c in text)
+        said = f"{text} ({branch.label})" if branch and is_number else text
+        return [self._follow("words", sms, ref, said, case)]
 
     async def _stays_at(self, place: Place, sms: InboundSms, ref: str) -> None:
         here = Whereabouts(place, sms.id, time.time(), boot_id(), boot_s())
@@ -333,13 +319,13 @@ class Intake:
             found = next((r for r in person.recent if r.id == sms.id), None)
             if found and person.boot_id == now.boot_id:
                 return None, (person, found)
+            lang = person.lang if person.lang_chosen or language is None else language
             repeat = sum(one.digest == digest for one in person.recent_within(now))
-            recent = Recent(sms.id, digest, now.at_s, repeat, person.topic(sms.id, now))
-            person = msgspec.structs.replace(
-                person.hears(recent, now, topic=topic, question=question),
-                lang=person.lang if person.lang_chosen or language is None else language,
-                numbered_on=today,
-            )
+            before = "" if is_command or sms.missing else person.topic(sms.id, now)
+            reply = self._texts.follow.chosen(before, text, lang or self._lang)
+            recent = Recent(sms.id, digest, now.at_s, repeat, before, reply)
+            heard = person.hears(recent, now, topic=topic, question=question)
+            person = msgspec.structs.replace(heard, lang=lang, numbered_on=today)
             return person, (person, recent)
 
         return await change(self._session, ref, Person, step, found=entry)
@@ -471,6 +457,8 @@ class Intake:
                 return outputs  # half a question gets no answer: it might be the wrong one
         elif len(text) > limit:
             outputs.append(self._say("too_long", sms, ref, lang, kind="notice", ordinal=1))
+        if recent.reply and count <= FLOOD_TEXTS:
+            lane = "flash"  # it is about a life; nobody hears an emergency in a «1»
         consent = await read(self._consent, ref, Consent)
         query = Query(
             id=sms.id,
@@ -486,6 +474,7 @@ class Intake:
                 repeat,
                 unsolicited_ok=not (consent and consent.stopped),
                 topic=recent.topic,
+                reply=recent.reply,
                 before=person.before(sms.id, text, Moment(boot_id(), recent.at_s, sms.smsc_at)),
             ),
             privacy=self._privacy,
@@ -568,26 +557,6 @@ class IntakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Language of a person who has not written enough to tell it, such as one who calls."""
     privacy: Privacy = "private"
     """Privacy class of every query; anything but "private" lets outside providers see it."""
-
-
-def language_detector(triager: Triager, least: float = 0.5) -> LanguageOf:
-    """Language of a text where at least ``least`` confidence speaks for one."""
-
-    def language_of(text: str) -> str | None:
-        [(lang, confidence)] = triager.detect_lang([text])
-        return lang if confidence >= least else None
-
-    return language_of
-
-
-def topic_finder(triager: Triager) -> TopicOf:
-    """The topic as `route` finds it."""
-
-    def topic_of(text: str, *, flash: bool) -> str:
-        [found] = triager.classify([text])
-        return (found.template or GENERAL) if flash or found.priority == "emergency" else ""
-
-    return topic_of
 
 
 async def build(context: Context) -> Actor:

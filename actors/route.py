@@ -1,7 +1,8 @@
 """route answers emergencies at once and sends everything else on to retrieval.
 
 Consumes ``route``. An emergency gets a reviewed template, in the sender's language where there is one, and
-raises an alert; no model has a say in it. A text that arrived in a lower lane is raised to flash here.
+raises an alert; no model has a say in it. A text that arrived in a lower lane is raised to flash here. What
+`intake` understood as a reply to a template's menu gets that branch.
 """
 
 import time
@@ -9,16 +10,20 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
-from evy_core import Router, Situation, Triage, Triager
+from evy_core import Router, Situation, Triage, Triager, segment
 
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit, Output
 from actors._runtime.context import Context
-from actors.knowledge import GENERAL, Texts, route_rules, triager
+from actors.knowledge import GENERAL, Branch, Template, Texts, route_rules, triager
 from subjects import names
 from subjects.messages import Alert, Event, OutboundSms, Query
 from subjects.services import TriageReply, TriageRequest
 
+MENU_ORDINAL: Final = 9
+"""The menu's, among the notices of one text; `alert` uses those from ten on."""
+SEGMENTS: Final = {"gsm7": 2, "ucs2": 3}
+"""SMS that a template may take, with its menu or without."""
 CLEAR_LANGUAGE: Final = 0.5
 """Confidence from which a text's own language is believed rather than what is known of the person."""
 
@@ -34,6 +39,7 @@ class Route:
         router: Router,
         texts: Texts,
         emit: Emit,
+        is_thrifty: Callable[[], bool] = lambda: False,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._node = node
@@ -41,11 +47,16 @@ class Route:
         self._router = router
         self._texts = texts
         self._emit = emit
+        self._is_thrifty = is_thrifty
         self._now = now
 
     async def handle(self, query: Query) -> Sequence[Output]:
-        """One query → a template and an alert, or the query for ``rag``."""
+        """One query → a template or its branch and an alert, or the query for ``rag``."""
         [found] = self._triager.classify([query.text])
+        session = query.session
+        branch = self._texts.follow.branch(session.topic, session.reply, self._language(query, found))
+        if branch:
+            return self._goes_on(query, found, branch)
         needs = tuple(need for need in found.needs if need != "none")
         # The lane was chosen from the whole text before it was shortened: an emergency stays one.
         priority = "emergency" if query.lane == "flash" else found.priority
@@ -91,20 +102,70 @@ class Route:
             return query.lang
         return found.lang
 
+    def _goes_on(self, query: Query, found: Triage, branch: Branch) -> Sequence[Output]:
+        """The branch. Only words that are an emergency by themselves raise an alert: it joins the open case,
+        or opens one when that is over."""
+        priority = found.priority if found.priority == "emergency" else "urgent"
+        needs = tuple(need for need in found.needs if need != "none")
+        lang = self._language(query, found)
+        query = msgspec.structs.replace(query, lang=lang, lane="flash", priority=priority, needs=needs)
+        self._event(query, found, branch.topic, f"reply {branch.reply}")
+        outputs = [self._answer(query, branch)]
+        if priority == "emergency":
+            outputs.append(self._alert(query, branch.topic))
+        return outputs
+
     def _emergency(self, query: Query, topic: str) -> Sequence[Output]:
         template = self._texts.template(topic, query.lang) or self._texts.template(GENERAL, query.lang)
         assert template is not None  # noqa: S101  # the loader refuses texts without it
+        menu = self._texts.menu(template.topic, template.lang)
+        whole = segment([f"{template.text} {menu}"])[0]
+        rides = bool(menu) and whole.count <= SEGMENTS[whole.encoding]
+        outputs = [
+            self._answer(query, template, f"{template.text} {menu}" if rides else template.text),
+            self._alert(query, topic),
+        ]
+        if menu and not rides and self._is_offered(query, template):
+            outputs.append(self._menu(query, template, menu))
+        return outputs
+
+    def _is_offered(self, query: Query, template: Template) -> bool:
+        """Whether the menu is worth an SMS of its own. The numbers work all the same."""
+        session = query.session
+        seen = session.repeat > 0 or session.topic == template.topic
+        return session.unsolicited_ok and not (template.discreet or seen or self._is_thrifty())
+
+    def _answer(self, query: Query, said: Template | Branch, text: str = "") -> Output:
         reply = OutboundSms(
             query_id=query.id,
             node=query.node,
-            text=template.text,
-            lang=template.lang,
+            text=text or said.text,
+            lang=said.lang,
             lane="flash",
             step="template",
             sender_ref=query.sender_ref,
-            sources=(template.source.tag,),
+            sources=(said.source.tag,),
             received_at=query.received_at,
         )
+        return Output(names.SMS_OUT, "flash", reply, query.id, "reply")
+
+    def _menu(self, query: Query, template: Template, menu: str) -> Output:
+        """In the lane below: the first text to somebody else goes before it."""
+        notice = OutboundSms(
+            query_id=query.id,
+            node=query.node,
+            text=menu,
+            lang=template.lang,
+            lane="priority",
+            step="notice",
+            kind="notice",
+            ordinal=MENU_ORDINAL,
+            sender_ref=query.sender_ref,
+            received_at=query.received_at,
+        )
+        return Output(names.SMS_OUT, "priority", notice, query.id, "notice", MENU_ORDINAL)
+
+    def _alert(self, query: Query, topic: str) -> Output:
         alert = Alert(
             query_id=query.id,
             node=query.node,
@@ -117,10 +178,7 @@ class Route:
             topic=topic,
             received_at=query.received_at,
         )
-        return [
-            Output(names.SMS_OUT, "flash", reply, query.id, "reply"),
-            Output(names.ALERT, "flash", alert, query.id),
-        ]
+        return Output(names.ALERT, "flash", alert, query.id)
 
     def _event(self, query: Query, found: Triage, topic: str, reason: str) -> None:
         self._emit(
@@ -147,11 +205,19 @@ class Route:
 
 async def build(context: Context) -> Actor:
     """The actor of a node."""
+    router, state = Router(route_rules()), context.node_state()
+    [lowest, *_], _ = router.battery_limits
+
+    def is_thrifty() -> bool:
+        battery = state().battery_rule_percent
+        return battery is not None and battery < lowest
+
     route = Route(
         node=context.identity.node,
         triager=triager(),
-        router=Router(route_rules()),
+        router=router,
         texts=Texts.load(emergency_number=context.config.node.emergency_number),
         emit=context.emit,
+        is_thrifty=is_thrifty,
     )
     return Actor("route", {names.ROUTE: route.handle}, services={"route.triage": route.triage})

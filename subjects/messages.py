@@ -93,6 +93,8 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     """False after STOP: replies only, nothing the person did not ask for."""
     topic: str = ""
     """Topic of the template that answered the person's emergency of the last hours, before this text."""
+    reply: int = 0
+    """Branch of the topic that this text chose; 0: it is another text. See `actors/knowledge/follow/`."""
     before: str = ""
     """The question the person asked before this one, within half an hour, shortened to 200 characters."""
 

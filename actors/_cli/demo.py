@@ -208,8 +208,8 @@ def _phone(number: int) -> str:
 
 
 def _answers(stage: Stage, phone: str) -> list[str]:
-    """What a phone got, the question for the place aside: it comes with an alert, beside the answer."""
-    asks = {stage.texts.say("ask_place", lang) for lang in stage.texts.languages}
+    """What a phone got, the question for the place and the menu aside: they come beside the answer."""
+    asks = {stage.texts.say("ask_place", lang) for lang in stage.texts.languages} | stage.texts.menus()
     return [text for text in stage.read_by(phone) if text not in asks]
 
 

@@ -1,9 +1,10 @@
-"""What a short text means while a case is open: a responder's answer, a person who is safe, a place."""
+"""What a short text means: a command; while a case is open a responder's answer, a safe person, a place."""
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -11,6 +12,8 @@ from actors._people.texts import plain_words
 from actors.knowledge import SHIPPED
 from subjects.errors import ConfigError
 from subjects.messages import ResponderAnswer
+
+Command = Literal["stop", "start", "help", "info", "more", "lang"]
 
 _WITH_CASE: Final = re.compile(r"(.+?)(?: ([0-9]{1,3}))?")
 
@@ -58,3 +61,15 @@ def load_replies(directory: Path = SHIPPED) -> Replies:
         return msgspec.convert(plain, Replies)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def load_commands(directory: Path = SHIPPED) -> Mapping[str, Command]:
+    """Command of each command word, from ``commands.toml``."""
+    path = directory / "commands.toml"
+    try:
+        table = msgspec.convert(
+            tomllib.loads(path.read_text(encoding="utf-8")), type=dict[Command, tuple[str, ...]]
+        )
+    except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return {plain_words(word): command for command, words in table.items() for word in words}

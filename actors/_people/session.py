@@ -35,9 +35,9 @@ class Moment(msgspec.Struct, frozen=True, array_like=True):
     smsc_at: float | None = None
 
     def is_within(self, seconds: float, now: "Moment") -> bool:
-        """Whether it is at most so long before ``now``; unknown counts as no."""
+        """Whether it is before ``now`` and at most so long; unknown counts as no."""
         if self.boot_id == now.boot_id:
-            return now.at_s - self.at_s <= seconds
+            return 0 <= now.at_s - self.at_s <= seconds
         if self.smsc_at is None or now.smsc_at is None:
             return False
         return abs(now.smsc_at - self.smsc_at) <= seconds
@@ -52,6 +52,8 @@ class Recent(msgspec.Struct, frozen=True, omit_defaults=True):
     repeat: int
     topic: str = ""
     """Topic of the emergency that the person was in when it came."""
+    reply: int = 0
+    """Branch of that topic that it chose; 0: it is another text."""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -63,7 +65,8 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Danger(msgspec.Struct, frozen=True, array_like=True):
-    """The emergency that a person is in: its template's topic, the last text about it, and when that came."""
+    """The emergency that a person is in: its template's topic, the text that told of it, and when the last
+    text about it came."""
 
     topic: str
     id: str
@@ -118,17 +121,24 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def hears(self, recent: Recent, now: Moment, *, topic: str, question: str) -> "Person":
         """The record with one more text: ``topic`` when it is an emergency, ``question`` when it asks
-        something; both may be empty."""
+        something; both may be empty. A reply goes on with the emergency it is about; a new one closes the
+        menu of HELP, because its own menu is the later one."""
+        danger = self.danger
+        if recent.reply and danger:
+            danger = msgspec.structs.replace(danger, heard=now)
+        elif topic:
+            danger = Danger(topic, recent.id, now)
+        is_new = danger is not None and danger.id == recent.id
         same_boot = self.boot_id == now.boot_id
         kept = self.recent_within(now)[-RECENT_KEPT + 1 :]
         asked = Asked(recent.id, question[:BEFORE_CHARACTERS], now)
         return msgspec.structs.replace(
             self,
-            menu_at_s=self.menu_at_s if same_boot else -1.0,
+            menu_at_s=self.menu_at_s if same_boot and not is_new else -1.0,
             boot_id=now.boot_id,
             recent=(*kept, recent),
-            danger=Danger(topic, recent.id, now) if topic else self.danger,
-            asked=(*self.asked, asked)[-QUESTIONS_KEPT:] if question else self.asked,
+            danger=danger,
+            asked=(*self.asked, asked)[-QUESTIONS_KEPT:] if question and not recent.reply else self.asked,
         )
 
     def recent_within(self, now: Moment) -> tuple[Recent, ...]:

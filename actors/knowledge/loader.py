@@ -340,6 +340,10 @@ class Texts:
         choices = ", ".join(f"{one.reply} {one.label}" for one in self.follow.of(topic, lang))
         return self.say("follow_menu", lang, choices=choices) if choices else ""
 
+    def menus(self) -> frozenset[str]:
+        """Every menu as it is sent, to know one by its text."""
+        return frozenset(self.menu(branch.topic, branch.lang) for branch in self.follow)
+
     def say(self, key: Notice, lang: str, **values: object) -> str:
         """Notice in ``lang``, else in English, with the values that :data:`NOTICES` names for it.
 

@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 RESPONDER = "+15550199"
 _TEXTS = Texts.load()
-_ASKS = {_TEXTS.say("ask_place", lang) for lang in _TEXTS.languages}
+_ASKS = {_TEXTS.say("ask_place", lang) for lang in _TEXTS.languages} | _TEXTS.menus()
 
 
 def on_uvloop(coroutine: Coroutine[Any, Any, R]) -> R:
@@ -175,7 +175,7 @@ class MemoryModem:
 
     def replies(self) -> Iterator[tuple[str, float]]:
         """Recipient and time of each text sent, by its first part; alerts to the responder and what comes
-        with an alert, the question for the place, left out."""
+        with an alert, the question for the place and the menu, left out."""
         for at, part in list(self.sent):
             if part.index == 1 and part.number != RESPONDER and part.text not in _ASKS:
                 yield part.number, at

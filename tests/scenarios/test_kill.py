@@ -22,6 +22,7 @@ from actors._runtime.bus import NatsBus
 from actors._runtime.config import load_config
 from actors._runtime.identity import load_identity
 from actors._runtime.supervisor import Child
+from actors.knowledge import Texts
 from actors.sms.ledger import Entry as LedgerEntry
 from simulators.control import Control, Log, Send
 from simulators.network import Entry
@@ -94,7 +95,8 @@ def phone(number: int) -> str:
 
 
 def answered(log: tuple[Entry, ...]) -> Counter[str]:
-    return Counter(entry.number for entry in log if entry.what == "read")
+    menus = Texts.load().menus()
+    return Counter(entry.number for entry in log if entry.what == "read" and entry.text not in menus)
 
 
 @pytest.mark.nats

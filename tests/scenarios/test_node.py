@@ -110,4 +110,5 @@ async def test_a_node_survives_what_comes(tmp_path: Path, monkeypatch: pytest.Mo
 
         # One answer each, whatever happened.
         for number in (1, 2, 5, 9, 10):
-            assert len(stage.read_by(f"+155570000{number:02}")) == 1
+            read = [text for text in stage.read_by(f"+155570000{number:02}") if text not in TEXTS.menus()]
+            assert len(read) == 1

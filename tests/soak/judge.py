@@ -61,7 +61,7 @@ class Judge:
     def __init__(self) -> None:
         self._followup = _beginnings("followup")
         self._incomplete = _beginnings("incomplete")
-        self._aside = _beginnings("ask_place") + _beginnings("told_unheard")
+        self._aside = _beginnings("ask_place") + _beginnings("told_unheard") + tuple(Texts.load().menus())
 
     def got(self, entries: Iterable[Entry]) -> dict[str, Got]:
         """What each phone got that got anything."""

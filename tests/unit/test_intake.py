@@ -9,11 +9,12 @@ from evy_core import segment
 
 from actors._people.cases import AskedAbout, Case, Rota, case_key, rota_key
 from actors._people.contacts import Contact
+from actors._people.heard import topic_finder
 from actors._people.texts import first_part, plain_words, visible
 from actors._runtime import clock
 from actors._runtime.actor import Output
 from actors._runtime.memory import MemoryKeyValue
-from actors.intake import Consent, Intake, topic_finder
+from actors.intake import Consent, Intake
 from actors.knowledge import SHIPPED, Texts, triager
 from subjects import names
 from subjects.messages import Alert, Answer, Event, InboundSms, OutboundSms, Query, ResponderReply

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from evy_core import Router, Triager
+from evy_core import Router, Triager, segment
 
 from actors._runtime import clock
 from actors._runtime.actor import Output
@@ -20,6 +20,7 @@ class Desk:
     """A route actor and its events."""
 
     def __init__(self) -> None:
+        self.is_thrifty = False
         self.events: list[Event] = []
         self.route = Route(
             node="n1",
@@ -27,6 +28,7 @@ class Desk:
             router=Router(route_rules()),
             texts=TEXTS,
             emit=self.events.append,
+            is_thrifty=lambda: self.is_thrifty,
             now=lambda: 5.0,
         )
 
@@ -56,7 +58,7 @@ def reply(outputs: list[Output]) -> OutboundSms:
 
 async def test_an_emergency_gets_its_template_and_an_alert_in_flash(desk: Desk) -> None:
     outputs = await desk.text("my brother is bleeding badly", lane="flash")
-    assert [(o.subject, o.lane) for o in outputs] == [(names.SMS_OUT, "flash"), (names.ALERT, "flash")]
+    assert [(o.subject, o.lane) for o in outputs[:2]] == [(names.SMS_OUT, "flash"), (names.ALERT, "flash")]
     template = TEXTS.template("bleeding", "en")
     assert template is not None
     assert reply(outputs).text == template.text
@@ -84,8 +86,8 @@ async def test_the_language_of_the_text_wins_unless_the_person_chose_one(desk: D
 
 
 async def test_an_emergency_in_a_language_without_template_is_answered_in_english(desk: Desk) -> None:
-    chosen = Session("sw", lang_chosen=True)
-    outputs = await desk.text("my brother is bleeding badly", lang="sw", session=chosen)
+    chosen = Session("de", lang_chosen=True)
+    outputs = await desk.text("my brother is bleeding badly", lang="de", session=chosen)
     assert reply(outputs).lang == "en"
 
 
@@ -105,3 +107,84 @@ async def test_a_redelivered_query_gives_the_same_outputs(desk: Desk) -> None:
     deadline = clock.deadline_in(15)
     first = await desk.text("he is choking on food", deadline=deadline)
     assert await desk.text("he is choking on food", deadline=deadline) == first
+
+
+# ── what a template goes on with ──────────────────────────────────────────────────────────────────────────
+
+BLEEDING = "my brother is bleeding badly"
+
+
+def menu_of(outputs: list[Output]) -> OutboundSms | None:
+    found = [o.message for o in outputs if isinstance(o.message, OutboundSms) and o.message.kind == "notice"]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+async def test_a_menu_follows_a_template_that_has_no_room_for_it(desk: Desk) -> None:
+    outputs = await desk.text(BLEEDING, lane="flash")
+    menu = menu_of(outputs)
+    assert menu is not None
+    assert menu.text == "Reply 1 soaks through, 2 pale and cold, 3 something stuck in, 4 tight band is on."
+    assert menu.lane == "priority"  # after everybody's first text
+    assert outputs[-1].message is menu
+    template = TEXTS.template("bleeding", "en")
+    assert template is not None
+    assert reply(outputs).text == template.text
+
+
+@pytest.mark.parametrize(
+    "session",
+    [Session(topic="bleeding"), Session(repeat=1), Session(unsolicited_ok=False)],
+    ids=["seen", "repeated", "STOP"],
+)
+async def test_a_menu_is_not_sent_twice_nor_to_who_said_stop(desk: Desk, session: Session) -> None:
+    outputs = await desk.text(BLEEDING, lane="flash", session=session)
+    assert menu_of(outputs) is None
+    assert len(outputs) == 2
+
+
+async def test_a_low_battery_sends_no_menu_and_answers_its_numbers(desk: Desk) -> None:
+    desk.is_thrifty = True
+    assert menu_of(await desk.text(BLEEDING, lane="flash")) is None
+    outputs = await desk.text("1", lane="flash", session=Session(topic="bleeding", reply=1))
+    assert reply(outputs).text == TEXTS.follow.branch("bleeding", 1, "en").text  # type: ignore[union-attr]
+
+
+async def test_where_somebody_may_see_the_phone_the_menu_is_no_text_of_its_own(desk: Desk) -> None:
+    outputs = await desk.text("my husband is beating me he will kill me", lane="flash")
+    assert menu_of(outputs) is None
+    assert reply(outputs).text.endswith(" Reply 1 hurt, 2 hiding, 3 out, 4 a plan.")
+    longest = Texts.load(emergency_number="+1234567890")
+    for lang in longest.languages:
+        template, menu = longest.template("violence_attack", lang), longest.menu("violence_attack", lang)
+        if menu:
+            assert template is not None
+            assert segment([f"{template.text} {menu}"])[0].count <= (3 if lang in {"ar", "hi"} else 2), lang
+
+
+async def test_a_reply_gets_its_branch_in_flash_without_a_new_alert(desk: Desk) -> None:
+    session = Session(topic="drowning", reply=3)
+    [output] = await desk.text("3", lane="flash", session=session)
+    assert output.lane == "flash"
+    branch = TEXTS.follow.branch("drowning", 3, "en")
+    assert branch is not None
+    message = reply([output])
+    assert (message.text, message.step, message.kind) == (branch.text, "template", "reply")
+    assert message.sources == (branch.source.tag,)
+    assert desk.events[-1].fields["topic"] == "drowning"
+    assert desk.events[-1].fields["reason"] == "reply 3"
+    assert await desk.text("3", lane="flash", session=session) == [output]
+
+
+async def test_a_reply_that_is_an_emergency_by_itself_tells_the_responders(desk: Desk) -> None:
+    outputs = await desk.text("he is not breathing", lane="flash", session=Session(topic="drowning", reply=2))
+    assert "2 breaths" in reply(outputs).text
+    [alert] = [o.message for o in outputs if isinstance(o.message, Alert)]
+    assert (alert.priority, alert.topic) == ("emergency", "drowning")
+
+
+async def test_a_branch_that_is_no_longer_there_is_answered_as_any_text(desk: Desk) -> None:
+    [output] = await desk.text("4", session=Session(topic="tsunami", reply=4))
+    assert output.subject == names.RAG
+    outputs = await desk.text(BLEEDING, session=Session(topic="no_such_topic", reply=1))
+    assert "Press hard" in reply(outputs).text
