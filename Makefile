@@ -7,7 +7,7 @@ RUN := .venv/bin/
 RUST := rust_ext
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-ops demo test lint bench eval eval-answers train-pack train-triage chaos soak fuzz coverage clean pytest cargo-test fuzz-core bench-core
+.PHONY: help setup setup-ops llama demo test lint bench eval eval-answers train-pack train-triage chaos soak fuzz coverage clean pytest cargo-test fuzz-core bench-core
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -18,8 +18,25 @@ $(UV):
 	@python3 -m venv .uv || { echo "python3 has no venv: apt-get install python3-venv"; exit 1; }
 	@.uv/bin/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
 
+# Thirteen minutes on 2 cores, once: the wheel lies outside the repository, for every clone of this machine.
+WHEELS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/evy/wheels
+LLAMA := $(shell sed -n 's/^llama = \["llama-cpp-python==\(.*\)"\].*/\1/p' pyproject.toml)
+LLAMA_WHEEL := $(firstword $(wildcard $(WHEELS)/llama_cpp_python-$(LLAMA)-*_$(shell uname -m).whl))
+
 setup: $(UV)  ## Install everything into .venv; `.venv/bin/evy` is the command
+ifeq ($(LLAMA_WHEEL),)
 	@$(UV) sync --locked $(if $(CI),--quiet,)
+	@echo "llama-cpp-python: skipped, no build of $(LLAMA) in $(WHEELS); its tests are skipped too (make llama builds it)"
+else
+	@$(UV) sync --locked --extra llama --no-install-package llama-cpp-python $(if $(CI),--quiet,)
+	@$(UV) pip install --quiet --python .venv --no-deps --no-index $(LLAMA_WHEEL)
+	@echo "llama-cpp-python: from $(LLAMA_WHEEL)"
+endif
+
+llama: $(UV)  ## Build llama-cpp-python once (13 minutes on 2 cores); `make setup` then installs it
+	@mkdir -p $(WHEELS)
+	@.uv/bin/python -m pip wheel --disable-pip-version-check --no-deps --wheel-dir $(WHEELS) llama-cpp-python==$(LLAMA)
+	@$(MAKE) --no-print-directory setup
 
 # Programs of others. Nothing of EVY needs them; a test or bench that uses one says so and is skipped without it.
 OPS_PACKAGES := gammu-smsd iproute2 kannel llvm-19 mosquitto rabbitmq-server smstools strace tcpdump

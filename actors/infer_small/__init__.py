@@ -7,11 +7,12 @@ the best passage as it was written, or an honest "I do not know".
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
+import psutil
 from evy_core import Router
 
 from actors._runtime import clock
@@ -19,23 +20,38 @@ from actors._runtime.actor import Actor, Emit, Output
 from actors._runtime.context import Context
 from actors.infer_small import prompt
 from actors.infer_small.files import SHIPPED, ModelFile, ModelUnavailableError, find
-from actors.infer_small.model import Generation, Model, XllamaModel
+from actors.infer_small.llama import LlamaModel
+from actors.infer_small.manager import Models
+from actors.infer_small.model import Generation, Model
 from actors.infer_small.thread import ModelThread
+from actors.infer_small.xllama import XllamaModel
 from actors.knowledge import Texts, route_rules
 from subjects import names
 from subjects.messages import Answer, Deadline, Event, Passage, Query, Step, answer_to
+from subjects.node_state import MEGABYTE
 
 __all__ = [
     "SHIPPED",
     "Generation",
+    "LlamaModel",
     "Model",
     "ModelFile",
     "ModelUnavailableError",
+    "Models",
+    "Runtime",
     "XllamaModel",
     "actor",
     "build",
     "find",
 ]
+
+Runtime = Literal["xllamacpp", "llama-cpp-python"]
+"""The package that runs a model: prebuilt, or built on the node (`make llama`)."""
+
+RUNTIMES: Final[Mapping[Runtime, Callable[[ModelFile, int], Model]]] = {
+    "xllamacpp": XllamaModel,
+    "llama-cpp-python": LlamaModel,
+}
 
 IDLE_S: Final = 300.0
 """The model's memory is given back after so long without a question."""
@@ -95,11 +111,13 @@ class InferSmallConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The ``[infer_small]`` table."""
 
     model: str = ""
-    """Name of an entry of ``models``; empty: its first one."""
+    """Name of an entry of ``models`` to prefer; empty: in their order. One that does not fit into free memory
+    is passed over for the next."""
     models: str = ""
     """A ``models.toml`` of the node's own; a relative path lies in the data directory. Empty: EVY's."""
     threads: int = 0
     """Cores for the model; 0: what its entry says, else all but one."""
+    runtime: Runtime = "xllamacpp"
     idle_s: float = IDLE_S
     max_generate_s: float = MAX_GENERATE_S
 
@@ -117,15 +135,27 @@ async def build(context: Context) -> Actor:
             battery_percent=at.battery_rule_percent, free_memory_mb=at.memory_rule_mb
         )
 
+    def make(file: ModelFile) -> Model:
+        return RUNTIMES[config.runtime](file, config.threads)
+
+    def report(kind: str, reason: str) -> None:
+        at = time.time()
+        fields = {"reason": reason}
+        context.emit(Event(kind=kind, node=context.identity.node, actor="infer_small", at=at, fields=fields))
+
     return actor(
         context.identity.node,
-        XllamaModel(find(config.model, models), config.threads),
+        Models(models, make, _free_mb, wanted=config.model, report=report),
         Texts.load(emergency_number=node.emergency_number),
         context.emit,
         idle_s=config.idle_s,
         max_generate_s=config.max_generate_s,
         obstacle=obstacle,
     )
+
+
+def _free_mb() -> float:
+    return float(psutil.virtual_memory().available) / MEGABYTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +194,19 @@ class _Ladder:
             return "", (), why
         if budget_s <= 0:
             return "", (), "no time left"
-        task = prompt.task(query, free=self.model.free)
+        tasks: list[prompt.Task] = []
 
         def generate(left_s: float) -> Generation:
-            return self.model.generate(
-                task.system, task.turn, self.model.max_answer_tokens, left_s, task.grammar
-            )
+            # Which model answers is only known now: it may have changed since the query came.
+            able = self.model.ready()
+            if reason := prompt.refusal(query, able.langs):
+                raise ModelUnavailableError(reason)
+            task = prompt.task(query, free=able.free)
+            tasks.append(task)
+            if task.choice and not task.choice.lines:
+                return Generation("", 0, 0.0, "stop")  # it could say nothing but the whole passage
+            most = task.most_tokens(able.max_answer_tokens)
+            return self.model.generate(task.system, task.turn, most, left_s, task.grammar)
 
         try:
             made = await self.thread.run(query.lane, generate, budget_s)
@@ -177,10 +214,10 @@ class _Ladder:
             self.report("model_unavailable", query, reason=str(error))
             return "", (), str(error)
         self.report("generated", query, tokens=made.tokens, ms=round(made.ms), finish=made.finish)
-        text = task.kept(made)
-        if any(text == passage.text for passage in task.passages):
+        text, passages = tasks[0].kept(made) if tasks else ("", ())
+        if any(text == passage.text for passage in passages):
             return "", (), "the model left its passage as it was"
-        return text, task.passages, "the model" if text else f"nothing usable from the model ({made.finish})"
+        return text, passages, "the model" if text else f"nothing usable from the model ({made.finish})"
 
     def report(self, kind: str, query: Query | None = None, **fields: object) -> None:
         """Publishes an event, about a query if there is one."""

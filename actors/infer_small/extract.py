@@ -1,13 +1,17 @@
-"""A grammar that lets a model say reviewed sentences only.
+"""What a model may choose of reviewed passages: lines by their numbers, under a grammar of a few tokens.
 
-A 135M model that was given «2 drops of bleach for each litre» wrote «No, you cannot use bleach». Under this
-grammar (GBNF, which llama.cpp enforces token by token) it can do no more than leave out sentences that carry
-neither a number nor a warning, and add the second passage to the best one.
+A 135M model that was given «2 drops of bleach for each litre» wrote «No, you cannot use bleach». So it writes
+no words at all: of the best passage it says which sentences that bind nobody may stay, and whether the second
+passage is added. What is sent is put together here, from sentences as they were reviewed. A number costs one
+token, where its sentence costs twenty, and a sentence that stays in any case is not even shown to the model.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
+
+from subjects.messages import Passage
 
 _BOUNDARY: Final = re.compile(r"(?<=[.!?]) +(?=[A-Z0-9¿¡])")
 
@@ -18,39 +22,59 @@ _BINDING: Final = re.compile(
 )
 """A sentence with one of these is never left out of a passage that is used. English only, as the model."""
 
+MOST_LINES: Final = 9
+"""Lines are numbered by one digit, which is one token; what is beyond stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One question to a model: which of ``lines`` to send. ``passages`` are one or two, the best first."""
+
+    passages: tuple[Passage, ...]
+    lines: tuple[str, ...]
+    """What may be left out of the first passage, then the second one's title, if there is one."""
+    sentences: tuple[tuple[str, int], ...]
+    """Sentences of the first passage, each with the number of its line, or 0: it stays."""
+
+    @property
+    def grammar(self) -> str:
+        """GBNF: the numbers of some lines, in their order."""
+        return "root ::= " + " ".join(f'"{number}"?' for number in range(1, len(self.lines) + 1))
+
+    def text(self, picked: str) -> tuple[str, tuple[Passage, ...]]:
+        """What is sent for the numbers that a model wrote, and the passages it is from.
+
+        Empty for anything the grammar forbids: no engine is believed to have kept to it.
+        """
+        numbers = [int(c) for c in picked if c.isdecimal() and c.isascii()]
+        if picked != "".join(map(str, numbers)) or numbers != sorted({*numbers}):
+            return "", ()
+        if not set(numbers) <= set(range(1, len(self.lines) + 1)):
+            return "", ()
+        kept = [text for text, number in self.sentences if not number or number in numbers]
+        if len(self.passages) > 1 and len(self.lines) in numbers:
+            return " ".join([*kept, self.passages[1].text]), self.passages
+        return " ".join(kept), self.passages[:1]
+
+
+def choice(passages: Sequence[Passage]) -> Choice:
+    """What a model may choose of one or two passages, the best first.
+
+    A first sentence always stays, since what follows leans on it; so does one that has a number or a warning.
+    """
+    first, *more = passages[:2]
+    room = MOST_LINES - len(more)
+    lines: list[str] = []
+    numbered = []
+    for place, sentence in enumerate(sentences(first.text)):
+        optional = bool(place) and not _BINDING.search(sentence) and len(lines) < room
+        if optional:
+            lines.append(sentence)
+        numbered.append((sentence, len(lines) if optional else 0))
+    lines += [passage.title or sentences(passage.text)[0] for passage in more]
+    return Choice(tuple(passages[:2]), tuple(lines), tuple(numbered))
+
 
 def sentences(text: str) -> list[str]:
     """Sentences of a passage; joined by a space they are the passage again."""
     return _BOUNDARY.split(text)
-
-
-def grammar(passages: Sequence[str]) -> str:
-    """GBNF for the first passage, or for it and then the second, less sentences that bind nobody.
-
-    ``passages`` are one or two, each one line. A first sentence is always kept: what follows leans on it.
-    """
-    return "root ::= " + _rule(passages, _gbnf)
-
-
-def allows(passages: Sequence[str], text: str) -> bool:
-    """Whether :func:`grammar` allows a text: no engine is believed to have kept to it."""
-    return re.fullmatch(_rule(passages, re.escape), text) is not None
-
-
-def _rule(passages: Sequence[str], literal: Callable[[str], str]) -> str:
-    """The rule with ``literal`` for fixed text; ``( )?`` mean the same in GBNF and in regular expressions."""
-    first, *more = [_passage(passage, literal) for passage in passages[:2]]
-    return first + "".join(f"({literal(' ')}{other})?" for other in more)
-
-
-def _passage(passage: str, literal: Callable[[str], str]) -> str:
-    first, *rest = sentences(passage)
-    return literal(first) + "".join(
-        literal(f" {sentence}") if _BINDING.search(sentence) else f"({literal(f' {sentence}')})?"
-        for sentence in rest
-    )
-
-
-def _gbnf(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f' "{escaped}" '

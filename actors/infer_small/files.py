@@ -11,12 +11,16 @@ from typing import Annotated, Final
 
 import msgspec
 
+from actors.infer_small.model import Abilities
 from subjects.errors import ConfigError
 
 SHIPPED: Final = Path(__file__).with_name("models.toml")
 """The models EVY knows."""
 
 _MAGIC: Final = b"GGUF"
+_MEGABYTE: Final = 1_000_000
+_BESIDE_MB: Final = 100
+"""Megabytes beside the weights where ``models.toml`` names none: llama.cpp, context, scratch memory."""
 _READ_OCTETS: Final = 1024 * 1024
 
 
@@ -42,11 +46,23 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     package: str = ""
     context_tokens: Annotated[int, msgspec.Meta(ge=256)] = 1024
     max_answer_tokens: Annotated[int, msgspec.Meta(ge=8, le=512)] = 192
+    memory_mb: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Megabytes that it takes when it answers, as measured; 0: its weights and a tenth, and 100 more."""
     threads: Annotated[int, msgspec.Meta(ge=0)] = 0
     free: bool = False
     """Whether it may word passages itself; otherwise it only chooses among their sentences."""
     directory: str = ""
     """Folder of the ``models.toml`` it was read from."""
+
+    @property
+    def needs_mb(self) -> float:
+        """Megabytes that must be free for it."""
+        return self.memory_mb or 1.1 * self.octets / _MEGABYTE + _BESIDE_MB
+
+    @property
+    def abilities(self) -> Abilities:
+        """What it may be asked for."""
+        return Abilities(self.name, self.langs, self.max_answer_tokens, self.free)
 
     def path(self) -> Path:
         """Where the file should lie, there or not. Raises when ``package`` is not installed."""
@@ -109,15 +125,23 @@ class _Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def find(name: str = "", models: Path = SHIPPED) -> ModelFile:
     """Entry ``name`` of a ``models.toml``, or its first one. Raises :class:`ConfigError`."""
+    return listed(models, name)[0]
+
+
+def listed(models: Path = SHIPPED, wanted: str = "") -> list[ModelFile]:
+    """Every entry of a ``models.toml`` in its order, but ``wanted`` first. Raises :class:`ConfigError`."""
     try:
         with models.open("rb") as file:
-            listed = msgspec.convert(tomllib.load(file), _Models).model
+            read = msgspec.convert(tomllib.load(file), _Models).model
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"{models}: {error}") from error
-    for entry in listed:
-        if name in ("", entry.name):
-            return msgspec.structs.replace(entry, directory=str(models.parent))
-    raise ConfigError(f"{models}: no model {name!r}; there are {', '.join(m.name for m in listed)}")
+    names = [entry.name for entry in read]
+    if len({*names}) < len(names):
+        raise ConfigError(f"{models}: two models of one name: {', '.join(names)}")
+    if wanted and wanted not in names:
+        raise ConfigError(f"{models}: no model {wanted!r}; there are {', '.join(names)}")
+    entries = [msgspec.structs.replace(entry, directory=str(models.parent)) for entry in read]
+    return sorted(entries, key=lambda entry: bool(wanted) and entry.name != wanted)
 
 
 def _sha256(path: Path) -> str:

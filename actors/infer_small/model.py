@@ -1,25 +1,13 @@
-"""The small interface behind which any local model runs, and llama.cpp through xllamacpp behind it."""
+"""The small interface behind which any local model runs, whatever program runs it."""
 
-import gc
-import logging
 import os
-import secrets
-import tempfile
-import threading
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Literal, Protocol
-
-from actors.infer_small.files import ModelFile, ModelUnavailableError
-
-_LOG: Final = logging.getLogger(__name__)
+from typing import Final, Literal, NamedTuple, Protocol
 
 Finish = Literal["stop", "length", "deadline", "stopped"]
 """Why a generation ended: the model was done; the token limit; the time limit; it was told to."""
 
-_PROMPT_BATCH_TOKENS: Final = 64
+PROMPT_BATCH_TOKENS: Final = 64
 """Prompt tokens read between two looks at the clock: half a second on one slow core."""
 
 
@@ -33,20 +21,24 @@ class Generation:
     finish: Finish
 
 
+class Abilities(NamedTuple):
+    """What a model may be asked for."""
+
+    name: str
+    langs: tuple[str, ...]
+    """Languages it writes well enough to be read in an emergency."""
+    max_answer_tokens: int
+    """Longest answer it is asked for."""
+    free: bool
+    """Whether it may word passages itself; otherwise it only chooses among their sentences."""
+
+
 class Model(Protocol):
-    """A local model. ``generate`` and ``unload`` are called from one thread, ``stop`` from any."""
+    """A local model. All but ``stop`` and ``langs`` are called from one thread."""
 
     @property
     def langs(self) -> tuple[str, ...]:
-        """Languages it writes well enough to be read in an emergency."""
-
-    @property
-    def max_answer_tokens(self) -> int:
-        """Longest answer it is asked for."""
-
-    @property
-    def free(self) -> bool:
-        """Whether it may word passages itself; otherwise it only chooses among their sentences."""
+        """Languages in which asking may be worth it: whoever is ready says for itself."""
 
     @property
     def loaded(self) -> bool:
@@ -54,6 +46,9 @@ class Model(Protocol):
 
     def check(self) -> None:
         """Raises :class:`ModelUnavailableError` if it plainly cannot be loaded; cheap."""
+
+    def ready(self) -> Abilities:
+        """The model that the next ``generate`` asks; loads nothing. Raises :class:`ModelUnavailableError`."""
 
     def generate(
         self, system: str, prompt: str, max_tokens: int, deadline_s: float, grammar: str = ""
@@ -70,135 +65,7 @@ class Model(Protocol):
         """Gives the memory back; the next ``generate`` loads again."""
 
 
-class XllamaModel:
-    """A GGUF file run by llama.cpp in this process.
-
-    ``threads`` 0 leaves one core to the rest of the node.
-    """
-
-    def __init__(self, file: ModelFile, threads: int = 0) -> None:
-        self._file: Final = file
-        self._threads: Final = threads or file.threads or max(1, (os.cpu_count() or 2) - 1)
-        self._server: Any = None
-        self._stop: Final = threading.Event()
-
-    @property
-    def langs(self) -> tuple[str, ...]:
-        """Languages it writes well enough to be read in an emergency."""
-        return self._file.langs
-
-    @property
-    def max_answer_tokens(self) -> int:
-        """Longest answer it is asked for."""
-        return self._file.max_answer_tokens
-
-    @property
-    def free(self) -> bool:
-        """Whether it may word passages itself; otherwise it only chooses among their sentences."""
-        return self._file.free
-
-    @property
-    def loaded(self) -> bool:
-        """Whether its weights are in memory."""
-        return self._server is not None
-
-    def check(self) -> None:
-        """Raises :class:`ModelUnavailableError` if the file is missing, of another size or no GGUF."""
-        self._file.glance()
-
-    def generate(
-        self, system: str, prompt: str, max_tokens: int, deadline_s: float, grammar: str = ""
-    ) -> Generation:
-        """See :class:`Model`. A prompt beyond the context raises :class:`ModelUnavailableError`."""
-        started = time.monotonic()
-        if self._server is None and not self._stop.is_set() and deadline_s > 0:
-            self._server = self._load()
-        pieces: list[str] = []
-        finish: Finish | None = None
-        failure = ""
-        tokens = 0
-
-        def on_chunk(chunk: Mapping[str, Any]) -> bool:
-            """Collect one piece; True ends the generation."""
-            nonlocal finish, failure, tokens
-            if "error" in chunk:
-                failure = str(chunk["error"])
-                return True
-            for choice in chunk.get("choices", ()):
-                if piece := choice["delta"].get("content"):
-                    pieces.append(piece)
-                    tokens += 1
-                finish = choice["finish_reason"] or finish
-            if finish is None:
-                finish = self._overdue(started + deadline_s)
-                return finish is not None
-            return False
-
-        finish = self._overdue(started + deadline_s)
-        if finish is None:
-            request = {
-                "messages": [{"role": "system", "content": system}, {"role": "user", "content": prompt}],
-                "max_tokens": max_tokens,
-                "temperature": 0,
-                "stream": True,
-                "grammar": grammar,
-                "return_progress": True,  # calls back during the prompt too, so that it can be ended there
-            }
-            try:
-                self._server.handle_chat_completions(request, on_chunk)
-            except (RuntimeError, ValueError) as error:
-                failure = str(error)
-        if failure:
-            raise ModelUnavailableError(f"model {self._file.name}: llama.cpp refused the prompt: {failure}")
-        ms = (time.monotonic() - started) * 1000
-        return Generation("".join(pieces), tokens, ms, finish or "stop")
-
-    def stop(self) -> None:
-        """Ends a running generation at its next token, and any later one at once."""
-        self._stop.set()
-
-    def unload(self) -> None:
-        """Gives the memory back; the next ``generate`` loads again."""
-        if self._server is not None:
-            self._server = None
-            gc.collect()  # the server's memory goes with its last reference
-            _LOG.info("model %s unloaded", self._file.name)
-
-    def _overdue(self, limit_s: float) -> Finish | None:
-        if self._stop.is_set():
-            return "stopped"
-        return "deadline" if time.monotonic() >= limit_s else None
-
-    def _load(self) -> Any:
-        path = self._file.verify()
-        try:
-            import xllamacpp  # noqa: PLC0415  100 MB of library, mapped only when a model is wanted
-        except ImportError as error:
-            raise ModelUnavailableError(
-                f"model {self._file.name}: xllamacpp cannot be imported ({error}); run `make setup`"
-            ) from error
-        started = time.monotonic()
-        params = xllamacpp.CommonParams()
-        params.model.path = str(path)
-        params.n_ctx = self._file.context_tokens
-        params.n_parallel = 1
-        params.n_batch = params.n_ubatch = _PROMPT_BATCH_TOKENS
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._threads
-        params.fit_params = params.warmup = False  # each loads or runs the model once more
-        params.cache_ram_mib = params.n_ctx_checkpoints = 0  # the default keeps up to 8 GiB of old prompts
-        params.verbosity = 0  # llama.cpp would write to stderr past our logging
-        # The server always listens somewhere, by default on a TCP port without a key. A socket whose
-        # name is gone as soon as it is bound can be reached by nobody.
-        params.api_keys = [secrets.token_hex()]
-        params.ui = params.endpoint_slots = False
-        params.n_threads_http = 1
-        with tempfile.TemporaryDirectory(prefix="evy-model-") as folder:
-            params.hostnames = [str(Path(folder) / "closed.sock")]
-            try:
-                server = xllamacpp.Server(params)
-            except RuntimeError as error:
-                raise ModelUnavailableError(
-                    f"model {self._file.name}: llama.cpp cannot load {path} ({error}); {self._file.fix}"
-                ) from error
-        _LOG.info("model %s loaded in %.1f s", self._file.name, time.monotonic() - started)
-        return server
+def cores(wanted: int) -> int:
+    """Threads for a model: those ``wanted``, else all cores that this process may use but one, for the rest
+    of the node."""
+    return wanted or max(1, len(os.sched_getaffinity(0)) - 1)

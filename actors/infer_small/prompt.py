@@ -20,9 +20,7 @@ MAX_ANSWER_CHARACTERS: Final = 290
 
 _MAX_QUESTION_CHARACTERS: Final = 200
 
-_EXTRACT: Final = (
-    "You help people by text message. Repeat only the parts of the notes that answer the message."
-)
+_PICK: Final = "Which lines help with the message? Write their numbers."
 
 _FREE: Final = (
     "You help people by text message. Answer in one or two short sentences, only with facts from the notes, "
@@ -57,17 +55,26 @@ class Task:
 
     system: str
     turn: str
-    grammar: str
     passages: tuple[Passage, ...]
+    choice: extract.Choice | None = None
+    """What the model only chooses from; None: it words the answer itself."""
 
-    def kept(self, made: Generation) -> str:
-        """What may be sent of a generation; "" when nothing may."""
+    @property
+    def grammar(self) -> str:
+        """GBNF of what it may write; empty: anything."""
+        return self.choice.grammar if self.choice else ""
+
+    def most_tokens(self, longest: int) -> int:
+        """Tokens it is given, of the ``longest`` answer that the model may make."""
+        return len(self.choice.lines) + 1 if self.choice else longest
+
+    def kept(self, made: Generation) -> tuple[str, tuple[Passage, ...]]:
+        """What may be sent of a generation, and the passages it rests on; "" when nothing may."""
         if made.finish in ("deadline", "stopped"):
-            return ""
-        if not self.grammar:
-            return whole_sentences(made.text, complete=made.finish == "stop")
-        text = made.text.strip()
-        return text if extract.allows([data(passage.text) for passage in self.passages], text) else ""
+            return "", ()
+        if self.choice is None:
+            return whole_sentences(made.text, complete=made.finish == "stop"), self.passages
+        return self.choice.text(made.text.strip())
 
 
 def refusal(query: Query, langs: Sequence[str]) -> str:
@@ -92,11 +99,16 @@ def task(query: Query, *, free: bool) -> Task:
     message = data(query.text)[:_MAX_QUESTION_CHARACTERS]
     passages = notes(query)
     if not passages:
-        return Task(_CHAT, message, "", ())
+        return Task(_CHAT, message, ())
+    if not free:
+        choice = extract.choice(passages)
+        listed = "\n".join(f"{number} {data(line)}" for number, line in enumerate(choice.lines, start=1))
+        return Task(
+            _PICK, f"Message: {message}\nAbout: {data(passages[0].title)}\n{listed}", passages, choice
+        )
     texts = [data(passage.text) for passage in passages]
     listed = "\n".join(f"Note {number}: {text}" for number, text in enumerate(texts, start=1))
-    turn = f"{listed}\nMessage: {message}\nAnswer from the notes:"
-    return Task(_FREE, turn, "", passages) if free else Task(_EXTRACT, turn, extract.grammar(texts), passages)
+    return Task(_FREE, f"{listed}\nMessage: {message}\nAnswer from the notes:", passages)
 
 
 def notes(query: Query) -> tuple[Passage, ...]:
