@@ -44,7 +44,7 @@ def test_a_branch_about_violence_gives_nobody_away(branch: Branch) -> None:
 
 @pytest.mark.parametrize("branch", [b for b in BRANCHES if b.topic == "suicide_crisis"], ids=lambda b: b.lang)
 def test_a_branch_about_suicide_names_no_method(branch: Branch) -> None:
-    method = r"pill|rope|hang|knife|gun|jump|bridge|drug|poison|\bkill|\bdie\b|dead"
+    method = r"\b(?:pill|rope|hang|knife|gun|jump|bridge|drug|poison|kill|die\b|dead)"
     assert re.search(method, branch.text, re.IGNORECASE) is None
 
 
