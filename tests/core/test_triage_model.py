@@ -62,7 +62,7 @@ def test_an_alarm_is_only_raised_and_says_why() -> None:
 
 
 def test_what_the_rules_took_back_raises_no_alarm() -> None:
-    text = "they carried in a migrant found in the snow, stiff and pale, pulse so slow"
+    text = "he was fixing the fuse box there was a bang now hes on the ground and smoke off his hand"
     assert triager().classify([text])[0].priority == "emergency"
     assert triager().classify([f"in the song {text}, and the fire is out"])[0].priority == "normal"
 
