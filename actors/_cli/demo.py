@@ -194,6 +194,7 @@ async def _play(
         count = len(_answers(stage, _phone(number)))
         if count > 1:
             failures.append(f"{number} {scene.title}: {count} answers instead of one")
+    failures += await _goes_on(stage, console)
     if stage.read_by(RESPONDER):
         failures += await _responder_goes(stage, console)
     _summary(stage, console, len(scenes), failures, milliseconds, time.monotonic() - started)
@@ -259,10 +260,30 @@ async def _perform(
     return wrong, sent
 
 
+async def _goes_on(stage: Stage, console: Console) -> list[str]:
+    """The person of the first emergency replies to its menu, and gets what comes next."""
+    phone, branch = _phone(1), stage.texts.follow.branch("bleeding", 1, "en")
+    console.print(Text(f" 1  {phone}  {SCENES[0].title}, some minutes later", style="bold cyan"))
+    menu = next((text for text in stage.read_by(phone) if text in stage.texts.menus()), "")
+    console.print(Text(f"    > {menu}", style="green"))
+    console.print(Text("    < 1"))
+    await stage.text(phone, "1")
+    went_on = await stage.until(lambda: bool(branch and branch.text in stage.read_by(phone)), ANSWER_WITHIN_S)
+    told = await stage.until(
+        lambda: not stage.read_by(RESPONDER) or "also wrote: 1 (" in " ".join(stage.read_by(RESPONDER)),
+        ANSWER_WITHIN_S,
+    )
+    if not (menu and branch and went_on and told):
+        return ["1 emergency, some minutes later: no menu, no answer to its number, or nobody told"]
+    console.print(Text(f"    > {branch.text}\n", style="green"))
+    return []
+
+
 async def _responder_goes(stage: Stage, console: Console) -> list[str]:
     """The responder answers the latest alert; who is in danger learns of it."""
     console.print(Text(f"    {RESPONDER}  the responder", style="bold cyan"))
-    console.print(Text(f"    > {stage.read_by(RESPONDER)[-1]}", style="green"))
+    asked = [text for text in stage.read_by(RESPONDER) if text.startswith("EVY ALERT")]
+    console.print(Text(f"    > {asked[-1]}", style="green"))
     console.print(Text("    < 1"))
     before = len(stage.entries)
 
@@ -282,7 +303,7 @@ async def _responder_goes(stage: Stage, console: Console) -> list[str]:
 def _summary(  # noqa: PLR0917  # what was counted
     stage: Stage, console: Console, texts: int, failures: list[str], milliseconds: list[int], seconds: float
 ) -> None:
-    alerts = sum("EVY" in text for text in stage.read_by(RESPONDER))
+    alerts = sum("EVY ALERT" in text for text in stage.read_by(RESPONDER))
     console.print(f"{texts} texts, {len(failures)} wrong, {seconds:.0f} s in all.")
     if milliseconds:
         console.print(

@@ -52,7 +52,7 @@ class _Spoken:
         for number in map(int, _NUMBER.findall(text)):
             if number in self._labels and rest <= self._labels[number]:
                 return number
-        return self._said.get(" ".join(content), 0)
+        return self._said.get(" ".join(content), 0) if content else 0
 
 
 class FollowUps:

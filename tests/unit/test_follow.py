@@ -33,7 +33,9 @@ def test_what_is_of_no_emergency_number_is_not_urgent() -> None:
 
 
 @pytest.mark.parametrize(
-    "branch", [b for b in BRANCHES if b.topic == "violence_attack"], ids=lambda b: b.lang
+    "branch",
+    [b for b in BRANCHES if (b.topic, b.lang) == ("violence_attack", ENGLISH)],
+    ids=lambda b: b.label,
 )
 def test_a_branch_about_violence_gives_nobody_away(branch: Branch) -> None:
     telling = (
@@ -42,7 +44,9 @@ def test_a_branch_about_violence_gives_nobody_away(branch: Branch) -> None:
     assert re.search(telling, f"{branch.label} {branch.text}", re.IGNORECASE) is None
 
 
-@pytest.mark.parametrize("branch", [b for b in BRANCHES if b.topic == "suicide_crisis"], ids=lambda b: b.lang)
+@pytest.mark.parametrize(
+    "branch", [b for b in BRANCHES if (b.topic, b.lang) == ("suicide_crisis", ENGLISH)], ids=lambda b: b.label
+)
 def test_a_branch_about_suicide_names_no_method(branch: Branch) -> None:
     method = r"\b(?:pill|rope|hang|knife|gun|jump|bridge|drug|poison|kill|die\b|dead)"
     assert re.search(method, branch.text, re.IGNORECASE) is None
@@ -100,6 +104,25 @@ def test_a_menu_is_one_sms(lang: str, topic: str) -> None:
 )
 def test_what_a_reply_chooses(topic: str, text: str, reply: int) -> None:
     assert TEXTS.follow.chosen(topic, text, "en") == reply
+
+
+@pytest.mark.parametrize("lang", LANGS)
+@pytest.mark.parametrize("topic", sorted(TEXTS.topics))
+def test_a_plea_or_a_courtesy_chooses_nothing(topic: str, lang: str) -> None:
+    for text in (
+        "help",
+        "please help me",
+        "ok",
+        "thanks",
+        "yes",
+        "no",
+        "hello",
+        "HELP!!",
+        "?",
+        "5",
+        "help us now",
+    ):
+        assert TEXTS.follow.chosen(topic, text, lang) == 0, text
 
 
 def test_a_language_without_branches_takes_the_english_ones() -> None:
