@@ -33,7 +33,10 @@ def test_what_is_of_no_emergency_number_is_not_urgent() -> None:
     ids=lambda b: b.label,
 )
 def test_a_branch_about_violence_gives_nobody_away(branch: Branch) -> None:
-    telling = r"\b(?:abus|attack|violen|poli[cs]|weapon|gun|knife|rape|partner|husband|danger|threat|victim|(?:he|him)\b)"
+    telling = (
+        r"\b(?:abus|attack|violen|poli[cs]|weapon|gun|knife|rape|partner|husband|danger|threat|victim)"
+        r"|\b(?:he|him)\b"
+    )
     assert re.search(telling, f"{branch.label} {branch.text}", re.IGNORECASE) is None
 
 
