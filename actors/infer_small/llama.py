@@ -14,7 +14,6 @@ from actors.infer_small.model import PROMPT_BATCH_TOKENS, Abilities, Finish, Gen
 _LOG: Final = logging.getLogger(__name__)
 
 _TEMPLATE: Final = "tokenizer.chat_template"
-_END_OF_TURN: Final = "tokenizer.ggml.eot_token_id"
 
 
 class LlamaModel:
@@ -28,7 +27,6 @@ class LlamaModel:
         self._threads: Final = cores(threads or file.threads)
         self._engine: Any = None
         self._chat: Any = None
-        self._ends: frozenset[int] = frozenset()
         self._stop: Final = threading.Event()
 
     @property
@@ -89,7 +87,7 @@ class LlamaModel:
 
     def _tokens(self, system: str, prompt: str, grammar: str) -> Iterator[int | None]:
         """The tokens that the model writes; None after each piece of the prompt that it has read."""
-        from llama_cpp.llama_grammar import LlamaGrammar  # noqa: PLC0415  like the engine, mapped only when it is wanted
+        import llama_cpp  # noqa: PLC0415  like the engine, mapped only when it is wanted
 
         engine = self._engine
         turn = self._chat(
@@ -107,11 +105,22 @@ class LlamaModel:
         for start in range(same, len(asked) - 1, PROMPT_BATCH_TOKENS):
             engine.eval(asked[start : min(start + PROMPT_BATCH_TOKENS, len(asked) - 1)])
             yield None
-        rule = LlamaGrammar.from_string(grammar, verbose=False) if grammar else None
-        for token in engine.generate(asked[-1:], temp=0.0, repeat_penalty=1.0, reset=False, grammar=rule):
-            if token in self._ends or engine.n_tokens >= engine.n_ctx():
-                return
-            yield token
+        sampler = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        vocabulary = llama_cpp.llama_model_get_vocab(engine.model)
+        if grammar:
+            rule = llama_cpp.llama_sampler_init_grammar(vocabulary, grammar.encode(), b"root")
+            llama_cpp.llama_sampler_chain_add(sampler, rule)
+        llama_cpp.llama_sampler_chain_add(sampler, llama_cpp.llama_sampler_init_greedy())
+        token = asked[-1]
+        try:
+            while engine.n_tokens < engine.n_ctx():
+                engine.eval([token])
+                token = llama_cpp.llama_sampler_sample(sampler, engine.ctx, -1)
+                if llama_cpp.llama_vocab_is_eog(vocabulary, token):
+                    return
+                yield token
+        finally:
+            llama_cpp.llama_sampler_free(sampler)
 
     def _overdue(self, limit_s: float) -> Finish | None:
         if self._stop.is_set():
@@ -158,6 +167,5 @@ class LlamaModel:
         self._chat = Jinja2ChatFormatter(
             engine.metadata[_TEMPLATE], piece(engine.token_eos()), piece(engine.token_bos())
         )
-        self._ends = frozenset({engine.token_eos(), int(engine.metadata.get(_END_OF_TURN, -1))})
         self._engine = engine
         _LOG.info("model %s loaded in %.1f s", self._file.name, time.monotonic() - started)
