@@ -275,12 +275,13 @@ class Unsupported:
         "action",
         "unrelated",
         "language",
+        "length",
     ]:
         """Why.
 
         ``number``: no passage gives it, or gives it to something else. ``negation``: no passage denies it, or
         the clause is too intricate to follow. ``polarity``: stated where the passages deny. ``action``:
-        something else is done with a substance. ``language``: no rules for it.
+        something else is done with a substance. ``language``: no rules for it. ``length``: more than 16 KiB.
         """
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...

@@ -15,6 +15,10 @@ use super::tokens::{self, Kind};
 /// Pieces named at most: an answer with more is refused all the same, and a text of any length stays cheap.
 const MAX_REPORTED: usize = 32;
 
+/// Octets of an answer, and of all its passages: some thirty SMS. Time grows with their product, and what is
+/// longer is no answer to a text.
+const MAX_CHECKED_OCTETS: usize = 16 * 1024;
+
 /// Why a piece of an answer is not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -42,6 +46,8 @@ pub enum Reason {
     Unrelated,
     /// No rules for this language, so nothing can be checked.
     Language,
+    /// The answer or its passages are too long to be read.
+    Length,
 }
 
 impl Reason {
@@ -60,6 +66,7 @@ impl Reason {
             Self::Action => "action",
             Self::Unrelated => "unrelated",
             Self::Language => "language",
+            Self::Length => "length",
         }
     }
 }
@@ -73,7 +80,8 @@ pub struct Unsupported {
     pub reason: Reason,
 }
 
-/// Everything in `answer` that `passages` (of the same language) do not support; empty means: may be sent.
+/// Everything in `answer` that `passages` (of the same language) do not support; empty means: may be sent. Above
+/// [`MAX_CHECKED_OCTETS`] nothing is read, and all of it counts as unsupported.
 ///
 /// Time grows with the product of clauses in answer and passages, which both are a few sentences.
 pub fn check(
@@ -82,6 +90,13 @@ pub fn check(
     language: &Language,
     rules: &Rules,
 ) -> Vec<Unsupported> {
+    let passage_octets: usize = passages.iter().map(|passage| passage.len()).sum();
+    if answer.len().max(passage_octets) > MAX_CHECKED_OCTETS {
+        return vec![Unsupported {
+            token: String::new(),
+            reason: Reason::Length,
+        }];
+    }
     let support = Support::new(passages, language, rules);
     let reading = clauses::read(answer, language, rules);
     let literal = reading
@@ -478,6 +493,19 @@ mod tests {
         ] {
             assert_eq!(reasons(answer, BLEACH, "en"), [], "{answer}");
         }
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_read_is_refused() {
+        let long = BLEACH.repeat(1 + MAX_CHECKED_OCTETS / BLEACH.len());
+        assert_eq!(reasons(&long, BLEACH, "en"), [Reason::Length]);
+        assert_eq!(reasons(BLEACH, &long, "en"), [Reason::Length]);
+        assert_eq!(
+            reasons(&"é".repeat(MAX_CHECKED_OCTETS), "", "en"),
+            [Reason::Length]
+        );
+        let most = &long[..MAX_CHECKED_OCTETS / BLEACH.len() * BLEACH.len()];
+        assert_eq!(reasons(BLEACH, most, "en"), []);
     }
 
     #[test]
