@@ -125,12 +125,17 @@ class Route:
             self._answer(query, template, f"{template.text} {menu}" if rides else template.text),
             self._alert(query, topic),
         ]
-        if menu and not rides and self._is_offered(query, template):
-            outputs.append(self._menu(query, template, menu))
+        if self._is_offered(query, template):
+            if menu and not rides:
+                outputs.append(self._menu(query, template, menu))
+            if template.topic == GENERAL:
+                # No text of ours is about what is wrong here: retrieval may know an article that is.
+                asked = msgspec.structs.replace(query, lane="priority")
+                outputs.append(Output(names.RAG, asked.lane, asked, query.id, "further"))
         return outputs
 
     def _is_offered(self, query: Query, template: Template) -> bool:
-        """Whether the menu is worth an SMS of its own. The numbers work all the same."""
+        """Whether what comes beside the template is worth an SMS. The numbers work all the same."""
         session = query.session
         seen = session.repeat > 0 or session.topic == template.topic
         return session.unsolicited_ok and not (template.discreet or seen or self._is_thrifty())

@@ -271,6 +271,7 @@ class Asker:
         bus = MemoryBus(self._context.identity, deliveries=1)
         left = await bus.run(actors, Output(names.ROUTE, query.lane, query, query.id))
         reply = next(m for m in left if isinstance(m, OutboundSms) and m.kind == "reply")
+        further = next((m.text for m in left if isinstance(m, OutboundSms) and m.kind == "followup"), "")
         self._context.events.clear()
         return {
             "answer": reply.text,
@@ -279,4 +280,5 @@ class Asker:
             "sources": list(reply.sources),
             "lang": reply.lang,
             "ms": round((time.monotonic() - started) * 1000),
+            **({"further": further} if further else {}),
         }

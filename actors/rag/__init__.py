@@ -143,7 +143,13 @@ class Rag:
         self._now = now
 
     async def handle(self, query: Query) -> Sequence[Output]:
-        """One query → an answer, a model's turn, or the centre's with a copy that waits here."""
+        """One query → an answer, or what may be added to the template of an emergency."""
+        if query.priority == "emergency":
+            return await self._further(query)
+        return await self._answer(query)
+
+    async def _answer(self, query: Query) -> Sequence[Output]:
+        """An answer, a model's turn, or the centre's with a copy that waits here."""
         if query.asked and self._centre is not None:
             return await self._in_time(query, self._centre)
         # Off the event loop: embedding takes tens of milliseconds, and acknowledgements must go on.
@@ -186,6 +192,18 @@ class Rag:
         if decision.wait and late:
             return (self._ladder(asked, decision), self._asking(asked, self._centre))
         return (self._ladder(query, decision),)
+
+    async def _further(self, query: Query) -> Sequence[Output]:
+        """The article about an emergency that has its template already; nothing unless retrieval is sure."""
+        found = await asyncio.to_thread(self._index.search, query.text, query.lang, 1)
+        best = next((passage for passage in found if passage.score >= SURE), None)
+        sure = found[0].score if found else 0.0
+        self._report(query, "further", article=best.id if best else "", confidence=sure)
+        if best is None:
+            return ()
+        answer = answer_to(query, "verbatim", best.text, (best,))
+        answer = msgspec.structs.replace(answer, kind="followup")
+        return (Output(names.COMPRESS, query.lane, answer, query.id, "further"),)
 
     def _found(self, query: Query) -> Found:
         """What the index has for a text, for each of its two questions, or for it and the one before."""

@@ -112,7 +112,7 @@ def asked(rows: Sequence[Any]) -> list[dict[str, Any]]:
 def ours(rows: Sequence[Question]) -> list[Judged]:
     """What EVY texts back."""
     return [
-        judge(row, found["answer"], found["step"], found["lang"])
+        judge(row, f"{found['answer']}\n{found.get('further', '')}".strip(), found["step"], found["lang"])
         for row, found in zip(rows, asked(rows), strict=True)
     ]
 

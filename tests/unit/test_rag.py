@@ -327,6 +327,19 @@ async def test_sure_sends_the_passage_as_written(index: KnowledgeIndex, texts: T
     assert event.fields["confidence"] >= SURE
 
 
+async def test_an_emergency_gets_the_article_that_fits_it_surely_after_its_template(
+    index: KnowledgeIndex, texts: Texts
+) -> None:
+    asked = query("how long do i boil water to drink it", priority="emergency", lane="priority")
+    output, _ = await ask(index, asked)
+    answer = output.message
+    assert isinstance(answer, Answer)
+    assert (output.subject, answer.kind, answer.verbatim) == ("compress", "followup", True)
+    unfit = query("the purple thing again", priority="emergency", lane="priority")
+    built = actor("n1", index, LADDER, texts, NO, now=lambda: 5.0)
+    assert await built.handlers["rag"](unfit) == ()
+
+
 async def test_nearly_sure_gives_the_model_passages_and_confidence(index: KnowledgeIndex) -> None:
     output, _ = await ask(
         index, query("how long do i boil water"), lambda *_: Decision("infer.small", "for the test")

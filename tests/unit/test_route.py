@@ -186,3 +186,16 @@ async def test_a_branch_that_is_no_longer_there_is_answered_as_any_text(desk: De
     assert output.subject == names.RAG
     outputs = await desk.text(BLEEDING, session=Session(topic="no_such_topic", reply=1))
     assert "Press hard" in reply(outputs).text
+
+
+async def test_an_emergency_without_a_text_of_its_own_is_looked_up_too(desk: Desk) -> None:
+    outputs = await desk.text("and the kitchen too", lane="flash")
+    further = outputs[-1]
+    assert (further.subject, further.lane, further.kind) == (names.RAG, "priority", "further")
+    assert isinstance(further.message, Query)
+    assert further.message.priority == "emergency"
+    specific = await desk.text("my brother is bleeding badly", lane="flash")
+    assert names.RAG not in {output.subject for output in specific}
+    for session in (Session(repeat=1), Session(unsolicited_ok=False)):
+        again = await desk.text("and the kitchen too", lane="flash", session=session)
+        assert names.RAG not in {output.subject for output in again}
