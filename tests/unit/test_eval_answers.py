@@ -52,7 +52,8 @@ def test_every_question_can_be_judged() -> None:
     assert len(rows) >= 250
     assert len({row.id for row in rows}) == len(rows)
     held = questions(QUESTIONS.with_name("questions_held.jsonl"))
-    assert len({row.id for row in held}) == len(held) and not {r.text for r in held} & {r.text for r in rows}
+    assert len({row.id for row in held}) == len(held)
+    assert not {row.text for row in held} & {row.text for row in rows}
     for row in rows + held:
         judge(row, "", "unsure", row.lang)
         assert row.kind == "unknown" or row.facts or row.topic, row.id
