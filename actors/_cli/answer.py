@@ -13,6 +13,7 @@ from evy_core import segment
 from rich.console import Console
 from rich.text import Text
 
+from actors._people.session import BEFORE_CHARACTERS
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Output
 from actors._runtime.config import load_config
@@ -36,6 +37,8 @@ class Line(msgspec.Struct, frozen=True):
     id: str | int | float | bool | None = None
     lang: str | None = None
     max_segments: int | None = None
+    before: str = ""
+    """`evy ask` only: the question that the person asked before this one."""
 
     def __post_init__(self) -> None:
         if self.max_segments is not None and not 1 <= self.max_segments <= 255:
@@ -194,7 +197,7 @@ def pack(text: tuple[str, ...], *, jsonl: bool, same: bool, unpack: bool) -> Non
 
 @click.command()
 @click.argument("text", nargs=-1)
-@click.option("--jsonl", is_flag=True, help='Read {"id", "text", "lang", "max_segments"} a line.')
+@click.option("--jsonl", is_flag=True, help='Read {"id", "text", "lang", "max_segments", "before"} a line.')
 @click.option(
     "--max-segments", default=2, show_default=True, type=click.IntRange(1, 255), help="SMS per answer."
 )
@@ -255,7 +258,8 @@ class Asker:
         """What a node would text back."""
         self._count += 1
         started = time.monotonic()
-        session = Session(line.lang or "en", lang_chosen=line.lang is not None)
+        before = line.before[:BEFORE_CHARACTERS]
+        session = Session(line.lang or "en", lang_chosen=line.lang is not None, before=before)
         query = Query(
             id=f"ask{self._count}",
             node="ask",
@@ -271,7 +275,8 @@ class Asker:
         bus = MemoryBus(self._context.identity, deliveries=1)
         left = await bus.run(actors, Output(names.ROUTE, query.lane, query, query.id))
         reply = next(m for m in left if isinstance(m, OutboundSms) and m.kind == "reply")
-        further = next((m.text for m in left if isinstance(m, OutboundSms) and m.kind == "followup"), "")
+        also = {m.kind: m.text for m in left if isinstance(m, OutboundSms)}
+        beside = {"further": also.get("followup"), "notice": also.get("notice")}
         self._context.events.clear()
         return {
             "answer": reply.text,
@@ -280,5 +285,5 @@ class Asker:
             "sources": list(reply.sources),
             "lang": reply.lang,
             "ms": round((time.monotonic() - started) * 1000),
-            **({"further": further} if further else {}),
+            **{name: text for name, text in beside.items() if text},
         }

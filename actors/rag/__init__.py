@@ -201,8 +201,7 @@ class Rag:
         self._report(query, "further", article=best.id if best else "", confidence=sure)
         if best is None:
             return ()
-        answer = answer_to(query, "verbatim", best.text, (best,))
-        answer = msgspec.structs.replace(answer, kind="followup")
+        answer = msgspec.structs.replace(_written(query, "verbatim", best.text, (best,)), kind="followup")
         return (Output(names.COMPRESS, query.lane, answer, query.id, "further"),)
 
     def _found(self, query: Query) -> Found:
@@ -215,17 +214,21 @@ class Rag:
         def surely(passages: Sequence[Passage]) -> bool:
             return bool(passages) and passages[0].score >= SURE
 
+        alone, before = search(query.text), query.session.before
         if parts := read.parts(query.text):
-            first, second = map(search, parts)
+            found = [next(iter(search(part)), None) for part in parts]
             # «My baby has a fever, and how much water…»: what is for others must not answer the second.
             carried = read.who(parts[0]) - read.who(parts[1])
-            second = [passage for passage in second[:1] if read.speaks_of(passage, carried)]
-            if surely(first) and surely(second) and first[0].id != second[0].id:
-                return Found(query.text, (first[0], second[0]), joined=True)
-            if surely(first) != surely(second):
-                known, other = (first, parts[1]) if surely(first) else (second, parts[0])
-                return Found(query.text, known[:1], other=other)
-        alone, before = search(query.text), query.session.before
+            whole = {passage.id for passage in found if passage}
+            if found[1] and not read.speaks_of(found[1], carried):
+                found[1] = None
+            known = [passage for passage in found if passage and passage.score >= SURE]
+            # What the whole text is surely about («after the flood …») is in neither part: it goes before.
+            if known and (not surely(alone) or alone[0].id in whole):
+                if len({passage.id for passage in known}) == 2:
+                    return Found(query.text, known, joined=True)
+                if len(known) == 1:
+                    return Found(query.text, known, other=parts[known[0] is found[0]])
         if not before or read.goes_on(before) or not read.goes_on(query.text):
             return Found(query.text, alone)
         if surely(alone) and read.speaks_of(alone[0], read.who(before)):

@@ -236,6 +236,36 @@ async def test_a_part_that_nothing_answers_is_named(index: KnowledgeIndex, *, kn
     assert notice.text == SHIPPED.say("other_question", "en", question=said)
 
 
+class Scripted:
+    """An index whose confidence the test says: what the real one makes of texts changes with its articles."""
+
+    rebuilt = ""
+
+    def __init__(self, **best: str) -> None:
+        self._best = best
+
+    def search(self, text: str, _lang: str, limit: int) -> list[Passage]:
+        found = next((id_ for word, id_ in self._best.items() if word in text), None)
+        return [Passage(id=found, text=f"About {found}.", source="C1", score=0.9)][:limit] if found else []
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+async def test_what_the_whole_text_is_about_goes_before_its_parts() -> None:
+    text = "we had a flood what should i clean and can i eat the garden beans"
+    index = Scripted(flood="flood-food", beans="beans", clean="clean")
+    [answer], event = await ask(index, text)  # type: ignore[arg-type]  # it has what the actor calls
+    assert isinstance(answer, Answer)
+    assert (answer.step, answer.text) == ("joined", "About flood-food.\nAbout beans.")
+    # Only both parts together tell that these beans stood in the flood.
+    index = Scripted(**{text: "flood-garden", "beans": "beans", "clean": "clean"})
+    [answer], event = await ask(index, text)  # type: ignore[arg-type]  # likewise
+    assert isinstance(answer, Answer)
+    assert (answer.step, answer.text) == ("verbatim", "About flood-garden.")
+    assert not event.fields["joined"]
+
+
 @pytest.mark.model
 async def test_what_is_for_anybody_does_not_answer_for_a_child(index: KnowledgeIndex) -> None:
     """The second question may mean the child of the first: a passage that names none is not joined."""
