@@ -12,6 +12,7 @@ answers at once, and the question waits for the link where nothing forbids.
 import asyncio
 import re
 import time
+import unicodedata
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -314,8 +315,10 @@ def _written(query: Query, step: Step, text: str, passages: tuple[Passage, ...])
 
 
 def _shown(question: str) -> str:
-    """A question as it is said back: letters and digits of it, at most :data:`SHOWN_QUESTION`."""
-    plain = " ".join("".join(c if c.isalnum() or c in "'-" else " " for c in question).split())
+    """A question as it is said back: letters, their marks (without which Devanagari cannot be read) and digits,
+    at most :data:`SHOWN_QUESTION`."""
+    kept = (c if c in "'-" or unicodedata.category(c)[0] in "LMN" else " " for c in question)
+    plain = " ".join("".join(kept).split())
     return plain if len(plain) <= SHOWN_QUESTION else plain[: SHOWN_QUESTION - 3].rstrip() + "..."
 
 

@@ -252,6 +252,13 @@ class Scripted:
         """Nothing to close."""
 
 
+async def test_an_unanswered_question_is_said_back_readably_in_every_script() -> None:
+    text = "how long do i boil water? मेरे बच्चे को दस्त है क्या करें?"
+    [_, notice], _ = await ask(Scripted(boil="water-boil"), text)  # type: ignore[arg-type]  # as below
+    assert isinstance(notice, Answer)
+    assert "मेरे बच्चे को दस्त है क्या करें" in notice.text
+
+
 async def test_what_the_whole_text_is_about_goes_before_its_parts() -> None:
     text = "we had a flood what should i clean and can i eat the garden beans"
     index = Scripted(flood="flood-food", beans="beans", clean="clean")
