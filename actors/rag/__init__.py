@@ -315,7 +315,7 @@ def _written(query: Query, step: Step, text: str, passages: tuple[Passage, ...])
 
 
 def _shown(question: str) -> str:
-    """A question as it is said back: letters, their marks (without which Devanagari cannot be read) and digits,
+    """A question as it is said back: letters with their marks (Devanagari is unreadable without) and digits,
     at most :data:`SHOWN_QUESTION`."""
     kept = (c if c in "'-" or unicodedata.category(c)[0] in "LMN" else " " for c in question)
     plain = " ".join("".join(kept).split())
