@@ -399,7 +399,7 @@ async def build(context: Context) -> Actor:
         shipped_compressor(),
         await context.bucket("more"),
         await context.bucket("answered"),
-        Texts.load(emergency_number=context.config.node.emergency_number),
+        Texts.of_node(context.config.node.directory, context.config.node.emergency_number),
         context.emit,
         config.max_segments,
         brevity,

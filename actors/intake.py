@@ -563,7 +563,7 @@ async def build(context: Context) -> Actor:
     """The actor of a node."""
     config = context.config.section("intake", IntakeConfig)
     alert = context.config.section("alert", AlertConfig)
-    texts = Texts.load(emergency_number=context.config.node.emergency_number)
+    texts = Texts.of_node(context.config.node.directory, context.config.node.emergency_number)
     if config.lang not in texts.languages:
         known = ", ".join(sorted(texts.languages))
         raise ConfigError(f"[intake] lang = {config.lang!r}: EVY has notices in {known}")

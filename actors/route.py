@@ -221,7 +221,7 @@ async def build(context: Context) -> Actor:
         node=context.identity.node,
         triager=triager(),
         router=router,
-        texts=Texts.load(emergency_number=context.config.node.emergency_number),
+        texts=Texts.of_node(context.config.node.directory, context.config.node.emergency_number),
         emit=context.emit,
         is_thrifty=is_thrifty,
     )

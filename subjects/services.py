@@ -16,11 +16,17 @@ SVC: Final = "svc"
 
 
 class SearchRequest(Message, frozen=True, kw_only=True):
-    """Which reviewed passages fit a text best."""
+    """Which reviewed passages fit a text best.
+
+    ``regions`` are where it is asked from, the node's own when not given; ``area`` limits it to one of
+    health, water and the like.
+    """
 
     text: str
     lang: str = "en"
     limit: int = 3
+    regions: tuple[str, ...] | None = None
+    area: str = ""
 
 
 class SearchReply(Message, frozen=True, kw_only=True):

@@ -20,6 +20,8 @@ from actors._runtime.supervisor import (
     nats_server_path,
     port_is_free,
 )
+from actors.knowledge import Texts
+from actors.rag import KnowledgeIndex
 
 NODE = "n1"
 PLACE = Place(NODE)
@@ -80,6 +82,14 @@ class Server:
             self.process.wait(5)
         if self.process.poll() is None:
             self.kill()
+
+
+@pytest.fixture(scope="session")
+def shipped_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnowledgeIndex]:
+    """The index of all that EVY ships. Building it takes seconds: nobody else builds one of every article."""
+    index = KnowledgeIndex.open(tmp_path_factory.mktemp("index"), Texts.load())
+    yield index
+    index.close()
 
 
 @pytest.fixture

@@ -235,7 +235,7 @@ class Asker:
         self._actors = actors
         self._max_segments = max_segments
         self._compressor = shipped_compressor()
-        self._texts = Texts.load(emergency_number=context.config.node.emergency_number)
+        self._texts = Texts.of_node(context.config.node.directory, context.config.node.emergency_number)
         self._count = 0
 
     @classmethod

@@ -28,7 +28,7 @@ from actors._runtime.identity import load_identity
 from actors._runtime.provision import Place, provision
 from actors._runtime.supervisor import DirectoryLock, nats_server_path
 from actors.infer_small import ModelUnavailableError, find
-from actors.knowledge import Texts
+from actors.knowledge import Texts, layers
 from actors.sms import SmsConfig
 from subjects.errors import ConfigError, EvyError
 
@@ -164,7 +164,7 @@ def check_large_model(config: Config) -> Iterator[Finding]:
 
 def check_texts(config: Config) -> Iterator[Finding]:
     """What the node knows and whom it alerts."""
-    texts = Texts.load(emergency_number=config.node.emergency_number)
+    texts = Texts.load(layers(config.node.directory), config.node.emergency_number)
     yield Finding(
         "knowledge",
         "ok",

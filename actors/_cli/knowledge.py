@@ -18,7 +18,7 @@ from rich.text import Text
 from actors._cli.adding import add
 from actors._retrieval.confidence import SURE, UNSURE
 from actors._runtime.config import load_config
-from actors.knowledge import ENGLISH, SHIPPED, Texts, triager
+from actors.knowledge import ENGLISH, SHIPPED, Texts, layers, triager
 from actors.knowledge.lint import NUMBER, Finding, lint, read_rules
 from actors.rag import KnowledgeIndex, RagConfig
 from subjects.errors import ConfigError
@@ -63,8 +63,7 @@ def lint_texts(path: Path | None, directories: tuple[Path, ...], *, as_json: boo
 
 def own(path: Path | None) -> list[Path]:
     """The folder of a node's own texts, as a list; empty when it has none."""
-    local = load_config(path).node.directory / "knowledge"
-    return [local] if local.is_dir() else []
+    return layers(load_config(path).node.directory)[1:]
 
 
 def _show(findings: Iterable[Finding]) -> None:

@@ -458,7 +458,7 @@ async def build(context: Context) -> Actor:
     alerts = Alerts(
         node=context.identity.node,
         contacts=contacts,
-        texts=Texts.load(emergency_number=context.config.node.emergency_number),
+        texts=Texts.of_node(context.config.node.directory, context.config.node.emergency_number),
         cases=await context.bucket("alerts"),
         sessions=await context.bucket("session"),
         consents=await context.bucket("consent"),

@@ -343,7 +343,7 @@ async def build(context: Context) -> Actor:
         node=context.identity.node,
         client=client,
         retrieval=retrieval,
-        texts=Texts.load(emergency_number=node.emergency_number),
+        texts=Texts.of_node(node.directory, node.emergency_number),
         emit=context.emit,
         config=config,
     )

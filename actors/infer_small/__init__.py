@@ -146,7 +146,7 @@ async def build(context: Context) -> Actor:
     return actor(
         context.identity.node,
         Models(models, make, _free_mb, wanted=config.model, report=report),
-        Texts.load(emergency_number=node.emergency_number),
+        Texts.of_node(node.directory, node.emergency_number),
         context.emit,
         idle_s=config.idle_s,
         max_generate_s=config.max_generate_s,

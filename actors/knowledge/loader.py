@@ -7,11 +7,12 @@ the same name, so a community's own texts lie over the shipped ones.
 
 import ctypes
 import datetime as dt
+import logging
 import re
 import string
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
@@ -21,8 +22,13 @@ from evy_core import CoreError, Packer, Redactor, Triager
 from actors.knowledge.follow import MAX_LABEL, MOST, FollowUps
 from subjects.errors import ConfigError
 
+_LOG: Final = logging.getLogger(__name__)
+
 SHIPPED: Final = Path(__file__).parent
 """The texts that come with EVY."""
+
+OWN: Final = "knowledge"
+"""Folder of a node's own texts in its data directory."""
 
 ENGLISH: Final = "en"
 """The language every text exists in, and the one said when the sender's is missing."""
@@ -111,6 +117,12 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Lang = Annotated[str, msgspec.Meta(pattern=r"^[a-z]{2,3}$")]
 Words = Annotated[str, msgspec.Meta(pattern=r"^\S(.*\S)?$")]
 """One line that does not begin or end with white space."""
+
+
+def layers(data: Path) -> list[Path]:
+    """Folders of a node's texts: the shipped one, then its own in its data directory if it has one."""
+    own = data / OWN
+    return [SHIPPED, own] if own.is_dir() else [SHIPPED]
 
 
 def route_rules(directory: Path = SHIPPED) -> str:
@@ -288,14 +300,14 @@ class Texts:
         self,
         templates: Sequence[Template],
         notices: Mapping[tuple[str, str], str],
-        articles: Sequence[Article],
+        articles: Sequence[Article] | Callable[[], Sequence[Article]],
         sources: Sequence[Source],
         languages: Mapping[str, str],
         follow: FollowUps | None = None,
     ) -> None:
         self._templates: Final = {(t.topic, t.lang): t for t in templates}
         self._notices: Final = dict(notices)
-        self._articles: Final = tuple(articles)
+        self._read: Final = articles
         self.sources: Final = tuple(sources)
         self.languages: Final = dict(languages)
         """Language code → its own name, for every language that has notices."""
@@ -309,11 +321,6 @@ class Texts:
         ``emergency_number`` is the node's: 2 to 11 of digits, ``*``, ``#``, a leading ``+``. Raises
         :class:`ConfigError` that names file, entry and field.
         """
-        if not re.fullmatch(rf"(?=.{{2,{MAX_EMERGENCY_NUMBER}}}$)\+?[0-9*#]+", emergency_number):
-            raise ConfigError(
-                f"emergency_number {emergency_number!r}: "
-                f"use 2 to {MAX_EMERGENCY_NUMBER} of 0-9 * # and a leading +"
-            )
         layers = (
             [SHIPPED]
             if directory is None
@@ -321,6 +328,33 @@ class Texts:
             if isinstance(directory, Path)
             else list(directory)
         )
+        texts = cls._of(layers, emergency_number)
+        texts.articles()
+        return texts
+
+    @classmethod
+    def of_node(cls, data: Path, emergency_number: str) -> "Texts":
+        """What a node says: the shipped texts, and over them its own from its data directory.
+
+        Articles are read when somebody asks for them, most of a second later on a Raspberry Pi: few actors
+        do. Own texts with a mistake are left out: the node goes on without them, and `rag` tells it. Raises
+        :class:`ConfigError` as :meth:`load` does, for the shipped ones.
+        """
+        try:
+            return cls._of(layers(data), emergency_number)
+        except ConfigError as error:
+            if layers(data) == [SHIPPED]:
+                raise
+            _LOG.warning("the node's own texts are left out: %s", error)
+            return cls._of([SHIPPED], emergency_number)
+
+    @classmethod
+    def _of(cls, layers: Sequence[Path], emergency_number: str) -> "Texts":
+        if not re.fullmatch(rf"(?=.{{2,{MAX_EMERGENCY_NUMBER}}}$)\+?[0-9*#]+", emergency_number):
+            raise ConfigError(
+                f"emergency_number {emergency_number!r}: "
+                f"use 2 to {MAX_EMERGENCY_NUMBER} of 0-9 * # and a leading +"
+            )
         reader = _Reader({"emergency_number": emergency_number})
         for layer in layers:
             reader.read(layer)
@@ -353,8 +387,12 @@ class Texts:
         return text.format_map(values)
 
     def articles(self) -> tuple[Article, ...]:
-        """All articles, in the order of their files."""
+        """All articles, in the order of their files. Raises :class:`ConfigError` when they are read now."""
         return self._articles
+
+    @cached_property
+    def _articles(self) -> tuple[Article, ...]:
+        return tuple(self._read() if callable(self._read) else self._read)
 
     def templates(self) -> tuple[Template, ...]:
         """All templates, in the order of their files."""
@@ -385,7 +423,7 @@ class _Reader:
         self._templates: dict[tuple[str, str], Template] = {}
         self._branches: dict[tuple[str, int, str], Branch] = {}
         self._reply_words: dict[str, ReplyWords] = {}
-        self._articles: dict[tuple[str, str], Article] = {}
+        self._layers: list[Path] = []
         self._notices: dict[tuple[str, str], str] = {}
         self._languages: dict[str, str] = {}
 
@@ -403,9 +441,7 @@ class _Reader:
             table = _toml(path)
             words: ReplyWords = _convert(table.get("words", {}), ReplyWords, f"{path}, words")
             self._reply_words[str(table.get("lang", ENGLISH))] = words
-        self._put(
-            layer.glob("articles/**/*.toml"), "article", Article, self._articles, lambda a: (a.id, a.lang)
-        )
+        self._layers.append(layer)
         for path in sorted(layer.glob("notices/*.toml")):
             self._read_notices(path)
 
@@ -427,11 +463,18 @@ class _Reader:
         return Texts(
             list(self._templates.values()),
             self._notices,
-            list(self._articles.values()),
+            self._read_articles,
             list(self._sources.values()),
             self._languages,
             FollowUps(self._branches.values(), self._reply_words, ENGLISH),
         )
+
+    def _read_articles(self) -> list[Article]:
+        articles: dict[tuple[str, str], Article] = {}
+        for layer in self._layers:
+            paths = layer.glob("articles/**/*.toml")
+            self._put(paths, "article", Article, articles, lambda a: (a.id, a.lang))
+        return list(articles.values())
 
     def _put(
         self, paths: Iterable[Path], kind: str, of: type[_E], into: dict[_K, _E], key: Callable[[_E], _K]

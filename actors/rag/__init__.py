@@ -10,12 +10,14 @@ answers at once, and the question waits for the link where nothing forbids.
 """
 
 import asyncio
+import datetime as dt
 import re
 import time
 import unicodedata
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
@@ -27,16 +29,27 @@ from actors._runtime.actor import Actor, Emit, Output
 from actors._runtime.context import Context
 from actors._runtime.link import Link
 from actors._runtime.provision import Place
-from actors.knowledge import Texts, redactor, route_rules
-from actors.rag.index import KnowledgeIndex
+from actors.knowledge import OWN, SHIPPED, Texts, layers, redactor, route_rules
+from actors.rag.index import KnowledgeIndex, Served
+from actors.rag.library import Library, Tell, look, watch
 from actors.rag.turns import reader
 from subjects import names
-from subjects.errors import RetryLaterError
+from subjects.errors import ConfigError, RetryLaterError
 from subjects.messages import Answer, Event, Passage, Query, Step, answer_to
 from subjects.node_state import NodeState
 from subjects.services import SearchReply, SearchRequest
 
-__all__ = ["Centre", "Decide", "Decision", "KnowledgeIndex", "RagConfig", "actor", "build", "by_rules"]
+__all__ = [
+    "Centre",
+    "Decide",
+    "Decision",
+    "KnowledgeIndex",
+    "Library",
+    "RagConfig",
+    "actor",
+    "build",
+    "by_rules",
+]
 
 MAX_PASSAGES: Final = 3
 MOST_FOUND: Final = 20
@@ -127,7 +140,7 @@ class Rag:
     def __init__(  # noqa: PLR0917  # the same order as :func:`actor`
         self,
         node: str,
-        index: KnowledgeIndex,
+        library: Library,
         decide: Decide,
         texts: Texts,
         emit: Emit,
@@ -136,7 +149,7 @@ class Rag:
         now: Callable[[], float],
     ) -> None:
         self._node = node
-        self._index = index
+        self._library = library
         self._decide = decide
         self._texts = texts
         self._emit = emit
@@ -210,7 +223,7 @@ class Rag:
         read = reader(query.lang)
 
         def search(text: str) -> Sequence[Passage]:
-            return self._index.search(text, query.lang, MAX_PASSAGES)
+            return self._library.search(text, query.lang, MAX_PASSAGES)
 
         def surely(passages: Sequence[Passage]) -> bool:
             return bool(passages) and passages[0].score >= SURE
@@ -257,7 +270,10 @@ class Rag:
     async def search(self, question: SearchRequest) -> SearchReply:
         """The service ``rag.search``: what would be found, whatever the ladder would make of it."""
         limit = min(max(1, question.limit), MOST_FOUND)
-        found = await asyncio.to_thread(self._index.search, question.text, question.lang, limit)
+        served = self._library.served()._replace(area=question.area)
+        if question.regions is not None:
+            served = served._replace(regions=question.regions)
+        found = await asyncio.to_thread(self._library.search, question.text, question.lang, limit, served)
         return SearchReply(passages=tuple(found))
 
     async def _in_time(self, query: Query, centre: Centre) -> Sequence[Output]:
@@ -324,7 +340,7 @@ def _shown(question: str) -> str:
 
 def actor(  # noqa: PLR0917  # what it is made of, in the order that all actors use
     node: str,
-    index: KnowledgeIndex,
+    library: Library,
     decide: Decide,
     texts: Texts,
     emit: Emit,
@@ -332,14 +348,14 @@ def actor(  # noqa: PLR0917  # what it is made of, in the order that all actors 
     *,
     now: Callable[[], float] = time.time,
 ) -> Actor:
-    """Actor for ``rag``; it owns ``index`` and closes it. ``now`` gives Unix time for events."""
-    rag = Rag(node, index, decide, texts, emit, centre, now=now)
+    """Actor for ``rag``; it owns ``library`` and closes it. ``now`` gives Unix time for events."""
+    rag = Rag(node, library, decide, texts, emit, centre, now=now)
 
     async def close() -> None:
-        index.close()
+        library.close()
 
-    if index.rebuilt:
-        emit(Event(kind="index_built", node=node, actor="rag", at=now(), fields={"reason": index.rebuilt}))
+    if library.rebuilt:
+        emit(Event(kind="index_built", node=node, actor="rag", at=now(), fields={"reason": library.rebuilt}))
     tasks = [partial(centre.link.watch, lambda _: None)] if centre else []
     return Actor("rag", {names.RAG: rag.handle}, tasks, close, {"rag.search": rag.search})
 
@@ -349,16 +365,47 @@ class RagConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     index: str = "index"
     """Folder of the search index; a relative path lies in the data directory."""
+    regions: tuple[str, ...] = ()
+    """Where the node is, such as "us" and "north-america": articles limited to regions are served in these
+    only, and where none is named not at all."""
 
 
 async def build(context: Context) -> Actor:
     """The actor of a node; builds the index at the first start and whenever the articles change."""
-    node = context.config.node
+    node, identity = context.config.node, context.identity.node
     config = context.config.section("rag", RagConfig)
-    texts = Texts.load(emergency_number=node.emergency_number)
-    index = await asyncio.to_thread(KnowledgeIndex.open, node.directory / config.index, texts)
-    decide = by_rules(Router(route_rules()), context.node_state())
-    return actor(context.identity.node, index, decide, texts, context.emit, await _centre(context))
+    texts = Texts.of_node(node.directory, node.emergency_number)
+    state = context.node_state()
+
+    def make(folders: Sequence[Path]) -> KnowledgeIndex:
+        return KnowledgeIndex.open(node.directory / config.index, Texts.load(folders, node.emergency_number))
+
+    def served() -> Served:
+        known = state().clock != "unset"
+        today = dt.datetime.fromtimestamp(context.now(), dt.UTC).date() if known else None
+        return Served(config.regions, today)
+
+    def tell(kind: str, fields: Mapping[str, object]) -> None:
+        context.emit(Event(kind=kind, node=identity, actor="rag", at=context.now(), fields=dict(fields)))
+
+    own = node.directory / OWN
+    seen = await asyncio.to_thread(look, own)
+    library = Library(await asyncio.to_thread(_first, make, node.directory, tell), served)
+    decide = by_rules(Router(route_rules()), state)
+    made = actor(identity, library, decide, texts, context.emit, await _centre(context))
+    renewing = partial(watch, library, own, lambda: make(layers(node.directory)), tell, seen=seen)
+    return replace(made, tasks=[*made.tasks, renewing])
+
+
+def _first(make: Callable[[Sequence[Path]], KnowledgeIndex], data: Path, tell: Tell) -> KnowledgeIndex:
+    """The index of all texts; with a mistake in the node's own, that of the shipped ones."""
+    try:
+        return make(layers(data))
+    except ConfigError as error:
+        if layers(data) == [SHIPPED]:
+            raise
+        tell("knowledge_refused", {"reason": str(error)})
+        return make([SHIPPED])
 
 
 async def _centre(context: Context) -> Centre | None:

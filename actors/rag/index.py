@@ -97,6 +97,11 @@ class KnowledgeIndex:
         store.build(place, articles, asked)
         return cls(place, articles, asked, reason)
 
+    @property
+    def articles(self) -> int:
+        """How many there are, whatever is served of them."""
+        return len(self._articles)
+
     def close(self) -> None:
         """Releases the files."""
         self._shard.close()

@@ -5,6 +5,7 @@ One directory holds one index, named by the fingerprint of what it was made of; 
 may use it at the same time.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -58,6 +59,9 @@ _FILTERED: Final = ("lang", "elsewhere", "kind", "regions", "area")
 _MANIFEST: Final = "manifest.json"
 _VOLATILE: Final = "edge_config.json"
 """The one file the engine writes again whenever it opens a shard."""
+
+_BLOCK: Final = 65536
+"""Octets digested at once."""
 
 _BUILDING: Final = "building-"
 _REMOVING: Final = "removing-"
@@ -188,9 +192,31 @@ def _config() -> EdgeConfig:
 def _digests(place: Path) -> Iterator[tuple[str, tuple[int, str]]]:
     for path in sorted(place.rglob("*")):
         if path.is_file() and path.name not in (_MANIFEST, _VOLATILE):
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-            yield str(path.relative_to(place)), (path.stat().st_size, digest)
+            yield str(path.relative_to(place)), (path.stat().st_size, _digest(path))
+
+
+def _digest(path: Path) -> str:
+    """Digest of what in a file is not zero, with its place. The engine sets aside 140 MB for a megabyte."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        place = 0
+        while (data := _data(file.fileno(), place)) is not None:
+            place = data // _BLOCK * _BLOCK
+            file.seek(place)
+            if not (block := file.read(_BLOCK)):
+                break
+            if block.count(0) < len(block):
+                digest.update(place.to_bytes(8) + block)
+            place += _BLOCK
+    return digest.hexdigest()
+
+
+def _data(descriptor: int, place: int) -> int | None:
+    """Where the first octets from ``place`` on lie that are not a hole; None: there are no more."""
+    try:
+        return os.lseek(descriptor, place, os.SEEK_DATA)
+    except OSError as error:
+        return None if error.errno == errno.ENXIO else place  # else a file system that knows no holes
 
 
 def _sync(path: Path) -> None:

@@ -2,7 +2,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -20,7 +20,7 @@ from actors._runtime import clock
 from actors._runtime.actor import Output
 from actors._runtime.link import LinkState
 from actors.knowledge import SHIPPED, Texts, route_rules
-from actors.rag import Centre, Decide, Decision, actor, by_rules, store
+from actors.rag import Centre, Decide, Decision, Library, actor, by_rules, store
 from actors.rag.index import KnowledgeIndex
 from subjects.errors import ConfigError, RetryLaterError
 from subjects.messages import Answer, Deadline, Event, Passage, Query, Session
@@ -58,11 +58,9 @@ def texts() -> Texts:
     return Texts.load()
 
 
-@pytest.fixture(scope="module")
-def index(texts: Texts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnowledgeIndex]:
-    opened = KnowledgeIndex.open(tmp_path_factory.mktemp("index"), texts)
-    yield opened
-    opened.close()
+@pytest.fixture
+def index(shipped_index: KnowledgeIndex) -> KnowledgeIndex:
+    return shipped_index
 
 
 @pytest.fixture
@@ -94,7 +92,7 @@ def query(text: str, **fields: object) -> Query:
 
 async def ask(index: KnowledgeIndex, asked: Query, decide: Decide = LADDER) -> tuple[Output, Event]:
     events: list[Event] = []
-    built = actor("n1", index, decide, Texts.load(), events.append, now=lambda: 5.0)
+    built = actor("n1", Library(index), decide, Texts.load(), events.append, now=lambda: 5.0)
     outputs = await built.handlers["rag"](asked)
     assert len(outputs) == 1
     return outputs[0], events[-1]
@@ -504,7 +502,7 @@ async def outputs_with(
 
     centre = Centre(SetLink(up), lambda text: text.replace("Ana", "[name]"), has_answer, 3600.0)
     built = actor(
-        "n1", index, lambda _, link: rung if link is not None else LADDER(_, None), TEXTS, NO, centre
+        "n1", Library(index), lambda _, link: rung if link is not None else LADDER(_, None), TEXTS, NO, centre
     )
     outputs = await built.handlers["rag"](asked)
     return {output.subject: output for output in outputs}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from actors._runtime import clock
 from actors.knowledge import Texts, route_rules
-from actors.rag import SHOWN_QUESTION, KnowledgeIndex, actor, by_rules
+from actors.rag import SHOWN_QUESTION, KnowledgeIndex, Library, actor, by_rules
 from actors.rag.turns import WORDS, folded, reader
 from subjects.messages import Answer, Event, Passage, Query, Session
 
@@ -188,7 +188,7 @@ async def ask(
     index: KnowledgeIndex, text: str, before: str = "", lang: str = "en"
 ) -> tuple[list[Answer | Query], Event]:
     events: list[Event] = []
-    built = actor("n1", index, by_rules(Router(route_rules())), SHIPPED, events.append)
+    built = actor("n1", Library(index), by_rules(Router(route_rules())), SHIPPED, events.append)
     query = Query(
         id="q1",
         node="n1",
