@@ -61,13 +61,20 @@ WELL = entry("well", "where is the town well")
 
 
 class Town:
-    """A community's folder, and the index of it with one shipped article."""
+    """A community's folder, over shipped texts with a single article."""
 
     def __init__(self, directory: Path) -> None:
         self.own = directory / "knowledge"
+        self.shipped = directory / "shipped"
         self.index = directory / "index"
         self.phrases = directory / "phrases.toml"
-        (self.own / "articles").mkdir(parents=True)
+        for folder in (self.own, self.shipped):
+            (folder / "articles").mkdir(parents=True)
+        (self.shipped / "notices").mkdir()
+        (self.shipped / "notices" / "en.toml").symlink_to(SHIPPED / "notices" / "en.toml")
+        (self.shipped / "sources.toml").write_text(SOURCES.replace("town", "land").replace("L1", "C1"))
+        boil = entry("water-boil", "how long do i boil water").replace("town", "land")
+        (self.shipped / "articles" / "water.toml").write_text(HEAD + boil)
         self.phrases.write_text(PHRASES)
         (self.own / "sources.toml").write_text(SOURCES)
 
@@ -76,35 +83,16 @@ class Town:
         beside.write_text(head + "".join(entries))
         beside.replace(self.own / "articles" / "town.toml")
 
-    def texts(self) -> Texts:
-        own = Texts.load([SHIPPED, self.own]).articles()
-        few = [article for article in own if article.id == "water-boil" or article.source.tag == "L1"]
-        return Texts([], {}, few, [], {})
-
     def make(self) -> KnowledgeIndex:
-        return KnowledgeIndex.open(self.index, self.texts(), self.phrases)
+        return KnowledgeIndex.open(self.index, Texts.load([self.shipped, self.own]), self.phrases)
 
 
 @pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node whose shipped articles are few: what all of them make is tested elsewhere."""
-    whole = Texts.load.__func__  # type: ignore[attr-defined]  # a class method
-
-    def load(cls: type[Texts], *arguments: object) -> Texts:
-        texts: Texts = whole(cls, *arguments)
-        keep = [
-            article
-            for article in texts.articles()
-            if article.id == "water-boil" or article.source.tag == "L1"
-        ]
-        return Texts([], {}, keep, [], {})
-
-    monkeypatch.setattr(Texts, "load", classmethod(load))
-
-
-@pytest.fixture
-def town(tmp_path: Path) -> Town:
-    return Town(tmp_path)
+def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Town:
+    made = Town(tmp_path)
+    monkeypatch.setattr("actors.knowledge.loader.SHIPPED", made.shipped)
+    monkeypatch.setattr("actors.rag.SHIPPED", made.shipped)
+    return made
 
 
 def ids(library: Library | KnowledgeIndex, text: str, served: Served = ALWAYS) -> list[str]:
@@ -285,7 +273,7 @@ def node(directory: Path, regions: Sequence[str] = ()) -> MemoryContext:
     return MemoryContext(Config(table), Identity("n1", b"x", "0"))
 
 
-async def test_a_node_serves_its_own_articles_by_region_and_date(town: Town, few: None) -> None:
+async def test_a_node_serves_its_own_articles_by_region_and_date(town: Town) -> None:
     town.write(
         entry("zebra", "where is the zebra", 'regions = ["us"]'),
         entry("well", "where is the well", "valid_until = 2020-01-01"),
@@ -306,7 +294,7 @@ async def test_a_node_serves_its_own_articles_by_region_and_date(town: Town, few
     await actor.close()
 
 
-async def test_a_node_with_a_broken_file_starts_and_says_so(town: Town, few: None) -> None:
+async def test_a_node_with_a_broken_file_starts_and_says_so(town: Town) -> None:
     town.write("[[article")
     context = node(town.own.parent)
     actor = await build(context)
@@ -319,17 +307,14 @@ async def test_a_node_with_a_broken_file_starts_and_says_so(town: Town, few: Non
     assert Texts.of_node(town.own.parent, "112").say("unsure", "en")
 
 
-def test_texts_of_a_node_go_on_without_a_broken_file(tmp_path: Path) -> None:
-    own = tmp_path / "knowledge"
-    assert layers(tmp_path) == [SHIPPED]
-    own.mkdir()
-    assert layers(tmp_path) == [SHIPPED, own]
-    (own / "sources.toml").write_text(SOURCES)
+def test_texts_of_a_node_go_on_without_a_broken_file(town: Town, tmp_path: Path) -> None:
+    assert layers(town.own) == [town.shipped]
+    assert layers(tmp_path) == [town.shipped, town.own]
     assert Texts.of_node(tmp_path, "112").source("l1") is not None
-    (own / "sources.toml").write_text("[[source")
+    (town.own / "sources.toml").write_text("[[source")
     broken = Texts.of_node(tmp_path, "112")
     assert broken.source("l1") is None
-    assert broken.topics
+    assert broken.source("c1") is not None
     with pytest.raises(ConfigError, match=r"sources\.toml"):
         Texts.load(layers(tmp_path))
     with pytest.raises(ConfigError, match="emergency_number"):
