@@ -209,7 +209,7 @@ class Rag:
 
     async def _further(self, query: Query) -> Sequence[Output]:
         """The article about an emergency that has its template already; nothing unless retrieval is sure."""
-        found = await asyncio.to_thread(self._index.search, query.text, query.lang, 1)
+        found = await asyncio.to_thread(self._library.search, query.text, query.lang, 1)
         best = next((passage for passage in found if passage.score >= SURE), None)
         sure = found[0].score if found else 0.0
         self._report(query, "further", article=best.id if best else "", confidence=sure)
