@@ -7,10 +7,14 @@ from evy_core import Router, Triager, segment
 
 from actors._runtime import clock
 from actors._runtime.actor import Output
+from actors._runtime.config import Config
+from actors._runtime.context import MemoryContext
+from actors._runtime.identity import Identity
 from actors.knowledge import Texts, route_rules, triage_files
-from actors.route import Route
+from actors.route import Route, build
 from subjects import names
 from subjects.messages import Alert, Event, OutboundSms, Query, Session
+from subjects.node_state import NodeState
 
 TEXTS = Texts.load(emergency_number="999")
 TRIAGER = Triager(triage_files())
@@ -148,6 +152,26 @@ async def test_a_low_battery_sends_no_menu_and_answers_its_numbers(desk: Desk) -
     assert menu_of(await desk.text(BLEEDING, lane="flash")) is None
     outputs = await desk.text("1", lane="flash", session=Session(topic="bleeding", reply=1))
     assert reply(outputs).text == TEXTS.follow.branch("bleeding", 1, "en").text  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("battery", "menus"), [(None, 1), (20.0, 1), (19.9, 0)])
+async def test_the_lowest_limit_of_the_ladder_decides_about_the_menu(
+    battery: float | None, menus: int
+) -> None:
+    context = MemoryContext(Config({"node": {"name": "n1"}}), Identity("n1", b"x", "0"))
+    route = await build(context)
+    context.state = NodeState(node="n1", battery_rule_percent=battery)
+    query = Query(
+        id="q1",
+        node="n1",
+        sender_ref="ana",
+        text=BLEEDING,
+        lang="en",
+        lane="flash",
+        deadline=clock.deadline_in(15),
+    )
+    outputs = await route.handlers[names.ROUTE](query)
+    assert len([o for o in outputs if o.lane == "priority"]) == menus
 
 
 async def test_where_somebody_may_see_the_phone_the_menu_is_no_text_of_its_own(desk: Desk) -> None:
