@@ -24,6 +24,8 @@ MENU_ORDINAL: Final = 9
 """The menu's, among the notices of one text; `alert` uses those from ten on."""
 SEGMENTS: Final = {"gsm7": 2, "ucs2": 3}
 """SMS that a template may take, with its menu or without."""
+MOST_SENT: Final = 0.9
+"""Share of the carrier's limit of an hour from which no menu is sent: the rest is for what saves."""
 CLEAR_LANGUAGE: Final = 0.5
 """Confidence from which a text's own language is believed rather than what is known of the person."""
 
@@ -155,20 +157,21 @@ class Route:
         return Output(names.SMS_OUT, "flash", reply, query.id, "reply")
 
     def _menu(self, query: Query, template: Template, menu: str) -> Output:
-        """In the lane below: the first text to somebody else goes before it."""
+        """In the template's own lane, where one person's texts keep their order: in another it would take the
+        modem between the template's two parts."""
         notice = OutboundSms(
             query_id=query.id,
             node=query.node,
             text=menu,
             lang=template.lang,
-            lane="priority",
+            lane="flash",
             step="notice",
             kind="notice",
             ordinal=MENU_ORDINAL,
             sender_ref=query.sender_ref,
             received_at=query.received_at,
         )
-        return Output(names.SMS_OUT, "priority", notice, query.id, "notice", MENU_ORDINAL)
+        return Output(names.SMS_OUT, "flash", notice, query.id, "notice", MENU_ORDINAL)
 
     def _alert(self, query: Query, topic: str) -> Output:
         alert = Alert(
@@ -214,8 +217,10 @@ async def build(context: Context) -> Actor:
     [lowest, *_], _ = router.battery_limits
 
     def is_thrifty() -> bool:
-        battery = state().battery_rule_percent
-        return battery is not None and battery < lowest
+        at = state()
+        if any(one.limit_hour and (one.sent_hour or 0) >= MOST_SENT * one.limit_hour for one in at.modems):
+            return True
+        return at.battery_rule_percent is not None and at.battery_rule_percent < lowest
 
     route = Route(
         node=context.identity.node,

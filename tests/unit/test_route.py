@@ -14,7 +14,7 @@ from actors.knowledge import Texts, route_rules, triage_files
 from actors.route import Route, build
 from subjects import names
 from subjects.messages import Alert, Event, OutboundSms, Query, Session
-from subjects.node_state import NodeState
+from subjects.node_state import ModemState, NodeState
 
 TEXTS = Texts.load(emergency_number="999")
 TRIAGER = Triager(triage_files())
@@ -129,7 +129,7 @@ async def test_a_menu_follows_a_template_that_has_no_room_for_it(desk: Desk) -> 
     menu = menu_of(outputs)
     assert menu is not None
     assert menu.text == "Reply 1 soaks through, 2 pale and cold, 3 something stuck in, 4 tight band is on."
-    assert menu.lane == "priority"  # after everybody's first text
+    assert menu.lane == "flash"  # where a person's texts keep their order
     assert outputs[-1].message is menu
     template = TEXTS.template("bleeding", "en")
     assert template is not None
@@ -154,13 +154,20 @@ async def test_a_low_battery_sends_no_menu_and_answers_its_numbers(desk: Desk) -
     assert reply(outputs).text == TEXTS.follow.branch("bleeding", 1, "en").text  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("battery", "menus"), [(None, 1), (20.0, 1), (19.9, 0)])
-async def test_the_lowest_limit_of_the_ladder_decides_about_the_menu(
-    battery: float | None, menus: int
-) -> None:
+@pytest.mark.parametrize(
+    ("known", "menus"),
+    [
+        ({}, 1),
+        ({"battery_rule_percent": 20.0}, 1),
+        ({"battery_rule_percent": 19.9}, 0),
+        ({"modems": (ModemState(name="m", state="up", sent_hour=53, limit_hour=60),)}, 1),
+        ({"modems": (ModemState(name="m", state="up", sent_hour=54, limit_hour=60),)}, 0),
+    ],
+)
+async def test_battery_and_carrier_decide_about_the_menu(known: dict[str, Any], menus: int) -> None:
     context = MemoryContext(Config({"node": {"name": "n1"}}), Identity("n1", b"x", "0"))
     route = await build(context)
-    context.state = NodeState(node="n1", battery_rule_percent=battery)
+    context.state = NodeState(node="n1", **known)
     query = Query(
         id="q1",
         node="n1",
@@ -170,8 +177,7 @@ async def test_the_lowest_limit_of_the_ladder_decides_about_the_menu(
         lane="flash",
         deadline=clock.deadline_in(15),
     )
-    outputs = await route.handlers[names.ROUTE](query)
-    assert len([o for o in outputs if o.lane == "priority"]) == menus
+    assert bool(menu_of(list(await route.handlers[names.ROUTE](query)))) == menus
 
 
 async def test_where_somebody_may_see_the_phone_the_menu_is_no_text_of_its_own(desk: Desk) -> None:
