@@ -89,6 +89,36 @@ async def test_the_language_of_the_text_wins_unless_the_person_chose_one(desk: D
     assert reply(await desk.text(spanish, session=chosen)).lang == "en"
 
 
+@pytest.mark.parametrize(
+    ("lang", "text", "topic", "first"),
+    [
+        ("sw", "ndugu yangu hapumui hana fahamu", "cpr_unresponsive", "Haamki"),
+        ("hi", "भाई बेहोश है साँस नहीं ले रहा", "cpr_unresponsive", "बेहोश"),
+        ("hi", "mera bhai behosh hai saans nahi le raha", "cpr_unresponsive", "बेहोश"),
+        ("ar", "أخي فاقد الوعي ولا يتنفس", "cpr_unresponsive", "لا يصحو"),
+        ("tl", "hindi humihinga ang tatay ko", "cpr_unresponsive", "Hindi magising"),
+    ],
+)
+async def test_an_emergency_is_answered_whole_in_its_own_script(
+    desk: Desk, lang: str, text: str, topic: str, first: str
+) -> None:
+    outputs = await desk.text(text)
+    said = reply(outputs)
+    template = TEXTS.template(topic, lang)
+    assert template is not None
+    assert (said.lang, said.text) == (lang, template.text)
+    assert said.text.startswith(first)
+    assert "999" in said.text
+    [cut] = segment([said.text])
+    assert cut.count <= {"gsm7": 2, "ucs2": 3}[cut.encoding]
+    menu = menu_of(outputs)
+    assert menu is not None
+    assert menu.lang == lang
+    branch = reply(await desk.text("1", session=Session(topic=topic, reply=1), lang=lang))
+    assert branch.lang == lang
+    assert segment([branch.text])[0].count <= {"gsm7": 2, "ucs2": 3}[cut.encoding]
+
+
 async def test_an_emergency_in_a_language_without_template_is_answered_in_english(desk: Desk) -> None:
     chosen = Session("de", lang_chosen=True)
     outputs = await desk.text("my brother is bleeding badly", lang="de", session=chosen)
