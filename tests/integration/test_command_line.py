@@ -190,10 +190,15 @@ def test_ask_jsonl_answers_without_a_server(tmp_path: Path, monkeypatch: pytest.
         {"id": "x", "text": "which visa do i need to work in canada"},
         {"id": "s", "text": "how do I make river water safe to drink", "max_segments": 1},
         {"id": "l", "text": "mi hermano sangra mucho de la pierna", "lang": "es"},
+        {"id": "2", "text": "how long do i boil water and how much water per person per day"},
+        {"id": "b", "text": "and for a baby?", "before": "my child has a fever what do i do"},
         *(line for line, _ in BAD_LINES),
     )
-    by_id = {line["id"]: line for line in found[:5]}
+    by_id = {line["id"]: line for line in found[:7]}
     assert by_id["e"]["step"] == "template"
+    assert (by_id["2"]["step"], len(by_id["2"]["sources"]), by_id["2"]["segments"]) == ("joined", 2, 2)
+    assert by_id["b"]["step"] == "verbatim"
+    assert "baby" in by_id["b"]["answer"].lower()
     assert by_id["e"]["segments"] <= 2
     assert by_id["q"]["step"] == "verbatim"
     assert by_id["q"]["sources"]
@@ -201,7 +206,7 @@ def test_ask_jsonl_answers_without_a_server(tmp_path: Path, monkeypatch: pytest.
     assert by_id["x"]["step"] in {"unsure", "model"}
     assert by_id["s"]["segments"] == 1
     assert (by_id["l"]["step"], by_id["l"]["lang"]) == ("template", "es")
-    for (_, reason), line in zip(BAD_LINES, found[5:], strict=True):
+    for (_, reason), line in zip(BAD_LINES, found[7:], strict=True):
         assert reason in line["error"]
 
 
