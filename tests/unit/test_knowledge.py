@@ -320,6 +320,13 @@ def test_values_are_put_in_as_they_are_even_when_they_look_like_ours() -> None:
         TEXTS.say("lang_set", "en")
 
 
+def test_the_district_of_the_demo_lies_over_the_shipped_texts() -> None:
+    district = SHIPPED.parent / "_cli" / "district"
+    assert {
+        a.source.tag for a in Texts.load([SHIPPED, district]).articles() if a.source.id == "district"
+    } == {"L1"}
+
+
 def test_example_of_responders_is_read_as_it_stands() -> None:
     contacts = load_contacts(SHIPPED / "contacts.example.toml")
     assert len(contacts) >= 2
