@@ -244,7 +244,7 @@ class Scripted:
     def __init__(self, **best: str) -> None:
         self._best = best
 
-    def search(self, text: str, _lang: str, limit: int) -> list[Passage]:
+    def search(self, text: str, _lang: str, limit: int, _served: object = None) -> list[Passage]:
         found = next((id_ for word, id_ in self._best.items() if word in text), None)
         return [Passage(id=found, text=f"About {found}.", source="C1", score=0.9)][:limit] if found else []
 
