@@ -7,7 +7,7 @@ RUN := .venv/bin/
 RUST := rust_ext
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-ops llama demo test lint bench eval eval-answers train-pack train-triage chaos soak fuzz coverage clean pytest cargo-test fuzz-core bench-core
+.PHONY: help setup setup-ops llama demo test lint bench bench-rag eval eval-answers train-pack train-triage chaos soak fuzz coverage clean pytest cargo-test fuzz-core bench-core
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -86,6 +86,10 @@ lint: setup  ## ruff, mypy, import contracts, rustfmt, clippy, stubtest
 
 bench: setup  ## Measure this machine: a table, and JSON in bench-latest.json
 	$(RUN)evy bench
+
+bench-rag: setup  ## Retrieval on people's questions, then in 10,000 fetched passages beside exact search and BM25: var/bench-rag.json
+	$(RUN)python -m tests.bench.bench_rag
+	$(RUN)python -m tests.bench.rag_public $(if $(PASSAGES),--passages $(PASSAGES))
 
 eval: $(UV)  ## Score triage and compression on texts beside simpler ways: tables, and var/eval-latest.json (ONLY=triage)
 	@$(UV) run --locked --group eval python -m tests.eval $(if $(ONLY),--only $(ONLY))

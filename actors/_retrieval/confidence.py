@@ -15,12 +15,16 @@ from typing import Final
 
 import msgspec
 
-BIAS: Final = -1.55
-LEAD: Final = 83.2
-RISE: Final = 24.4
+BIAS: Final = -2.64
+LEAD: Final = 69.9
+RISE: Final = 21.6
 
 SURE: Final = 0.75
-"""From here a passage is sent as it was written."""
+"""From here a passage is sent as it was written.
+
+Of 465 questions 17 get a wrong one so; with the fit of 28 articles it was 45. At 0.85 it would be 11, and 35
+of 176 right ones would have to wait for a model.
+"""
 
 UNSURE: Final = 0.5
 """Below this EVY abstains: wrong advice is worse than none."""

@@ -107,9 +107,9 @@ def test_answers_what_it_can_and_abstains_from_the_rest(index: KnowledgeIndex) -
     quiet = sum(best.score < UNSURE for expect, best in found if not expect)
     misled = sum(best.score >= SURE and best.id not in expect for expect, best in found)
     answerable = sum(bool(expect) for expect, _ in found)
-    assert first >= 0.93 * answerable
-    assert right >= 0.90 * answerable
-    assert quiet >= 0.80 * (len(found) - answerable)
+    assert first >= 0.86 * answerable
+    assert right >= 0.79 * answerable
+    assert quiet >= 0.88 * (len(found) - answerable)
     assert misled <= 0.05 * len(found)
 
 
