@@ -3,7 +3,7 @@
 Passages: entries of the Free On-line Dictionary of Computing and of the Jargon File (Debian packages
 ``dict-foldoc``, GNU FDL, and ``dict-jargon``, public domain), fetched by name into ``var/bench-rag``, never
 committed. A question is one sentence taken out of an entry, and the entry without it is the right answer
-(inverse cloze): nobody chose the pairs. The first run makes ten thousand vectors, a quarter of an hour or more
+(inverse cloze): nobody chose the pairs. The first run makes ten thousand vectors, a quarter of an hour
 on two cores; later ones use them.
 """
 
