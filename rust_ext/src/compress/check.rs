@@ -394,7 +394,10 @@ impl Checker<'_> {
         if self.turned(&said.words, &given.words) {
             return Some(Reason::Opposite);
         }
-        (!given.conditions.is_subset(&said.conditions)).then_some(Reason::Condition)
+        if !in_order(&said.numbers, &given.numbers) {
+            return Some(Reason::Number);
+        }
+        (!within(&given.conditions, &said.conditions)).then_some(Reason::Condition)
     }
 
     /// The answer as a whole must be about what its passages are about.
@@ -423,6 +426,19 @@ impl Checker<'_> {
 }
 
 /// Stems of all words of a clause, with the conjunction that opens it ("before").
+/// Whether the numbers that both sentences have stand in the same order: "1 part in 9" is not "9 parts in 1".
+fn in_order(said: &[String], given: &[String]) -> bool {
+    let mut shared = said.iter().filter(|number| given.contains(number));
+    let mut rest = given.iter();
+    shared.all(|number| rest.any(|other| other == number))
+}
+
+/// Whether everything in a sorted list is in another one, as often.
+fn within(needed: &[String], there: &[String]) -> bool {
+    let mut rest = there.iter();
+    needed.iter().all(|one| rest.any(|other| other == one))
+}
+
 fn words_of(clause: &Clause, reading: &Reading<'_>, language: &Language) -> HashSet<String> {
     reading.tokens[clause.tokens.start.saturating_sub(1)..clause.tokens.end]
         .iter()

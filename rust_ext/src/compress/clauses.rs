@@ -52,8 +52,10 @@ pub struct SentenceWords {
     pub tokens: Range<usize>,
     /// Keys of its tokens in one string: two sentences are the same text when these are equal.
     pub literal: String,
-    /// Its conditions ("only", "unless").
-    pub conditions: HashSet<String>,
+    /// Its conditions ("only", "unless"), sorted, each as often as it stands there.
+    pub conditions: Vec<String>,
+    /// Its numbers in order, without their units.
+    pub numbers: Vec<String>,
     /// Stems that it states, and stems that it denies; a stem can be both.
     pub stated: HashSet<String>,
     /// See `stated`.
@@ -120,13 +122,20 @@ pub fn read<'t>(text: &'t str, language: &Language, rules: &Rules) -> Reading<'t
         let conditions = inside
             .iter()
             .filter(|fact| fact.kind == FactKind::Condition);
-        let conditions = conditions.map(|fact| fact.key.clone()).collect();
+        let mut conditions: Vec<String> = conditions.map(|fact| fact.key.clone()).collect();
+        conditions.sort_unstable();
+        let numbers = inside
+            .iter()
+            .filter(|fact| fact.kind == FactKind::Number)
+            .map(|fact| reading.tokens[fact.first].key.to_string())
+            .collect();
         let number = reading.sentences.len();
         let mut clauses = divide(&reading.tokens, &owner, range.clone(), number, language);
         judge(&mut clauses, &reading.tokens, &owner, language);
         let mut words = SentenceWords {
             literal,
             conditions,
+            numbers,
             words: body
                 .iter()
                 .filter(|token| token.kind == Kind::Word)
