@@ -71,7 +71,8 @@ def small(tmp_path: Path) -> Callable[[], KnowledgeIndex]:
     (own / "articles" / "es.toml").write_text(COMMUNITY, encoding="utf-8")
     (tmp_path / "phrases.toml").write_text(PHRASES, encoding="utf-8")
     everything = Texts.load([SHIPPED, own])
-    few = [article for article in everything.articles() if article.id in ("water-boil", "child-fever")]
+    wanted = {("water-boil", "en"), ("water-boil", "es"), ("child-fever", "en")}
+    few = [article for article in everything.articles() if (article.id, article.lang) in wanted]
     texts = Texts([], {}, few, [], {})
     return lambda: KnowledgeIndex.open(tmp_path / "index", texts, tmp_path / "phrases.toml")
 
