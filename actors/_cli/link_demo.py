@@ -129,10 +129,10 @@ DOWN: Final = (
         "Eva",
         "south",
         "+15550203",
-        "when does the water truck come?",
+        "when is the clinic in the upper school open?",
         (
             Due("node", "in time", ("unsure",), "bigger machine"),
-            Due("centre", "follow-up", ("verbatim",), "market square"),
+            Due("centre", "follow-up", ("verbatim",), "09:00"),
         ),
     ),
     Person(
@@ -317,7 +317,8 @@ def _wrong(country: Country, person: Person) -> list[str]:
         )
         for sent, text in country.got.get(person.name, [])
     ]
-    count = len(stage.read_by(person.number))
+    menus = stage.texts.menus()
+    count = sum(text not in menus for text in stage.read_by(person.number))
     failures = []
     expected = person.due_late if got and got[0].source == "node" else person.due
     if count != len(expected):

@@ -7,7 +7,7 @@ import evy_core
 
 from actors._runtime.actor import Actor
 from actors.infer_small import SHIPPED, ModelUnavailableError, XllamaModel, find
-from actors.knowledge import Texts, route_rules
+from actors.knowledge import Texts, route_rules, triager
 from actors.rag import KnowledgeIndex
 from subjects import names
 from subjects.messages import Event, OutboundSms
@@ -75,7 +75,12 @@ def _chosen(index: KnowledgeIndex, sure: int, unsure: int) -> tuple[list[str], l
     router = evy_core.Router(route_rules())
     found: tuple[list[str], list[str]] = ([], [])
     for text in flow.questions():
-        score = max((passage.score for passage in index.search(text, "en", 1)), default=0.0)
+        best = next(iter(index.search(text, "en", 1)), None)
+        [judged] = triager().classify([text])
+        # An emergency gets its template, and the small model writes English only.
+        if best is None or judged.priority == "emergency" or {best.lang, judged.lang} != {"en"}:
+            continue
+        score = best.score
         if score < router.unsure:
             continue
         found[score < router.sure].append(text)

@@ -61,7 +61,9 @@ class Judge:
     def __init__(self) -> None:
         self._followup = _beginnings("followup")
         self._incomplete = _beginnings("incomplete")
-        self._aside = _beginnings("ask_place") + _beginnings("told_unheard") + tuple(Texts.load().menus())
+        asides: tuple[Notice, ...] = ("ask_place", "told_unheard", "other_question")
+        said = tuple(beginning for notice in asides for beginning in _beginnings(notice))
+        self._aside = said + tuple(Texts.load().menus())
 
     def got(self, entries: Iterable[Entry]) -> dict[str, Got]:
         """What each phone got that got anything."""
@@ -118,7 +120,8 @@ NOTHING = Got((), (), (), (), ())
 def _beginnings(notice: Notice) -> tuple[str, ...]:
     texts = Texts.load()
     return tuple(
-        texts.say(notice, lang, text="", emergency_number="112")[:BEGINNING] for lang in ("en", "es")
+        texts.say(notice, lang, text="", question="", emergency_number="112")[:BEGINNING]
+        for lang in ("en", "es")
     )
 
 
