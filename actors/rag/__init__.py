@@ -208,7 +208,10 @@ class Rag:
         return (self._ladder(query, decision),)
 
     async def _further(self, query: Query) -> Sequence[Output]:
-        """The article about an emergency that has its template already; nothing unless retrieval is sure."""
+        """The article about an emergency that has its template already; nothing unless retrieval is sure, and
+        nothing to a phone that somebody else may be looking at."""
+        if DISCREET.intersection(query.needs):
+            return ()
         found = await asyncio.to_thread(self._library.search, query.text, query.lang, 1)
         best = next((passage for passage in found if passage.score >= SURE), None)
         sure = found[0].score if found else 0.0

@@ -338,6 +338,9 @@ async def test_an_emergency_gets_the_article_that_fits_it_surely_after_its_templ
     answer = output.message
     assert isinstance(answer, Answer)
     assert (output.subject, answer.kind, answer.verbatim) == ("compress", "followup", True)
+    built = actor("n1", index, LADDER, texts, NO, now=lambda: 5.0)
+    watched = msgspec.structs.replace(asked, needs=("violence",))
+    assert await built.handlers["rag"](watched) == ()
     unfit = query("the purple thing again", priority="emergency", lane="priority")
     built = actor("n1", Library(index), LADDER, texts, NO, now=lambda: 5.0)
     assert await built.handlers["rag"](unfit) == ()
