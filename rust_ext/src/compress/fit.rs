@@ -413,6 +413,16 @@ mod tests {
     }
 
     #[test]
+    fn a_beginning_that_leaves_a_limit_behind_is_not_sent_for_what_stands_before_it() {
+        let dose =
+            "Give paracetamol 500 mg every 6 hours. Never give it to a baby under 2 months. ";
+        let text = format!("Most people feel better soon. {}", dose.repeat(3));
+        let sent = fitted(&text, "en", false, 1).text;
+        let count = |what: &str| sent.matches(what).count();
+        assert_eq!(count("500 mg"), count("Never give it"), "{sent}");
+    }
+
+    #[test]
     fn a_clause_is_not_cut_from_its_condition() {
         let text = format!(
             "Stay {} and drink the water from the tank in the yard of the school only if it has been boiled",

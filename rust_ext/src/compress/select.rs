@@ -180,23 +180,27 @@ impl<'r> Outline<'r> {
 
     /// What the beginning of the text counts for in the same measure as [`Chosen::value`]; `rest` is what it lacks.
     pub fn value(&self, beginning: &str, rest: &str) -> usize {
-        let (beginnings, _) = pieces(&self.draft.clone().with(beginning.to_owned()));
-        let set = match MAX_PIECES - beginnings.len() {
-            MAX_PIECES => 0,
-            others => Set::MAX >> others,
-        };
-        let mut kept = self.pieces.iter().zip(&beginnings);
-        if kept.any(|(piece, _)| piece.needs & !set != 0) {
-            return PARTED * worth(&beginnings);
-        }
-        let first = first_action(&self.pieces).is_some_and(|first| first < beginnings.len());
-        self.value_of(&beginnings, rest, first)
+        self.value_between(0, beginning, rest)
     }
 
     /// The same for the beginning of what [`Self::first_action_on`] gave.
     pub fn value_from(&self, beginning: &str, rest: &str) -> usize {
-        let (beginnings, _) = pieces(&self.draft.clone().with(beginning.to_owned()));
-        self.value_of(&beginnings, rest, true)
+        self.value_between(first_action(&self.pieces).unwrap_or(0), beginning, rest)
+    }
+
+    /// What `kept` counts for, which is the text from the piece `from` on, as far as it goes.
+    fn value_between(&self, from: usize, kept: &str, rest: &str) -> usize {
+        let (kept, _) = pieces(&self.draft.clone().with(kept.to_owned()));
+        let these = from..(from + kept.len()).min(self.pieces.len());
+        let set = these.clone().fold(0, |set, at| set | only(at));
+        if self.pieces[these.clone()]
+            .iter()
+            .any(|piece| piece.needs & !set != 0)
+        {
+            return PARTED * worth(&kept);
+        }
+        let first = first_action(&self.pieces).is_some_and(|first| these.contains(&first));
+        self.value_of(&kept, rest, first)
     }
 
     fn value_of(&self, beginnings: &[Piece], rest: &str, with_first: bool) -> usize {
