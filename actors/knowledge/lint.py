@@ -22,7 +22,7 @@ from subjects.errors import ConfigError
 MAX_ARTICLE_SEPTETS: Final = 290
 """So that the source tag fits into two SMS."""
 MAX_TITLE: Final = 60
-QUESTIONS: Final = (4, 8)
+QUESTIONS: Final = (4, 16)
 """Fewest and most ways to ask for an article."""
 
 UCS2_LANGS: Final = frozenset({"ar", "hi"})
