@@ -12,7 +12,7 @@ import re
 import string
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
@@ -355,10 +355,8 @@ class Texts:
                 f"emergency_number {emergency_number!r}: "
                 f"use 2 to {MAX_EMERGENCY_NUMBER} of 0-9 * # and a leading +"
             )
-        reader = _Reader({"emergency_number": emergency_number})
-        for layer in layers:
-            reader.read(layer)
-        return reader.texts()
+        stamp = [_stamp(path) for layer in layers for path in layer.rglob("*.toml")]
+        return _read(tuple(layers), emergency_number, tuple(sorted(stamp)))
 
     @property
     def topics(self) -> frozenset[str]:
@@ -412,6 +410,27 @@ class Texts:
     def source(self, tag: str) -> Source | None:
         """Document behind a tag as it stands in an SMS, whatever its case."""
         return next((s for s in self.sources if s.tag == tag.upper()), None)
+
+
+_Stamp = tuple[str, int, int, int]
+
+
+def _stamp(path: Path) -> _Stamp:
+    """Path, inode, time and size: what changes when a file does."""
+    try:
+        seen = path.stat()
+    except OSError:
+        return str(path), 0, 0, 0  # reading it says why
+    return str(path), seen.st_ino, seen.st_mtime_ns, seen.st_size
+
+
+@lru_cache(maxsize=2)
+def _read(layers: Sequence[Path], emergency_number: str, stamps: Sequence[_Stamp]) -> Texts:  # noqa: ARG001  # part of the key
+    """Texts of directories in the state of ``stamps``: seven actors of a node ask for the same ones."""
+    reader = _Reader({"emergency_number": emergency_number})
+    for layer in layers:
+        reader.read(layer)
+    return reader.texts()
 
 
 class _Reader:

@@ -311,6 +311,7 @@ def test_texts_of_a_node_go_on_without_a_broken_file(town: Town, tmp_path: Path)
     assert layers(town.own) == [town.shipped]
     assert layers(tmp_path) == [town.shipped, town.own]
     assert Texts.of_node(tmp_path, "112").source("l1") is not None
+    assert Texts.of_node(tmp_path, "112") is Texts.of_node(tmp_path, "112"), "one for all actors of a node"
     (town.own / "sources.toml").write_text("[[source")
     broken = Texts.of_node(tmp_path, "112")
     assert broken.source("l1") is None
