@@ -2,50 +2,32 @@
 
 import gc
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from itertools import takewhile
 from typing import Any, Final
 
 from actors.infer_small.files import ModelFile, ModelUnavailableError
-from actors.infer_small.model import PROMPT_BATCH_TOKENS, Abilities, Finish, Generation, cores
+from actors.infer_small.gguf import GgufModel
+from actors.infer_small.model import PROMPT_BATCH_TOKENS, Generation
 
 _LOG: Final = logging.getLogger(__name__)
 
 _TEMPLATE: Final = "tokenizer.chat_template"
 
 
-class LlamaModel:
-    """A GGUF file run by llama.cpp in this process.
-
-    ``threads`` 0 means what the file's entry says, and that may again mean all cores but one.
-    """
+class LlamaModel(GgufModel):
+    """A GGUF file run by llama-cpp-python."""
 
     def __init__(self, file: ModelFile, threads: int = 0) -> None:
-        self._file: Final = file
-        self._threads: Final = cores(threads or file.threads)
+        super().__init__(file, threads)
         self._engine: Any = None
         self._chat: Any = None
-        self._stop: Final = threading.Event()
-
-    @property
-    def langs(self) -> tuple[str, ...]:
-        """See :class:`Model`."""
-        return self._file.langs
 
     @property
     def loaded(self) -> bool:
         """Whether its weights are in memory."""
         return self._engine is not None
-
-    def check(self) -> None:
-        """Raises :class:`ModelUnavailableError` if the file is missing, of another size or no GGUF."""
-        self._file.glance()
-
-    def ready(self) -> Abilities:
-        """What its entry says."""
-        return self._file.abilities
 
     def generate(
         self, system: str, prompt: str, max_tokens: int, deadline_s: float, grammar: str = ""
@@ -72,10 +54,6 @@ class LlamaModel:
         text = self._engine.detokenize(written).decode("utf-8", "ignore") if written else ""
         ms = (time.monotonic() - started) * 1000
         return Generation(text, len(written), ms, finish or "stop")
-
-    def stop(self) -> None:
-        """Ends a running generation at its next token, and any later one at once."""
-        self._stop.set()
 
     def unload(self) -> None:
         """Gives the memory back; the next ``generate`` loads again."""
@@ -121,11 +99,6 @@ class LlamaModel:
                 yield token
         finally:
             llama_cpp.llama_sampler_free(sampler)
-
-    def _overdue(self, limit_s: float) -> Finish | None:
-        if self._stop.is_set():
-            return "stopped"
-        return "deadline" if time.monotonic() >= limit_s else None
 
     def _load(self) -> None:
         path = self._file.verify()

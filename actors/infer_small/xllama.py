@@ -4,47 +4,29 @@ import gc
 import logging
 import secrets
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from actors.infer_small.files import ModelFile, ModelUnavailableError
-from actors.infer_small.model import PROMPT_BATCH_TOKENS, Abilities, Finish, Generation, cores
+from actors.infer_small.gguf import GgufModel
+from actors.infer_small.model import PROMPT_BATCH_TOKENS, Finish, Generation
 
 _LOG: Final = logging.getLogger(__name__)
 
 
-class XllamaModel:
-    """A GGUF file run by llama.cpp in this process.
-
-    ``threads`` 0 leaves one core to the rest of the node.
-    """
+class XllamaModel(GgufModel):
+    """A GGUF file run by xllamacpp."""
 
     def __init__(self, file: ModelFile, threads: int = 0) -> None:
-        self._file: Final = file
-        self._threads: Final = cores(threads or file.threads)
+        super().__init__(file, threads)
         self._server: Any = None
-        self._stop: Final = threading.Event()
-
-    @property
-    def langs(self) -> tuple[str, ...]:
-        """See :class:`Model`."""
-        return self._file.langs
 
     @property
     def loaded(self) -> bool:
         """Whether its weights are in memory."""
         return self._server is not None
-
-    def check(self) -> None:
-        """Raises :class:`ModelUnavailableError` if the file is missing, of another size or no GGUF."""
-        self._file.glance()
-
-    def ready(self) -> Abilities:
-        """What its entry says."""
-        return self._file.abilities
 
     def generate(
         self, system: str, prompt: str, max_tokens: int, deadline_s: float, grammar: str = ""
@@ -93,21 +75,12 @@ class XllamaModel:
         ms = (time.monotonic() - started) * 1000
         return Generation("".join(pieces), tokens, ms, finish or "stop")
 
-    def stop(self) -> None:
-        """Ends a running generation at its next token, and any later one at once."""
-        self._stop.set()
-
     def unload(self) -> None:
         """Gives the memory back; the next ``generate`` loads again."""
         if self._server is not None:
             self._server = None
             gc.collect()  # the server's memory goes with its last reference
             _LOG.info("model %s unloaded", self._file.name)
-
-    def _overdue(self, limit_s: float) -> Finish | None:
-        if self._stop.is_set():
-            return "stopped"
-        return "deadline" if time.monotonic() >= limit_s else None
 
     def _load(self) -> Any:
         path = self._file.verify()
