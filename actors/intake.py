@@ -6,10 +6,12 @@ the only writer of the buckets ``consent``, ``session`` and ``numbers``. The pho
 stops here: everything after it knows a reference.
 """
 
+import asyncio
 import hashlib
 import re
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Literal
 
 import msgspec
@@ -96,8 +98,10 @@ class Intake:
         lang: str = ENGLISH,
         privacy: Privacy = "private",
         node_only: bool = False,
+        texts_now: Callable[[], Texts] | None = None,
     ) -> None:
         self._alerts = alerts
+        self._texts_now = texts_now or (lambda: texts)
         self._contacts = tuple(contacts)
         self._replies = load_replies()
         self._node = node
@@ -380,12 +384,13 @@ class Intake:
             case "lang":
                 return [await self._language(argument, sms, ref, lang)]
             case "info":
-                return [self._info(argument, sms, ref, lang)]
+                return [await self._info(argument, sms, ref, lang)]
 
-    def _info(self, tag: str, sms: InboundSms, ref: str, lang: str) -> Output:
+    async def _info(self, tag: str, sms: InboundSms, ref: str, lang: str) -> Output:
         if not tag:
             return self._say("info", sms, ref, lang)
-        source = self._texts.source(tag)
+        # Articles that came after the start are answered from already, and so are their sources.
+        source = (await asyncio.to_thread(self._texts_now)).source(tag)
         if source is None:
             return self._say("info_unknown", sms, ref, lang, tag=tag)
         text = f"{source.tag}: {source.organisation}, {source.document} ({source.year})"
@@ -563,7 +568,8 @@ async def build(context: Context) -> Actor:
     """The actor of a node."""
     config = context.config.section("intake", IntakeConfig)
     alert = context.config.section("alert", AlertConfig)
-    texts = Texts.of_node(context.config.node.directory, context.config.node.emergency_number)
+    own = partial(Texts.of_node, context.config.node.directory, context.config.node.emergency_number)
+    texts = own()
     if config.lang not in texts.languages:
         known = ", ".join(sorted(texts.languages))
         raise ConfigError(f"[intake] lang = {config.lang!r}: EVY has notices in {known}")
@@ -583,5 +589,6 @@ async def build(context: Context) -> Actor:
         lang=config.lang,
         privacy=config.privacy,
         node_only=context.config.node.node_only,
+        texts_now=own,
     )
     return Actor("intake", {names.SMS_IN: intake.handle})

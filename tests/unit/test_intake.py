@@ -1,6 +1,7 @@
 """intake: commands, consent, repeats and floods, and everything that must not be answered."""
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -39,6 +40,7 @@ class Desk:
         self.alerts = MemoryKeyValue()
         self.events: list[Event] = []
         self.count = 0
+        self.texts_now = TEXTS
         self.intake = Intake(
             node="n1",
             sender_ref=ref,
@@ -53,6 +55,7 @@ class Desk:
             contacts=(MARIE,),
             own_numbers=frozenset({"+15550001111"}),
             lang=lang,
+            texts_now=lambda: self.texts_now,
         )
 
     async def text(self, text: str, sender: str = ANA, lane: Lane = "routine", **fields: Any) -> list[Output]:
@@ -215,6 +218,13 @@ async def test_info_explains_a_source_tag_and_info_about_water_is_a_question(des
     for question in ("info water", "info on c1 and c2", "INFO 112"):
         [output] = await desk.text(question)
         assert output.subject == names.ROUTE
+
+
+async def test_info_knows_a_source_that_came_after_the_start(desk: Desk, tmp_path: Path) -> None:
+    mine = '[[source]]\nid = "mine"\ntag = "L9"\norganisation = "Our town"\ndocument = "Wells"\nyear = 2026\n'
+    (tmp_path / "sources.toml").write_text(mine)
+    desk.texts_now = Texts.load([SHIPPED, tmp_path])
+    assert only(await desk.text("info l9"), OutboundSms).text == "L9: Our town, Wells (2026)"
 
 
 @pytest.mark.parametrize("sender", ["CARRIER", "12345", "+15550001111", "", "+1555x0001111"])
