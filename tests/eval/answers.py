@@ -101,7 +101,9 @@ def asked(rows: Sequence[Any]) -> list[dict[str, Any]]:
     lines = "".join(json.dumps({"id": row.id, "text": row.text}) + "\n" for row in rows)
     with tempfile.TemporaryDirectory(prefix="evy-eval-") as folder:
         config = Path(folder) / "evy.toml"
-        config.write_text(f'[node]\ndata_dir = "{folder}"\n', encoding="utf-8")
+        # Some rows ask for an agency of one country: of a node elsewhere the right answer to them is none.
+        place = '[rag]\nregions = ["us"]\n'
+        config.write_text(f'[node]\ndata_dir = "{folder}"\n{place}', encoding="utf-8")
         done = subprocess.run(
             [sys.executable, "-m", "actors", "--config", str(config), "ask", "--jsonl"],
             input=lines, capture_output=True, text=True, check=True, cwd=ROOT,
