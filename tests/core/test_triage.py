@@ -104,6 +104,44 @@ def test_help_alone_is_urgent_and_has_no_template(word: str, lang: str) -> None:
     assert (got.priority, got.needs, got.template, got.lang) == ("urgent", ["aid_info"], None, lang)
 
 
+@pytest.mark.parametrize(
+    ("text", "priority"),
+    [
+        ("tick burrowed in her scalp how to pull it", "urgent"),
+        ("the neighbours dog bit my nephew on the calf", "urgent"),
+        ("nos mordio el perro de la tienda", "urgent"),
+        ("mbwa amemuuma binti yangu mkononi", "urgent"),
+        ("my gums bleed when i chew", "urgent"),
+        ("we found a little boy alone he cries", "urgent"),
+        ("does the insulin spoil in the sun", "normal"),
+        ("how many drops of bleach for a bucket of water", "normal"),
+        ("which day after the birth may i bathe", "normal"),
+        ("can i jog with fire smoke in the air", "normal"),
+    ],
+)
+def test_what_has_an_article_gets_no_template_about_something_else(text: str, priority: str) -> None:
+    got = triage(text)
+    assert (got.priority, got.template) == (priority, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the oil in my wok is on fire",
+        "they are bombing our street which room is safest",
+        "قصف على حارتنا وين نختبي",
+        "my uncle is sinking in the mud of the river bank",
+        "mixed bleach and vinegar my throat burns",
+        "my heart is racing is this a panic attack",
+        "nose bleeding for two hours he takes warfarin",
+        "struck by lightning he is moving",
+    ],
+)
+def test_a_danger_without_its_template_gets_the_general_text(text: str) -> None:
+    got = triage(text)
+    assert (got.priority, got.template) == ("emergency", "general_danger")
+
+
 def test_why_points_at_the_words() -> None:
     text = "Señor, my DAD isn’t breathing!!"
     got = triage(text)
