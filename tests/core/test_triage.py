@@ -117,6 +117,8 @@ def test_help_alone_is_urgent_and_has_no_template(word: str, lang: str) -> None:
         ("how many drops of bleach for a bucket of water", "normal"),
         ("which day after the birth may i bathe", "normal"),
         ("can i jog with fire smoke in the air", "normal"),
+        ("our water meter was under water", "normal"),
+        ("الثلاجة غرقت والطحين غرق", "normal"),
     ],
 )
 def test_what_has_an_article_gets_no_template_about_something_else(text: str, priority: str) -> None:

@@ -61,6 +61,14 @@ def test_an_alarm_is_only_raised_and_says_why() -> None:
     assert 3 <= raised <= 0.02 * len(said)
 
 
+def test_a_question_that_goes_on_from_another_raises_no_alarm() -> None:
+    rows = [json.loads(line) for line in (UNSEEN.parents[1] / "calm.jsonl").read_bytes().splitlines()]
+    found = triager().classify([row["text"] for row in rows])
+    known = [row["text"] for row, got in zip(rows, found, strict=True) if got.priority == "emergency"]
+    assert len({row["lang"] for row in rows}) == len(triager().langs)
+    assert len(known) <= 0.05 * len(rows), known
+
+
 def test_what_the_rules_took_back_raises_no_alarm() -> None:
     text = "he was fixing the fuse box there was a bang now hes on the ground and smoke off his hand"
     assert triager().classify([text])[0].priority == "emergency"
