@@ -5,7 +5,7 @@ The node's shard and the centre's collection hold the same points, so a confiden
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -25,6 +25,12 @@ EVERYWHERE: Final = "everywhere"
 
 _ANSWERED: Final = 0.96
 """An unanswered text so near to an article's question is answered here after all."""
+
+CANDIDATES: Final = 8
+"""Articles whose evidence is weighed."""
+
+_RRF_K: Final = 10
+"""Reciprocal rank fusion: an article at rank r of a ranking gets 1/(k+r)."""
 
 _AT_ONCE: Final = 64
 """Articles whose vectors are in memory together: a megabyte."""
@@ -105,6 +111,15 @@ def point_ids(articles: Sequence[Article], phrases: Phrases) -> Iterator[range]:
     start = 0
     for article in articles:
         yield range(start, start := start + 1 + len(questions(article, phrases)))
+
+
+def fused(rankings: Sequence[Iterable[int]]) -> list[int]:
+    """The :data:`CANDIDATES` articles that some rankings put first together, by reciprocal rank fusion."""
+    gained: dict[int, float] = defaultdict(float)
+    for ranking in rankings:
+        for rank, number in enumerate(ranking, start=1):
+            gained[number] += 1 / (_RRF_K + rank)
+    return sorted(gained, key=lambda number: -gained[number])[:CANDIDATES]
 
 
 def overlap(

@@ -6,7 +6,6 @@ words meet people's own words; the best point of an article counts.
 
 import datetime as dt
 import logging
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, cast
@@ -26,9 +25,9 @@ from qdrant_edge import (
     SparseVector,
 )
 
-from actors._retrieval.confidence import Evidence, confidence
+from actors._retrieval.confidence import Evidence, confidence, nearness, ordered
 from actors._retrieval.phrases import PHRASES, Phrases, read_phrases
-from actors._retrieval.points import EVERYWHERE, QUESTION, TEXT, overlap, point_ids
+from actors._retrieval.points import EVERYWHERE, QUESTION, TEXT, fused, overlap, point_ids
 from actors._retrieval.vectors import Vectors, bm25, embedder, plain, spelled_out
 from actors.knowledge import ENGLISH, Article, Texts
 from actors.rag import store
@@ -38,12 +37,6 @@ _LOG: Final = logging.getLogger(__name__)
 
 _POINTS: Final = 200
 """Points asked of each ranking; an article has up to some twenty."""
-
-_CANDIDATES: Final = 8
-"""Articles whose evidence is weighed."""
-
-_RRF_K: Final = 10
-"""Reciprocal rank fusion: an article at rank r of a ranking gets 1/(k+r)."""
 
 
 class Served(NamedTuple):
@@ -139,13 +132,13 @@ class KnowledgeIndex:
             weighed.append(
                 (self._articles[number], Evidence(question - nearest_decoy, own - mean_decoy, shared))
             )
-        return sorted(weighed, key=lambda pair: -pair[1].rank)
+        return ordered(weighed)
 
     def _candidates(
         self, vector: Vectors, words: SparseVector, lang: str, served: Served
     ) -> Iterator[tuple[int, float, float, set[int]]]:
-        """The articles that three rankings put first together: number, cosines of the nearest question and of
-        the text, BM25 tokens.
+        """The articles that three rankings put first together: number, cosines of the two nearest questions
+        (their mean) and of the text, BM25 tokens.
 
         An article beyond the end of a ranking gets that ranking's last cosine, which is more than its own.
         """
@@ -154,17 +147,14 @@ class KnowledgeIndex:
         if words.indices:
             asked.append(_request(Query.Nearest(words, using="bm25"), lang, served))
         rankings = [_ranking(found) for found in self._shard.query_batch(QueryBatchRequest(asked))]
-        fused: dict[int, float] = defaultdict(float)
-        for ranking in rankings:
-            for rank, number in enumerate(ranking, start=1):
-                fused[number] += 1 / (_RRF_K + rank)
-        best = sorted(fused, key=lambda number: -fused[number])[:_CANDIDATES]
-        ids = {self._points[number][0]: number for number in best}
+        ids = {self._points[number][0]: number for number in fused(rankings)}
         questions, texts = rankings[:2]
+        last = min((scores[-1] for scores in questions.values()), default=0.0)
+        last_own = min((scores[-1] for scores in texts.values()), default=0.0)
         for record in self._shard.retrieve(list(ids), with_payload=True, with_vector=False):
             number = ids[cast("int", record.id)]
-            own = texts.get(number, min(texts.values(), default=0.0))
-            question = questions.get(number, min(questions.values(), default=own))
+            own = texts.get(number, [last_own])[0]
+            question = nearness(questions.get(number, ()), last, len(self._points[number]) - 1)
             yield number, question, own, set((record.payload or {})["tokens"])
 
 
@@ -188,9 +178,9 @@ def _request(query: Query, lang: str, served: Served, kind: str = "") -> QueryRe
     )
 
 
-def _ranking(found: Sequence[ScoredPoint]) -> dict[int, float]:
-    """Articles by their best point, the best first, with its score."""
-    ranking: dict[int, float] = {}
+def _ranking(found: Sequence[ScoredPoint]) -> dict[int, list[float]]:
+    """Articles by their best point, the best first, with the scores of all."""
+    ranking: dict[int, list[float]] = {}
     for point in found:
-        ranking.setdefault((point.payload or {})["article"], point.score)
+        ranking.setdefault((point.payload or {})["article"], []).append(point.score)
     return ranking

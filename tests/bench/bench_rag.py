@@ -1,12 +1,9 @@
-"""Measures retrieval on ``tests/vectors/questions.jsonl`` and fits the confidence formula.
+"""Measures retrieval on ``tests/vectors/questions.jsonl``, row by row; `rag_fit` fits its confidence.
 
-``python -m tests.bench.bench_rag`` prints the figures; ``--fit`` the coefficients for
-``actors/_retrieval/confidence.py``, from the rows that are not held out.
+``python -m tests.bench.bench_rag`` prints the figures.
 """
 
-import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,33 +17,11 @@ from actors.knowledge import Texts
 from actors.rag.index import KnowledgeIndex
 
 QUESTIONS = Path(__file__).parents[1] / "vectors" / "questions.jsonl"
-RIDGE = 1.0
 
 
 def rows() -> list[dict[str, Any]]:
     """Every question with the ids of the articles that answer it; none means: must abstain."""
     return [json.loads(line) for line in QUESTIONS.read_text(encoding="utf-8").splitlines()]
-
-
-def fit(index: KnowledgeIndex, questions: Sequence[dict[str, Any]]) -> tuple[float, ...]:
-    """Ridge logistic regression of «the first article answers» on its evidence: BIAS, LEAD, RISE."""
-    features, right = [], []
-    for row in questions:
-        found = index.evidence(row["text"], row["lang"])
-        if found:
-            article, seen = found[0]
-            features.append((seen.lead, seen.rise))
-            right.append(article.id in row["expect"])
-    x, y = np.array(features), np.array(right, dtype=float)
-    scale = x.std(axis=0)
-    design = np.column_stack([np.ones(len(x)), x / scale])
-    penalty = np.diag([0.0, RIDGE, RIDGE])
-    weights = np.zeros(3)
-    for _ in range(50):  # Newton's method; a dozen steps suffice
-        p = 1 / (1 + np.exp(-design @ weights))
-        slope = design.T @ (p - y) + penalty @ weights
-        weights -= np.linalg.solve((design.T * (p * (1 - p))) @ design + penalty, slope)
-    return tuple(float(w) for w in (weights[0], *(weights[1:] / scale)))
 
 
 def report(index: KnowledgeIndex, questions: Sequence[dict[str, Any]], name: str) -> None:
@@ -73,11 +48,8 @@ def report(index: KnowledgeIndex, questions: Sequence[dict[str, Any]], name: str
             print(f"    {'wrong' if wrong else 'lost '} {found[0].score:.2f} {found[0].id:18} {row['text']}")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fit", action="store_true")
-    options = parser.parse_args(arguments)
+def main() -> None:
+    """Prints the figures."""
     questions = rows()
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
@@ -89,8 +61,6 @@ def main(arguments: Sequence[str]) -> None:
         opened_s = time.perf_counter() - started
         octets = sum(path.stat().st_blocks * 512 for path in Path(folder).rglob("*"))
         tuned, held = ([row for row in questions if row["held_out"] is is_held] for is_held in (False, True))
-        if options.fit:
-            print("BIAS {:.2f}  LEAD {:.1f}  RISE {:.1f}".format(*fit(index, tuned)))
         report(index, tuned, "tuned on")
         report(index, held, "held out")
         times = []
@@ -105,4 +75,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -108,10 +108,11 @@ def test_answers_what_it_can_and_abstains_from_the_rest(index: KnowledgeIndex) -
     quiet = sum(best.score < UNSURE for expect, best in found if not expect)
     misled = sum(best.score >= SURE and best.id not in expect for expect, best in found)
     answerable = sum(bool(expect) for expect, _ in found)
-    assert first >= 0.86 * answerable
-    assert right >= 0.79 * answerable
-    assert quiet >= 0.88 * (len(found) - answerable)
-    assert misled <= 0.05 * len(found)
+    counted = {"first": first, "right": right, "quiet": quiet, "misled": misled, "answerable": answerable}
+    assert first >= 0.86 * answerable, counted
+    assert right >= 0.72 * answerable, counted
+    assert quiet >= 0.92 * (len(found) - answerable), counted
+    assert misled <= 0.03 * len(found), counted
 
 
 def test_the_best_passage_carries_its_article(index: KnowledgeIndex, texts: Texts) -> None:
@@ -311,6 +312,7 @@ def test_confidence_is_a_probability_that_grows_with_the_evidence(
     assert 0 <= sure <= 1
     assert confidence(Evidence(lead + more, rise, overlap)) >= sure
     assert confidence(Evidence(lead, rise + more, overlap)) >= sure
+    assert confidence(Evidence(lead, rise, overlap, more)) >= sure
     assert Evidence(lead, rise, overlap + more).rank > Evidence(lead, rise, overlap).rank
 
 
