@@ -144,6 +144,14 @@ def test_a_danger_without_its_template_gets_the_general_text(text: str) -> None:
     assert (got.priority, got.template) == ("emergency", "general_danger")
 
 
+def test_a_calm_thing_beside_it_hides_no_emergency() -> None:
+    rows = [json.loads(line) for line in VECTORS.with_name("guarded.jsonl").read_bytes().splitlines()]
+    found = triager().classify([row["text"] for row in rows])
+    assert len(rows) >= 250
+    missed = [row["text"] for row, got in zip(rows, found, strict=True) if got.priority != "emergency"]
+    assert missed == []
+
+
 def test_why_points_at_the_words() -> None:
     text = "Señor, my DAD isn’t breathing!!"
     got = triage(text)
