@@ -127,25 +127,25 @@ class KnowledgeIndex:
         against = self._decoys @ vector
         nearest_decoy, mean_decoy = float(against.max()), float(against.mean())
         weighed = []
-        for number, question, own, tokens in self._candidates(vector, words, lang, served):
-            shared = overlap(words.indices, tokens, self._rarity, len(self._articles))
-            weighed.append(
-                (self._articles[number], Evidence(question - nearest_decoy, own - mean_decoy, shared))
-            )
+        for tongue in dict.fromkeys((lang, ENGLISH)):
+            for number, question, own, tokens in self._candidates(vector, words, lang, tongue, served):
+                shared = overlap(words.indices, tokens, self._rarity, len(self._articles))
+                lead, rise = question - nearest_decoy, own - mean_decoy
+                weighed.append((self._articles[number], Evidence(lead, rise, shared, tongue != lang)))
         return ordered(weighed)
 
     def _candidates(
-        self, vector: Vectors, words: SparseVector, lang: str, served: Served
+        self, vector: Vectors, words: SparseVector, lang: str, tongue: str, served: Served
     ) -> Iterator[tuple[int, float, float, set[int]]]:
-        """The articles that three rankings put first together: number, cosines of the two nearest questions
-        (their mean) and of the text, BM25 tokens.
+        """The articles in ``tongue`` that three rankings put first together: number, cosines of the two
+        nearest questions (their mean) and of the text, BM25 tokens.
 
         An article beyond the end of a ranking gets that ranking's last cosine, which is more than its own.
         """
         dense = Query.Nearest(vector.tolist(), using="dense")
-        asked = [_request(dense, lang, served, QUESTION), _request(dense, lang, served, TEXT)]
+        asked = [_request(dense, lang, tongue, served, kind) for kind in (QUESTION, TEXT)]
         if words.indices:
-            asked.append(_request(Query.Nearest(words, using="bm25"), lang, served))
+            asked.append(_request(Query.Nearest(words, using="bm25"), lang, tongue, served))
         rankings = [_ranking(found) for found in self._shard.query_batch(QueryBatchRequest(asked))]
         ids = {self._points[number][0]: number for number in fused(rankings)}
         questions, texts = rankings[:2]
@@ -158,9 +158,9 @@ class KnowledgeIndex:
             yield number, question, own, set((record.payload or {})["tokens"])
 
 
-def _request(query: Query, lang: str, served: Served, kind: str = "") -> QueryRequest:
+def _request(query: Query, lang: str, tongue: str, served: Served, kind: str = "") -> QueryRequest:
     must: list[FieldCondition] = [
-        FieldCondition(key="lang", match=MatchAny([lang, ENGLISH])),
+        FieldCondition(key="lang", match=MatchValue(tongue)),
         FieldCondition(key="regions", match=MatchAny([EVERYWHERE, *served.regions])),
     ]
     if kind:

@@ -2,8 +2,8 @@
 
 What a person might ask comes from four places: the rows of ``questions.jsonl`` and ``unanswered.jsonl`` that
 are not held out, half of the chatter among the vectors of triage, and the articles' own questions, each asked
-as if it stood nowhere. The last are many and hard, and a neighbour's article often answers as well as their
-own, so they weigh little.
+as if it stood nowhere, or as if its article were there in English only. The last are many and hard, and a
+neighbour's article often answers as well as their own, so they weigh little.
 """
 
 import json
@@ -29,7 +29,7 @@ from actors._retrieval.confidence import (
     ordered,
 )
 from actors._retrieval.phrases import answering, asked_of, questions, read_phrases
-from actors._retrieval.points import overlap
+from actors._retrieval.points import CANDIDATES, overlap
 from actors._retrieval.shipped import FILE, Known
 from actors._retrieval.vectors import Vectors, bm25, plain, spelled_out
 from actors.knowledge import ENGLISH, Article, Texts
@@ -42,12 +42,11 @@ CHATTER: Final = frozenset({"chat", "idiom", "news", "film", "lyrics", "drill", 
 OWN_QUESTIONS: Final = 300
 """Of each language; a fixed sample."""
 
-ANSWERABLE: Final = 1.5
+ANSWERABLE: Final = 2.0
 """Texts with an answer for each without one, in the mix that the confidence is the probability for."""
 
-_WEIGHTS: Final = {"questions": 3.0, "unanswered": 2.0, "chatter": 1.0, "own": 0.2}
+_WEIGHTS: Final = {"questions": 3.0, "unanswered": 2.0, "chatter": 1.0, "own": 0.2, "foreign": 0.2}
 _RIDGE: Final = 1.0
-_CANDIDATES: Final = 8
 _AT_ONCE: Final = 200
 
 Floats = NDArray[np.float64]
@@ -63,6 +62,8 @@ class Text(msgspec.Struct, frozen=True):
     held: bool = False
     own: int | None = None
     """Its place among the questions of all articles, which it must not be found by."""
+    without: bool = False
+    """The article does not exist in the text's language, as far as this text may know."""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -92,6 +93,9 @@ class Everything:
         self._asked: Final = self.known.vectors(self.asked, asked=True)
         self._own: Final = self.known.vectors([answering(a) for a in self.articles], asked=False)
         self._decoys: Final = self.known.vectors(self.phrases.decoys(), asked=True)
+        self._langs: Final = np.array([article.lang for article in self.articles])
+        self._english: Final = {a.id: place for place, a in enumerate(self.articles) if a.lang == ENGLISH}
+        self._places: Final = np.repeat(np.arange(len(self.articles)), self.counts)
         self._tokens: Final[list[Counter[int]]] = []
         self._rarity: Final = Counter[int]()
         for article in self.articles:
@@ -123,7 +127,19 @@ class Everything:
         first = np.maximum.reduceat(cosines, self.starts)
         own = self._own @ vector
         against = self._decoys @ vector
-        near = served[np.argsort(-(1.5 * first + own)[served])[:_CANDIDATES]]
+        likely = 1.5 * first + own
+        if text.without:
+            missing = self.articles[self._places[text.own]].id
+            served = np.array(
+                [n for n in served if self.articles[n].id != missing] + [self._english[missing]]
+            )
+        tongues = self._langs[served]
+        near = np.concatenate(
+            [
+                (some := served[tongues == tongue])[np.argsort(-likely[some])[:CANDIDATES]]
+                for tongue in dict.fromkeys((text.lang, ENGLISH))
+            ]
+        )
         words = bm25(text.lang).embed_query(said).indices
         found = []
         for number in near:
@@ -138,6 +154,7 @@ class Everything:
                 - float(against.max()),
                 float(own[number] - against.mean()),
                 overlap(words, tokens, self._rarity, len(self.articles)),
+                self.articles[number].lang != text.lang,
             )
             found.append((self.articles[number], evidence))
         article, evidence = ordered(found)[0]
@@ -169,11 +186,15 @@ def texts(everything: Everything) -> list[Text]:
     for number, article in enumerate(place):
         places[everything.articles[article].lang].append(number)
     for lang, numbers in places.items():
-        for number in random.permutation(numbers)[:OWN_QUESTIONS]:
+        english = {article.id for article in everything.articles if article.lang == ENGLISH}
+        for turn, number in enumerate(random.permutation(numbers)[:OWN_QUESTIONS]):
             article = everything.articles[place[number]]
             if everything.asked[number] in article.questions and len(article.questions) > 1:
-                expect = frozenset({article.id})
-                found.append(Text(everything.asked[number], lang, "own", expect, own=int(number)))
+                without = lang != ENGLISH and article.id in english and turn % 2 == 1
+                source, expect = "foreign" if without else "own", frozenset({article.id})
+                found.append(
+                    Text(everything.asked[number], lang, source, expect, False, int(number), without)
+                )
     return found
 
 
@@ -221,10 +242,10 @@ def report(found: Sequence[Case], name: str, limits: Sequence[float] = (SURE,)) 
     for case in found:
         held = "held out" if case.asked.held else "fitted"
         groups[f"{case.asked.source}, {held}"].append(case)
-        if case.asked.source != "own" and case.asked.held:
+        if case.asked.own is None and case.asked.held:
             groups[f"no answer, held out, {case.asked.lang}"] += [case] * (not case.asked.expect)
-        if case.asked.source == "own":
-            groups[f"own, {case.asked.lang}"].append(case)
+        if case.asked.own is not None:
+            groups[f"{case.asked.source}, {case.asked.lang}"].append(case)
     print(name)
     for group, some in sorted(groups.items()):
         able = [case for case in some if case.asked.expect]
@@ -246,7 +267,7 @@ def report(found: Sequence[Case], name: str, limits: Sequence[float] = (SURE,)) 
 
 def reliability(found: Sequence[Case]) -> None:
     """Prints by bins of confidence how often the best article was right, for texts of another hand."""
-    some = [case for case in found if case.asked.source != "own"]
+    some = [case for case in found if case.asked.own is None]
     weight = np.array([_mix(case) for case in some])
     p = np.array([confidence(case.evidence) for case in some])
     right = np.array([case.right for case in some])

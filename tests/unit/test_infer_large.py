@@ -581,6 +581,8 @@ def test_passages_of_edge_and_centre_are_merged_once_each() -> None:
     assert merged([], [], 3) == ()
 
 
+# All languages are 27,000 points; the engine in this process is exact, and slower, above 20,000.
+@pytest.mark.filterwarnings("ignore:Local mode is not recommended")
 async def test_the_centre_finds_what_the_node_would(shipped_index: KnowledgeIndex) -> None:
     """The same articles give the same best passage and the same confidence at both ends."""
     found = await Retrieval.open("", "112")
