@@ -30,7 +30,10 @@ from subjects.messages import Answer, Deadline, Event, OutboundSms, Passage
 from subjects.names import Lane
 
 MAX_SEGMENTS: Final = 2
-"""SMS of one answer; articles are written to fit two with their source."""
+"""SMS of one answer; articles are written to fit two with their source …"""
+
+MAX_UCS2_SEGMENTS: Final = 3
+"""… and three where their letters are outside GSM 7-bit."""
 
 REMEMBERED: Final = 8
 """Queries of one person whose answers are remembered, so that a redelivered one changes nothing: 8 × 300
@@ -86,7 +89,7 @@ class Compress:
         answered: KeyValue,
         texts: Texts,
         emit: Emit,
-        max_segments: int = MAX_SEGMENTS,
+        max_segments: int | None = None,
         brevity: Brevity = lambda _: None,
         thrift: Thrift = lambda _: None,
         *,
@@ -187,9 +190,11 @@ class Compress:
     def _segments(self, answer: Answer, brief: str | None) -> int:
         """SMS that an answer may take. A reviewed passage is whole in two: its first half alone may leave
         out what was asked, and MORE would cost two texts to save one."""
-        if not brief:
-            return self._max_segments
-        return min(self._max_segments, MAX_SEGMENTS) if answer.verbatim else 1
+        if not answer.verbatim:
+            return 1 if brief else self._max_segments or MAX_SEGMENTS
+        whole = _whole_in(answer.text)
+        most = self._max_segments or whole
+        return min(most, whole) if brief else most
 
     def _supported(self, answer: Answer) -> tuple[Answer, Sequence[Unsupported]]:
         """The answer itself, or what is sent instead and why."""
@@ -280,7 +285,8 @@ class Compress:
             if not record.rest:
                 return None, None
             # Who asks for the rest gets it, whatever the battery says.
-            fitted = self._fit(record.rest, record.lang, self._max_segments, verbatim=True)
+            most = self._max_segments or _whole_in(record.rest)
+            fitted = self._fit(record.rest, record.lang, most, verbatim=True)
             text = self._tagged(fitted, record.lang, record.sources)
             given = (*record.given, (answer.query_id, text))[-REMEMBERED:]
             after = msgspec.structs.replace(record, rest=fitted.rest, given=given)
@@ -332,6 +338,11 @@ def adds(before: str, text: str) -> bool:
     return len(new) >= NEW_WORDS and len(new) >= NEW_SHARE * len(words)
 
 
+def _whole_in(reviewed: str) -> int:
+    """SMS that a reviewed text is written for."""
+    return MAX_SEGMENTS if segment([reviewed])[0].encoding == "gsm7" else MAX_UCS2_SEGMENTS
+
+
 def actor(  # noqa: PLR0917  # what it is made of, in the order that all actors use
     node: str,
     compressor: Compressor,
@@ -339,11 +350,13 @@ def actor(  # noqa: PLR0917  # what it is made of, in the order that all actors 
     answered: KeyValue,
     texts: Texts,
     emit: Emit,
-    max_segments: int = MAX_SEGMENTS,
+    max_segments: int | None = None,
     brevity: Brevity = lambda _: None,
     thrift: Thrift = lambda _: None,
 ) -> Actor:
-    """Actor for ``compress``. Raises :class:`ConfigError` when a notice is too long for one segment."""
+    """Actor for ``compress``; ``max_segments`` None: as many as reviewed texts are written for.
+
+    Raises :class:`ConfigError` when a notice is too long for one segment."""
     compress = Compress(node, compressor, more, answered, texts, emit, max_segments, brevity, thrift)
     return Actor("compress", {names.COMPRESS: compress.handle})
 
@@ -374,8 +387,9 @@ def shipped_compressor() -> Compressor:
 class CompressConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The ``[compress]`` table."""
 
-    max_segments: Annotated[int, msgspec.Meta(ge=1, le=255)] = MAX_SEGMENTS
-    """SMS of one answer at most; what does not fit waits for MORE."""
+    max_segments: Annotated[int, msgspec.Meta(ge=1, le=255)] | None = None
+    """SMS of one answer at most; what does not fit waits for MORE. Without it: 2, and 3 for a reviewed text
+    in letters outside GSM 7-bit, such as Hindi and Arabic."""
 
 
 async def build(context: Context) -> Actor:

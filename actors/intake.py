@@ -307,9 +307,9 @@ class Intake:
     ) -> tuple[Person, Recent]:
         """Adds this text to the person's session; the same result when the message comes a second time."""
         digest = hashlib.blake2b((words or text).encode(), digest_size=6).hexdigest()
-        language = self._language_of(text)
         today = int(time.time() // 86400)
         known = msgspec.json.decode(entry[0], type=Person) if entry else Person()
+        language = self._language_of(text, known.lang)
         if known.numbered_on != today:
             await self._numbers.put(ref, sms.sender.encode())
         topic = question = ""

@@ -13,6 +13,7 @@ from evy_core import segment
 from rich.console import Console
 from rich.text import Text
 
+from actors._people.heard import language_detector
 from actors._people.session import BEFORE_CHARACTERS
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Output
@@ -22,7 +23,7 @@ from actors._runtime.identity import Identity
 from actors._runtime.memory import MemoryBus
 from actors.compress import actor as fitting
 from actors.compress import shipped_compressor
-from actors.knowledge import Texts, packer, triager
+from actors.knowledge import ENGLISH, Texts, packer, triager
 from subjects import names
 from subjects.messages import OutboundSms, Query, Session
 
@@ -76,7 +77,9 @@ def each_line(answer: Answerer) -> None:
         sys.stdout.buffer.flush()
 
 
-def one_or_many(text: tuple[str, ...], *, jsonl: bool, answer: Answerer, lang: str | None, most: int) -> None:
+def one_or_many(
+    text: tuple[str, ...], *, jsonl: bool, answer: Answerer, lang: str | None, most: int | None
+) -> None:
     """The text on the command line for people, or the lines of stdin for programs."""
     if jsonl == bool(text):
         raise click.UsageError("give a text, or --jsonl and one JSON object a line on stdin")
@@ -199,12 +202,14 @@ def pack(text: tuple[str, ...], *, jsonl: bool, same: bool, unpack: bool) -> Non
 @click.argument("text", nargs=-1)
 @click.option("--jsonl", is_flag=True, help='Read {"id", "text", "lang", "max_segments", "before"} a line.')
 @click.option(
-    "--max-segments", default=2, show_default=True, type=click.IntRange(1, 255), help="SMS per answer."
+    "--max-segments",
+    type=click.IntRange(1, 255),
+    help="SMS per answer. Default: 2, and 3 for a reviewed text in Hindi or Arabic.",
 )
 @click.option("--lang", help="Answer in this language, as LANG sets it. Default: the text's own.")
 @click.pass_obj
 def ask(
-    path: Path | None, text: tuple[str, ...], *, jsonl: bool, max_segments: int, lang: str | None
+    path: Path | None, text: tuple[str, ...], *, jsonl: bool, max_segments: int | None, lang: str | None
 ) -> None:
     """Answer a text as a node would: triage, retrieval, model, post-check. No server, no modem.
 
@@ -230,20 +235,21 @@ def ask(
 class Asker:
     """The actors between ``route`` and ``sms.out``, run one after the other in this process."""
 
-    def __init__(self, context: MemoryContext, actors: list[Actor], max_segments: int) -> None:
+    def __init__(self, context: MemoryContext, actors: list[Actor], max_segments: int | None) -> None:
         self._context = context
         self._actors = actors
         self._max_segments = max_segments
         self._compressor = shipped_compressor()
         self._texts = Texts.of_node(context.config.node.directory, context.config.node.emergency_number)
+        self._language_of = language_detector(triager())
         self._count = 0
 
     @classmethod
-    async def open(cls, context: MemoryContext, max_segments: int) -> "Asker":
+    async def open(cls, context: MemoryContext, max_segments: int | None) -> "Asker":
         """Builds the actors; the small model is loaded when a text first needs it."""
         return cls(context, await build_actors(("route", "rag", "infer_small"), context), max_segments)
 
-    async def _fitting(self, max_segments: int) -> Actor:
+    async def _fitting(self, max_segments: int | None) -> Actor:
         more = await self._context.bucket("more")
         answered = await self._context.bucket("answered")
         emit = self._context.emit
@@ -259,7 +265,11 @@ class Asker:
         self._count += 1
         started = time.monotonic()
         before = line.before[:BEFORE_CHARACTERS]
-        session = Session(line.lang or "en", lang_chosen=line.lang is not None, before=before)
+        session = Session(
+            line.lang or self._language_of(line.text, "") or ENGLISH,
+            lang_chosen=line.lang is not None,
+            before=before,
+        )
         query = Query(
             id=f"ask{self._count}",
             node="ask",

@@ -29,8 +29,14 @@ FOREIGN: Final = 0.12
 SURE: Final = 0.75
 """From here a passage is sent as it was written."""
 
+FOREIGN_SURE: Final = 0.85
+"""The same for one in another language than the text, which its reader may be unable to judge."""
+
 UNSURE: Final = 0.5
-"""Below this EVY abstains: wrong advice is worse than none."""
+"""Below this EVY does not know, and no model is asked: wrong advice is worse than none."""
+
+NEAR: Final = 0.3
+"""From here a passage that is not sure is sent under its title, «maybe this», to be judged by who asked."""
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -59,9 +65,10 @@ class Evidence(msgspec.Struct, frozen=True):
 
 
 def confidence(evidence: Evidence) -> float:
-    """The formula above."""
+    """The formula above; for a passage in another language that is not surely right, less than UNSURE."""
     sum_ = BIAS + LEAD * evidence.lead + RISE * evidence.rise + MARGIN * evidence.margin
-    return 1 / (1 + math.exp(-sum_))
+    value = 1 / (1 + math.exp(-sum_))
+    return min(value, UNSURE - 0.01) if evidence.foreign and value < FOREIGN_SURE else value
 
 
 def nearness(nearest: Sequence[float], last: float, questions: int) -> float:

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 import msgspec
 from evy_core import Router, Situation
 
-from actors._retrieval.confidence import SURE, UNSURE
+from actors._retrieval.confidence import NEAR, SURE, UNSURE
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit, Output
 from actors._runtime.context import Context
@@ -193,7 +193,7 @@ class Rag:
         if decision.next == names.COMPRESS and (found.joined or found.other):
             return self._of_two(query, found)
         if self._centre is None:
-            return (self._ladder(query, decision),)
+            return (self._ladder(query, decision, found),)
         late = query.session.unsolicited_ok and not DISCREET.intersection(query.needs)
         soon_s = max(0.0, clock.remaining_s(query.deadline) - RESERVE_S)
         wait = clock.deadline_in(self._centre.wait_s if late else soon_s)
@@ -204,21 +204,27 @@ class Rag:
                 Output(names.RAG, query.lane, asked, query.id, "in_time"),
             )
         if decision.wait and late:
-            return (self._ladder(asked, decision), self._asking(asked, self._centre))
-        return (self._ladder(query, decision),)
+            return (self._ladder(asked, decision, found), self._asking(asked, self._centre))
+        return (self._ladder(query, decision, found),)
 
     async def _further(self, query: Query) -> Sequence[Output]:
-        """The article about an emergency that has its template already; nothing unless retrieval is sure, and
-        nothing to a phone that somebody else may be looking at."""
+        """The article about an emergency that has its template already, under its title unless retrieval is
+        sure; nothing far, and nothing to a phone that somebody else may be looking at."""
         if DISCREET.intersection(query.needs):
             return ()
         found = await asyncio.to_thread(self._library.search, query.text, query.lang, 1)
-        best = next((passage for passage in found if passage.score >= SURE), None)
+        best = next((one for one in found if one.score >= UNSURE), None)
         sure = found[0].score if found else 0.0
+        if best and best.score >= SURE:
+            said = _written(query, "verbatim", best.text, (best,))
+        elif best and _is_near(best, query):
+            said = self._maybe(query, best)
+        else:
+            best = None
         self._report(query, "further", article=best.id if best else "", confidence=sure)
         if best is None:
             return ()
-        answer = msgspec.structs.replace(_written(query, "verbatim", best.text, (best,)), kind="followup")
+        answer = msgspec.structs.replace(said, kind="followup")
         return (Output(names.COMPRESS, query.lane, answer, query.id, "further"),)
 
     def _found(self, query: Query) -> Found:
@@ -289,22 +295,31 @@ class Rag:
         centre.link.missed()
         decision = self._decide(query, None)
         self._report(query, "centre_late", next=decision.next, reason=decision.reason)
-        return (self._ladder(query, decision),)
+        return (self._ladder(query, decision, await asyncio.to_thread(self._found, query)),)
 
-    def _ladder(self, query: Query, decision: Decision) -> Output:
+    def _ladder(self, query: Query, decision: Decision, found: Found) -> Output:
         """What this node can say by itself."""
         if decision.next == names.COMPRESS and query.passages:
             best = query.passages[:1]
             answer = _written(query, "verbatim", best[0].text, best)
             return Output(names.COMPRESS, query.lane, answer, query.id)
+        follows = query.wait is not None and clock.remaining_s(query.wait) > 0
+        near = next((one for one in found.passages[:1] if _is_near(one, query)), None)
+        # With passages that are good enough a model says what fits; without it would have to know.
+        if near and not follows and not (decision.next == names.INFER_SMALL and query.passages):
+            return Output(names.COMPRESS, query.lane, self._maybe(query, near), query.id)
         if decision.next == names.INFER_SMALL:
             return Output(names.INFER_SMALL, query.lane, query, query.id)
         if decision.next == "low_battery":
             text = self._texts.say("low_battery", query.lang)
         else:
-            follows = query.wait is not None and clock.remaining_s(query.wait) > 0
             text = self._texts.say("answer_follows" if follows else "unsure", query.lang)
         return Output(names.COMPRESS, query.lane, answer_to(query, "unsure", text), query.id)
+
+    def _maybe(self, query: Query, near: Passage) -> Answer:
+        """A passage under its title, which shows whether it fits."""
+        text = self._texts.say("near", query.lang, title=near.title, text=near.text)
+        return _written(query, "verbatim", text, (near,))
 
     @staticmethod
     def _asking(query: Query, centre: Centre) -> Output:
@@ -326,6 +341,11 @@ class Rag:
                 fields=fields,
             )
         )
+
+
+def _is_near(passage: Passage, query: Query) -> bool:
+    """Whether a passage may be sent under its title: in the person's language only, who has to judge it."""
+    return passage.score >= NEAR and passage.lang == query.lang
 
 
 def _written(query: Query, step: Step, text: str, passages: tuple[Passage, ...]) -> Answer:

@@ -19,7 +19,7 @@ from tests.bench.link import LESS_SLOW
 from tests.bench.rows import Figure, Goal, Row, percentile, spread
 from tests.bench.writes import kind_of, synchronous
 
-pytestmark = pytest.mark.timeout(330)
+pytestmark = pytest.mark.timeout(630)
 
 
 def test_percentiles_are_values_that_were_measured() -> None:
@@ -74,7 +74,7 @@ def bench(directory: Path, *areas: str) -> dict[str, dict[str, Any]]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert str(report) in done.stdout

@@ -42,7 +42,7 @@ LONG = " ".join(f"{number}. Press on wound {number} for {number} minutes." for n
 class Desk:
     """A compress actor with its bucket in memory."""
 
-    def __init__(self, max_segments: int = 2) -> None:
+    def __init__(self, max_segments: int | None = None) -> None:
         self.more = MemoryKeyValue()
         self.answered = MemoryKeyValue()
         self.events: list[Event] = []

@@ -10,7 +10,7 @@ from evy_core import segment
 
 from actors._people.cases import AskedAbout, Case, Rota, case_key, rota_key
 from actors._people.contacts import Contact
-from actors._people.heard import topic_finder
+from actors._people.heard import language_detector, topic_finder
 from actors._people.texts import first_part, plain_words, visible
 from actors._runtime import clock
 from actors._runtime.actor import Output
@@ -45,7 +45,7 @@ class Desk:
             node="n1",
             sender_ref=ref,
             texts=TEXTS,
-            language_of=lambda text: "es" if "agua" in text else None,
+            language_of=lambda text, _: "es" if "agua" in text else None,
             topic_of=topic_finder(triager()),
             session=self.session,
             consent=self.consent,
@@ -196,6 +196,18 @@ async def test_language_is_chosen_guessed_or_refused_by_name(desk: Desk) -> None
         TEXTS.say("lang_unknown", "es", codes="")[:8]
     )
     assert "es" in only(await desk.text("LANG"), OutboundSms).text
+
+
+def test_few_words_tell_a_language_that_nobody_knows_yet_and_more_are_needed_to_change_it() -> None:
+    language_of = language_detector(triager())
+    assert language_of("como se que estoy deshidratado", "") == "es"
+    assert language_of("nimepoteza kitambulisho", "") == "sw"
+    assert language_of("nimepoteza kitambulisho", "fr") is None
+    assert language_of("donde puedo encontrar agua limpia para mi familia", "fr") == "es"
+    assert language_of("Maria", "") is None
+    articles = [article for article in TEXTS.articles() if article.lang == "es"]
+    asked = [question for article in articles for question in article.questions]
+    assert sum(language_of(question, "") == "es" for question in asked) >= 0.93 * len(asked)
 
 
 async def test_more_goes_to_compress(desk: Desk) -> None:

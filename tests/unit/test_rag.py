@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors._retrieval import phrases as phrase_files
-from actors._retrieval.confidence import SURE, UNSURE, Evidence, confidence
+from actors._retrieval.confidence import NEAR, SURE, UNSURE, Evidence, confidence
 from actors._retrieval.shipped import FILE, Known
 from actors._retrieval.vectors import embedder, spelled_out
 from actors._runtime import clock
@@ -372,6 +373,41 @@ async def test_chatter_goes_to_the_model_without_passages(index: KnowledgeIndex)
     output, _ = await ask(index, query("tell me a joke"))
     assert isinstance(output.message, Query)
     assert (output.subject, output.message.passages) == ("infer.small", ())
+
+
+@pytest.mark.parametrize(
+    ("passage", "waits", "says"),
+    [
+        ({"score": NEAR}, False, True),
+        ({"score": SURE - 0.01}, False, True),
+        ({"score": NEAR - 0.01}, False, False),
+        ({"score": NEAR, "lang": "es"}, False, False),
+        ({"score": NEAR}, True, False),
+    ],
+)
+async def test_a_near_passage_goes_out_under_its_title(
+    index: KnowledgeIndex, texts: Texts, passage: dict[str, Any], waits: bool, says: bool
+) -> None:
+    found = Passage(
+        **{"id": "a", "text": "Boil it.", "title": "Water", "source": "C1", "lang": "en", **passage}
+    )
+
+    class Near(Library):
+        def search(self, *_: object, **__: object) -> list[Passage]:
+            return [found]
+
+    events: list[Event] = []
+    decide = lambda *_: Decision("unsure", "test")  # noqa: E731  # the rule of the test
+    built = actor("n1", Near(index), decide, texts, events.append)
+    wait = clock.deadline_in(60) if waits else None
+    [output] = await built.handlers["rag"](query("is it safe", wait=wait))
+    answer = output.message
+    assert isinstance(answer, Answer)
+    if says:
+        assert (answer.step, answer.verbatim, answer.sources) == ("verbatim", True, ("C1",))
+        assert answer.text == "Maybe this. Water: Boil it."
+    else:
+        assert (answer.step, answer.sources) == ("unsure", ())
 
 
 async def test_a_decision_for_nothing_found_is_unsure(index: KnowledgeIndex) -> None:
