@@ -169,7 +169,7 @@ class Rag:
         # Off the event loop: embedding takes tens of milliseconds, and acknowledgements must go on.
         found = await asyncio.to_thread(self._found, query)
         goes_on = found.asked != query.text
-        best = found.passages[0] if found.passages else None
+        best = max(found.passages[: 2 if found.joined else 1], key=lambda one: one.score, default=None)
         sure = best.score if best else 0.0
         query = msgspec.structs.replace(
             query,
@@ -247,9 +247,10 @@ class Rag:
                 found[1] = None
             known = [passage for passage in found if passage and passage.score >= SURE]
             # What the whole text is surely about («after the flood …») is in neither part: it goes before.
+            fair = [passage for passage in found if passage and passage.score >= UNSURE]
             if known and (not surely(alone) or alone[0].id in whole):
-                if len({passage.id for passage in known}) == 2:
-                    return Found(query.text, known, joined=True)
+                if len({passage.id for passage in fair}) == 2:
+                    return Found(query.text, fair, joined=True)
                 if len(known) == 1:
                     return Found(query.text, known, other=parts[known[0] is found[0]])
         if not before or read.goes_on(before) or not read.goes_on(query.text):

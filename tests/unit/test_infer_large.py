@@ -41,6 +41,9 @@ from subjects.registry import work
 from tests.conftest import free_port
 from tests.peer import Behave, Peer, completion, http, raw, slow, written
 
+# A centre without a Qdrant server of its own searches in memory: slower, and right.
+pytestmark = pytest.mark.filterwarnings("ignore:Local mode is not recommended")
+
 BOIL = Passage(id="boil", source="C1", score=0.7, text="Boil water for 1 minute, above 2000 m 3 minutes.")
 BLEACH = Passage(
     id="bleach", source="E1", score=0.6, text="Put 2 drops of bleach in a litre. Wait 30 minutes."
@@ -582,7 +585,6 @@ def test_passages_of_edge_and_centre_are_merged_once_each() -> None:
 
 
 # All languages are 27,000 points; the engine in this process is exact, and slower, above 20,000.
-@pytest.mark.filterwarnings("ignore:Local mode is not recommended")
 async def test_the_centre_finds_what_the_node_would(shipped_index: KnowledgeIndex) -> None:
     """The same articles give the same best passage and the same confidence at both ends."""
     found = await Retrieval.open("", "112")

@@ -313,7 +313,7 @@ def test_confidence_is_a_probability_that_grows_with_the_evidence(
     assert 0 <= sure <= 1
     assert confidence(Evidence(lead + more, rise, overlap)) >= sure
     assert confidence(Evidence(lead, rise + more, overlap)) >= sure
-    assert confidence(Evidence(lead, rise, overlap, more)) >= sure
+    assert confidence(Evidence(lead, rise, overlap, margin=more)) >= sure
     assert Evidence(lead, rise, overlap + more).rank > Evidence(lead, rise, overlap).rank
 
 
