@@ -213,7 +213,7 @@ class Rag:
         if DISCREET.intersection(query.needs):
             return ()
         found = await asyncio.to_thread(self._library.search, query.text, query.lang, 1)
-        best = next((one for one in found if one.score >= UNSURE), None)
+        best = next((one for one in found if one.score >= NEAR), None)
         sure = found[0].score if found else 0.0
         if best and best.score >= SURE:
             said = _written(query, "verbatim", best.text, (best,))
