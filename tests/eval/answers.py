@@ -25,6 +25,8 @@ from tests.eval.labelled import VECTORS
 from tests.eval.report import ROOT, Report, Share, SkippedError, Table, goal, quick
 
 QUESTIONS: Final = VECTORS / "answers" / "questions.jsonl"
+HELD: Final = VECTORS / "answers" / "questions_held.jsonl"
+"""Run once for a release; nobody mends anything for one of its rows."""
 OUT: Final = ROOT / "var" / "eval-answers"
 """Every answer with its verdict, for a person to read."""
 
@@ -147,9 +149,9 @@ def model_alone(rows: Sequence[Question]) -> list[Judged]:
     return made
 
 
-def run() -> Report:
-    """The three ways over every question."""
-    rows = questions()
+def run(path: Path = QUESTIONS) -> Report:
+    """The three ways over every question of a file."""
+    rows = questions(path)
     if quick():
         rows = rows[::20]
     ways: dict[str, Callable[[Sequence[Question]], list[Judged]]] = {
@@ -158,7 +160,7 @@ def run() -> Report:
         "small model alone": model_alone,
     }
     judged = {name: way(rows) for name, way in ways.items()}
-    _write(judged)
+    _write(judged, OUT if path == QUESTIONS else OUT / path.stem)
     mine = judged["EVY"]
     right = _right_template(rows, mine)
     unsure = [(row, one) for row, one in zip(rows, mine, strict=True) if one.step == "unsure"]
@@ -263,8 +265,8 @@ def _steps(rows: Sequence[Question], judged: Sequence[Judged]) -> Table:
     )
 
 
-def _write(judged: dict[str, list[Judged]]) -> None:
-    OUT.mkdir(parents=True, exist_ok=True)
+def _write(judged: dict[str, list[Judged]], into: Path) -> None:
+    into.mkdir(parents=True, exist_ok=True)
     for name, answers in judged.items():
-        path = OUT / f"{name.replace(' ', '-').lower()}.jsonl"
+        path = into / f"{name.replace(' ', '-').lower()}.jsonl"
         path.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in answers))
