@@ -328,6 +328,10 @@ async def look(config: InferLargeConfig) -> Look:
     return Look(client.endpoint.root, models, reply.usage.completion_tokens, reply.ms)
 
 
+INDEX: Final = "index-centre"
+"""Folder of the search index in the data directory, where there is no Qdrant server."""
+
+
 async def build(context: Context) -> Actor:
     """The actor of a centre. Raises :class:`ConfigError` for a wrong table, key, address or article."""
     node = context.config.node
@@ -337,7 +341,12 @@ async def build(context: Context) -> Actor:
         check_address("qdrant_url", config.qdrant_url, plain_http=config.plain_http)
     key = read_key("qdrant_api_key_file", config.qdrant_api_key_file)
     retrieval = await Retrieval.open(
-        config.articles, node.emergency_number, config.qdrant_url, key, config.regions
+        node.directory / INDEX,
+        config.articles,
+        node.emergency_number,
+        url=config.qdrant_url,
+        key=key,
+        regions=config.regions,
     )
     large = Large(
         node=context.identity.node,

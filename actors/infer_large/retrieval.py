@@ -1,8 +1,8 @@
 """Search over the centre's knowledge: dense vectors and BM25 in Qdrant, fused by rank as on the node.
 
-A Qdrant server when one is configured, else qdrant-client's own engine in this process, which is exact and
-made for some thousands of points. The points, the decoys and the calibration are the node's
-(`actors/_retrieval`), so a confidence means the same at both ends.
+A Qdrant server when one is configured, else the node's own index in a folder that goes with this process.
+The points, the decoys and the calibration are the node's too (`actors/_retrieval`), so a confidence means the
+same at both ends.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ import msgspec
 from qdrant_client import AsyncQdrantClient, models
 
 from actors._retrieval.confidence import Evidence, confidence, nearness, ordered
+from actors._retrieval.index import ALWAYS, KnowledgeIndex
 from actors._retrieval.phrases import Phrases, questions, read_phrases
 from actors._retrieval.points import QUESTION, TEXT, Point, decoys, fused, overlap, points
 from actors._retrieval.shipped import FILE, Known
@@ -34,9 +35,6 @@ FORMAT: Final = 2
 
 _POINTS: Final = 200
 """Points asked of each ranking; an article has some twenty-five."""
-
-_UNFILTERED: Final = 20
-"""Times as many where they are not filtered: the nearest are all in the language of the text."""
 
 TIMEOUT_S: Final = 5
 """A Qdrant server that takes longer is done without."""
@@ -60,10 +58,19 @@ class Retrieval:
         phrases: Phrases,
         url: str = "",
         key: str = "",
+        *,
         today: Callable[[], dt.date] = dt.date.today,
+        local: KnowledgeIndex | None = None,
     ) -> None:
-        """``url`` "" keeps the points in this process; ``key`` is the server's; ``today`` gives the date."""
+        """``url`` "" means no server: ``local``, which it owns, is searched, or nothing; ``key`` is the
+        server's; ``today`` gives the date."""
         self._today: Final = today
+        self._local: Final = local
+        self._building: Final = asyncio.Lock()
+        self._ready = False
+        self._url: Final = url
+        if not url:
+            return
         self._articles: Final = articles
         known = Known(FILE)
         self._points: Final = list(points(articles, phrases, known))
@@ -80,24 +87,27 @@ class Retrieval:
             point.payload["article"]: frozenset(point.payload.get("elsewhere", ())) for point in self._points
         }
         self._collection: Final = f"evy_{_fingerprint(articles, phrases)}"
-        self._url: Final = url
         try:
-            self._client: Final = (
-                AsyncQdrantClient(url=url, api_key=key or None, timeout=TIMEOUT_S, check_compatibility=False)
-                if url
-                else AsyncQdrantClient(":memory:")
+            self._client: Final = AsyncQdrantClient(
+                url=url, api_key=key or None, timeout=TIMEOUT_S, check_compatibility=False
             )
         except ValueError as error:
             raise ConfigError(f"qdrant_url {url!r}: {error}") from error
-        self._building: Final = asyncio.Lock()
-        self._ready = False
 
     @classmethod
     async def open(
-        cls, folder: str, emergency_number: str, url: str = "", key: str = "", regions: Collection[str] = ()
+        cls,
+        index: Path,
+        folder: str,
+        emergency_number: str,
+        *,
+        url: str = "",
+        key: str = "",
+        regions: Collection[str] = (),
     ) -> "Retrieval":
         """Articles of EVY and of a ``folder`` over them ("": none), but for those limited to other regions.
 
+        Without the ``url`` of a server they are searched in the directory ``index``.
         Raises :class:`ConfigError`.
         """
 
@@ -108,13 +118,19 @@ class Retrieval:
                 for article in Texts.load(layers, emergency_number).articles()
                 if not article.regions or set(article.regions) & set(regions)
             ]
-            return cls(articles, read_phrases(), url, key)
+            if url:
+                return cls(articles, read_phrases(), url, key)
+            texts = Texts([], {}, articles, [], {})
+            return cls([], read_phrases(), local=KnowledgeIndex.open(index, texts))
 
         return await asyncio.to_thread(made)
 
     async def close(self) -> None:
         """Closes the connection."""
-        await self._client.close()
+        if self._local is not None:
+            self._local.close()
+        if self._url:
+            await self._client.close()
 
     async def search(self, text: str, lang: str, limit: int) -> list[Passage]:
         """Passages of the best articles in ``lang``, and in English where there is none, the best first.
@@ -122,6 +138,11 @@ class Retrieval:
         ``score`` is the calibrated confidence. Empty for a text without a letter. Raises
         :class:`UnreachableError`.
         """
+        if self._local is not None:
+            served = ALWAYS._replace(today=self._today())
+            return await asyncio.to_thread(self._local.search, text, lang, limit, served)
+        if not self._url:
+            return []
         asked = plain(spelled_out(plain(text), lang))
         if not self._articles or not any(character.isalpha() for character in asked):
             return []
@@ -135,14 +156,12 @@ class Retrieval:
             )
         except Exception as error:  # the client passes on errors of httpx, grpc, pydantic and its own
             self._ready = False  # the server may have lost its disk
-            raise UnreachableError(
-                f"Qdrant at {self._url or 'memory'}: {error or type(error).__name__}"
-            ) from error
+            raise UnreachableError(f"Qdrant at {self._url}: {error or type(error).__name__}") from error
         against = self._decoys @ vector
         nearest, mean = float(against.max()), float(against.mean())
         weighed = []
         for place, tongue in enumerate(tongues := list(dict.fromkeys((lang, ENGLISH)))):
-            each = found if not self._url else found[place :: len(tongues)]
+            each = found[place :: len(tongues)]
             rankings = [self._ranked(response.points, lang, tongue) for response in each]
             asked_for, texts = rankings[:2]
             last, last_own = (
@@ -161,16 +180,13 @@ class Retrieval:
         self, vector: list[float], sparse: models.SparseVector, lang: str
     ) -> list[models.QueryRequest]:
         """By the nearest question, by the text, and by words."""
-        # The engine in this process looks at every point in Python for a filter: 12 ms each time for 700
-        # points, against 3 ms for the search. What is not served is left out of its rankings afterwards.
         rankings: list[tuple[str, list[float] | models.SparseVector]] = [(QUESTION, vector), (TEXT, vector)]
         if sparse.indices:
             rankings.append((_BM25, sparse))
         tongues = dict.fromkeys((lang, ENGLISH))
-        filters = [_served(lang, tongue) for tongue in tongues] if self._url else [None]
-        limit = _POINTS if self._url else _POINTS * _UNFILTERED
+        filters = [_served(lang, tongue) for tongue in tongues]
         return [
-            models.QueryRequest(query=query, using=using, filter=served, limit=limit, with_payload=False)
+            models.QueryRequest(query=query, using=using, filter=served, limit=_POINTS, with_payload=False)
             for using, query in rankings
             for served in filters
         ]

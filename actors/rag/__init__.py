@@ -24,13 +24,13 @@ import msgspec
 from evy_core import Router, Situation
 
 from actors._retrieval.confidence import NEAR, SURE, UNSURE
+from actors._retrieval.index import KnowledgeIndex, Served
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit, Output
 from actors._runtime.context import Context
 from actors._runtime.link import Link
 from actors._runtime.provision import Place
 from actors.knowledge import OWN, SHIPPED, Texts, layers, redactor, route_rules
-from actors.rag.index import KnowledgeIndex, Served
 from actors.rag.library import Library, Tell, look, watch
 from actors.rag.turns import reader
 from subjects import names
@@ -258,7 +258,12 @@ class Rag:
         if surely(alone) and read.speaks_of(alone[0], read.who(before)):
             return Found(query.text, alone)
         together = f"{before} {query.text}"
-        fitting = [passage for passage in search(together) if read.answers(passage, before, query.text)]
+        near = search(together)
+        fitting = [passage for passage in near if read.answers(passage, before, query.text)]
+        # What is nearly about the same and speaks of whom the text asks is as sure as what stood before it.
+        if fitting and fitting[0].score >= NEAR / 2:
+            best = max(near[0].score, fitting[0].score)
+            fitting[0] = msgspec.structs.replace(fitting[0], score=best)
         return Found(together, fitting)
 
     def _of_two(self, query: Query, found: Found) -> Sequence[Output]:

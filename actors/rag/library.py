@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from actors.rag.index import ALWAYS, KnowledgeIndex, Served
+from actors._retrieval.index import ALWAYS, KnowledgeIndex, Served
 from subjects.errors import ConfigError
 from subjects.messages import Passage
 

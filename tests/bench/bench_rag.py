@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from actors._retrieval.confidence import SURE, UNSURE
+from actors._retrieval.index import KnowledgeIndex
 from actors.knowledge import Texts
-from actors.rag.index import KnowledgeIndex
 
 QUESTIONS = Path(__file__).parents[1] / "vectors" / "questions.jsonl"
 

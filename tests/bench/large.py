@@ -5,10 +5,12 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -107,13 +109,14 @@ class Asker:
             least_score=least_score,
             timeout_s=600,
         )
+        self._folder = tempfile.TemporaryDirectory(prefix="evy-index-")
         self._queries: list[Query] = []
         self._bodies: list[bytes] = []
         self._events: deque[Event] = deque(maxlen=8)
 
     async def open(self, texts: Sequence[str]) -> None:
         """Finds the passages of each question and makes its request."""
-        knowledge = await Retrieval.open("", "112")
+        knowledge = await Retrieval.open(Path(self._folder.name), "", "112")
         for number, text in enumerate(texts):
             found = await knowledge.search(text, "en", self._config.passages)
             if found and found[0].score >= SURE:

@@ -25,12 +25,12 @@ from qdrant_edge import Query, QueryRequest
 from rich.console import Console
 from rich.table import Table
 
+from actors._retrieval import store
+from actors._retrieval.index import KnowledgeIndex
 from actors._retrieval.phrases import answering
 from actors._retrieval.shipped import Known
 from actors._retrieval.vectors import bm25, embedder, plain
 from actors.knowledge import Article, Texts
-from actors.rag import store
-from actors.rag.index import KnowledgeIndex
 
 ROOT: Final = Path(__file__).parents[2]
 WORK: Final = ROOT / "var" / "bench-rag"

@@ -155,7 +155,7 @@ async def test_the_model_is_killed_in_the_middle_and_the_question_is_answered_la
     config = msgspec.convert(table(server.url, max_answer_tokens=32), InferLargeConfig)
     events: list[Event] = []
     client = ChatClient(config.endpoint(), config.timeout_s)
-    retrieval = await Retrieval.open("", "112")
+    retrieval = await Retrieval.open(tmp_path / "index", "", "112")
     large = Large(
         node="hub",
         client=client,

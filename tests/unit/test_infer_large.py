@@ -41,9 +41,6 @@ from subjects.registry import work
 from tests.conftest import free_port
 from tests.peer import Behave, Peer, completion, http, raw, slow, written
 
-# A centre without a Qdrant server of its own searches in memory: slower, and right.
-pytestmark = pytest.mark.filterwarnings("ignore:Local mode is not recommended")
-
 BOIL = Passage(id="boil", source="C1", score=0.7, text="Boil water for 1 minute, above 2000 m 3 minutes.")
 BLEACH = Passage(
     id="bleach", source="E1", score=0.6, text="Put 2 drops of bleach in a litre. Wait 30 minutes."
@@ -584,10 +581,9 @@ def test_passages_of_edge_and_centre_are_merged_once_each() -> None:
     assert merged([], [], 3) == ()
 
 
-# All languages are 27,000 points; the engine in this process is exact, and slower, above 20,000.
-async def test_the_centre_finds_what_the_node_would(shipped_index: KnowledgeIndex) -> None:
+async def test_the_centre_finds_what_the_node_would(shipped_index: KnowledgeIndex, tmp_path: Path) -> None:
     """The same articles give the same best passage and the same confidence at both ends."""
-    found = await Retrieval.open("", "112")
+    found = await Retrieval.open(tmp_path / "index", "", "112")
     try:
         for text in (
             "how long do i boil water",
@@ -629,13 +625,13 @@ async def test_a_centre_knows_further_articles(tmp_path: Path) -> None:
     (tmp_path / "articles").mkdir()
     (tmp_path / "articles" / "town.toml").write_text(ARTICLES)
     (tmp_path / "sources.toml").write_text(SOURCES)
-    found = await Retrieval.open(str(tmp_path), "112")
+    found = await Retrieval.open(tmp_path / "index", str(tmp_path), "112")
     best = (await found.search("where is the zebra crossing", "en", 2))[0]
     assert (best.id, best.source) == ("zebra", "L1")
     assert best.score > 0.75
     await found.close()
     with pytest.raises(ConfigError, match="no directory"):
-        await Retrieval.open(str(tmp_path / "none"), "112")
+        await Retrieval.open(tmp_path / "index", str(tmp_path / "none"), "112")
 
 
 async def test_without_qdrant_the_edges_passages_are_used(centre: Open) -> None:

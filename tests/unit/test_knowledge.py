@@ -68,6 +68,7 @@ LONGEST = {
     "codes": " ".join(LANGS),
     "what": max((t.title for t in TEMPLATES), key=len),
     "text": "x" * 80,
+    "title": "x" * 60,
     "question": "x" * 40,
     "tag": "x" * 10,
     "number": "+123456789012345",
@@ -89,7 +90,7 @@ IN_UCS2 = {"text": "x" * 30, "place": "x" * 40, "cases": "x" * 60}
 """What `actors/alert/words.py` leaves of somebody's words where an SMS holds half as many letters."""
 
 
-LONG = {*ALERTS, "followup", "alert_digest"}
+LONG = {*ALERTS, "followup", "alert_digest", "near"}
 """Notices of two SMS."""
 
 

@@ -14,15 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors._retrieval import phrases as phrase_files
+from actors._retrieval import store
 from actors._retrieval.confidence import NEAR, SURE, UNSURE, Evidence, confidence
+from actors._retrieval.index import KnowledgeIndex
 from actors._retrieval.shipped import FILE, Known
 from actors._retrieval.vectors import embedder, spelled_out
 from actors._runtime import clock
 from actors._runtime.actor import Output
 from actors._runtime.link import LinkState
 from actors.knowledge import SHIPPED, Texts, route_rules
-from actors.rag import Centre, Decide, Decision, Library, actor, by_rules, store
-from actors.rag.index import KnowledgeIndex
+from actors.rag import Centre, Decide, Decision, Library, actor, by_rules
 from subjects.errors import ConfigError, RetryLaterError
 from subjects.messages import Answer, Deadline, Event, Passage, Query, Session
 from subjects.node_state import MEGABYTE, NodeState

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from actors._retrieval.index import ALWAYS, KnowledgeIndex, Served
 from actors._retrieval.vectors import Embedder, Vectors
 from actors._runtime.config import Config
 from actors._runtime.context import MemoryContext
 from actors._runtime.identity import Identity
 from actors.knowledge import SHIPPED, Texts, layers
 from actors.rag import Library, build
-from actors.rag.index import ALWAYS, KnowledgeIndex, Served
 from actors.rag.library import look, watch
 from subjects.errors import ConfigError
 from subjects.node_state import NodeState

@@ -25,12 +25,12 @@ from qdrant_edge import (
     SparseVector,
 )
 
+from actors._retrieval import store
 from actors._retrieval.confidence import Evidence, confidence, nearness, ordered
 from actors._retrieval.phrases import PHRASES, Phrases, read_phrases
 from actors._retrieval.points import EVERYWHERE, QUESTION, TEXT, fused, overlap, point_ids
 from actors._retrieval.vectors import Vectors, bm25, embedder, plain, spelled_out
 from actors.knowledge import ENGLISH, Article, Texts
-from actors.rag import store
 from subjects.messages import Passage
 
 _LOG: Final = logging.getLogger(__name__)
