@@ -259,11 +259,7 @@ class Rag:
             return Found(query.text, alone)
         together = f"{before} {query.text}"
         near = search(together)
-        fitting = [passage for passage in near if read.answers(passage, before, query.text)]
-        # What is nearly about the same and speaks of whom the text asks is as sure as what stood before it.
-        if fitting and fitting[0].score >= NEAR / 2:
-            best = max(near[0].score, fitting[0].score)
-            fitting[0] = msgspec.structs.replace(fitting[0], score=best)
+        fitting = _promoted([one for one in near if read.answers(one, before, query.text)], near)
         return Found(together, fitting)
 
     def _of_two(self, query: Query, found: Found) -> Sequence[Output]:
@@ -347,6 +343,14 @@ class Rag:
                 fields=fields,
             )
         )
+
+
+def _promoted(fitting: list[Passage], found: Sequence[Passage]) -> list[Passage]:
+    """What is nearly about the same and speaks of whom the text asks is as sure as what stood before it."""
+    if not fitting or fitting[0].score < NEAR / 2:
+        return fitting
+    best = max(found[0].score, fitting[0].score)
+    return [msgspec.structs.replace(fitting[0], score=best), *fitting[1:]]
 
 
 def _is_near(passage: Passage, query: Query) -> bool:
