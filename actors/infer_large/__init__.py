@@ -114,7 +114,7 @@ class InferLargeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     least_score: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
     """Passages less probable than this are not given to the model."""
     qdrant_url: str = ""
-    """A Qdrant server; empty: in this process."""
+    """A Qdrant server; empty: an index in the data directory, as a node has it."""
     qdrant_api_key_file: str = ""
     articles: str = ""
     """A folder of further texts (``sources/*.toml``, ``articles/*.toml``), over the shipped ones."""
