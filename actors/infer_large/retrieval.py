@@ -1,8 +1,8 @@
 """Search over the centre's knowledge: dense vectors and BM25 in Qdrant, fused by rank as on the node.
 
-A Qdrant server when one is configured, else the node's own index in a folder that goes with this process.
-The points, the decoys and the calibration are the node's too (`actors/_retrieval`), so a confidence means the
-same at both ends.
+A Qdrant server when one is configured, else an index in the data directory, as a node has it. The points, the
+decoys and the calibration are the node's too (`actors/_retrieval`), so a confidence means the same at both
+ends.
 """
 
 import asyncio

@@ -228,7 +228,7 @@ async def _stub(setting: Setting) -> Row:
         notes=(
             (
                 f"{IN_FLIGHT} in flight; the stub answers at once and computes nothing; search embeds the "
-                "question and asks Qdrant's engine in this process"
+                "question and asks the index of this process"
             ),
         ),
     )
