@@ -35,7 +35,7 @@ MAX_FILE_OCTETS: Final = 64 * 1024 * 1024
 """Larger files than this in the data directory are models: they come again from where they came."""
 ENTRY_OCTETS: Final = 4 * 1024 * 1024
 """How much of a stream is kept in memory until it is written."""
-LEFT_BEHIND: Final = ("nats", RESTORING, "index", "up.lock", "unreadable")
+LEFT_BEHIND: Final = ("nats", RESTORING, "index", "index-centre", "up.lock", "unreadable")
 """In the data directory, but made again or of no use elsewhere; the store is packed by its server."""
 SCRATCH: Final = ".backup-"
 _SQLITE: Final = b"SQLite format 3\x00"
