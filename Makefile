@@ -7,7 +7,7 @@ RUN := .venv/bin/
 RUST := rust_ext
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-ops llama demo test lint bench bench-rag eval eval-answers train-pack train-triage chaos soak fuzz coverage clean pytest cargo-test fuzz-core bench-core
+.PHONY: help setup setup-ops llama demo test lint bench bench-rag bench-mesh eval eval-answers train-pack train-triage chaos soak fuzz coverage clean pytest cargo-test fuzz-core bench-core
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,7 +39,7 @@ llama: $(UV)  ## Build llama-cpp-python once (13 minutes on 2 cores); `make setu
 	@$(MAKE) --no-print-directory setup
 
 # Programs of others. Nothing of EVY needs them; a test or bench that uses one says so and is skipped without it.
-OPS_PACKAGES := gammu-smsd iproute2 kannel llvm-19 mosquitto rabbitmq-server smstools strace tcpdump
+OPS_PACKAGES := gammu-smsd iproute2 kannel llvm-19 mosquitto postgresql rabbitmq-server smstools strace tcpdump
 
 setup-ops: .ops/bin/nats  ## Optional: the nats command line, Debian packages for some tests and benches
 	@for package in $(OPS_PACKAGES); do \
@@ -63,9 +63,10 @@ demo: setup  ## Watch EVY answer twelve texts through a simulated modem
 test: lint pytest cargo-test fuzz-core  ## Lint, every test, a minute of fuzzing, and the demo
 	@$(RUN)evy demo
 
-# Most tests wait for a timer, a disk or a modem: two at a time take half as long. A file's tests stay together.
+# Most tests wait for a timer, a disk or a modem: three at a time keep two processors busy. A file's tests stay
+# together. WORKERS=2 where memory is short.
 pytest: setup
-	$(RUN)python -m pytest -q -n 2 --dist loadfile $(TESTS)
+	$(RUN)python -m pytest -q -n $(or $(WORKERS),3) --dist loadfile $(TESTS)
 
 cargo-test:
 	cd $(RUST) && cargo test --locked --quiet
@@ -87,9 +88,16 @@ lint: setup  ## ruff, mypy, import contracts, rustfmt, clippy, stubtest
 bench: setup  ## Measure this machine: a table, and JSON in bench-latest.json
 	$(RUN)evy bench
 
-bench-rag: setup  ## Retrieval on people's questions, then in 10,000 fetched passages beside exact search and BM25: var/bench-rag.json
+bench-rag: setup  ## Retrieval on people's questions, then in 10,000 fetched passages beside exact search and BM25: var/bench-rag.json (GLOBAL=1: the library at 100,000)
+ifdef GLOBAL
+	$(RUN)python -m tests.bench.library $(if $(PASSAGES),--passages $(PASSAGES)) $(if $(REAL),--real)
+else
 	$(RUN)python -m tests.bench.bench_rag
 	$(RUN)python -m tests.bench.rag_public $(if $(PASSAGES),--passages $(PASSAGES))
+endif
+
+bench-mesh: setup  ## The mesh beside Meshtastic's flooding on a simulated channel: var/bench-mesh.json (ROWS='60/*/broadcast/*' RUNS=20)
+	$(RUN)python -m tests.bench.mesh --runs $(or $(RUNS),20) --rows '$(or $(ROWS),*)'
 
 eval: $(UV)  ## Score triage and compression on texts beside simpler ways: tables, and var/eval-latest.json (ONLY=triage)
 	@$(UV) run --locked --group eval python -m tests.eval $(if $(ONLY),--only $(ONLY))
@@ -107,20 +115,20 @@ bench-core:  ## The Rust core by criterion, without Python's share
 train-pack: $(UV)  ## Train the packer's model anew from texts fetched by name; tests/eval/pack_texts.py says which
 	@$(UV) run --locked --group eval python -m tests.eval.pack_texts
 
-chaos: setup  ## Break everything: 500 texts under kill -9, 12,000 messages over a link that fails, 40 power cuts (SEED=1)
+chaos: setup  ## Break everything: 500 texts under kill -9, 12,000 messages over a link that fails, 40 power cuts, 5 valleys by radio (SEED=1)
 	EVY_CHAOS_TEXTS=$(or $(COUNT),500) EVY_CHAOS_MESSAGES=$(or $(MESSAGES),12000) EVY_CHAOS_SEED=$(or $(SEED),1) \
-		EVY_CHAOS_CUTS=$(or $(CUTS),40) $(RUN)python -m pytest -q -s tests/scenarios --timeout 3000
+		EVY_CHAOS_CUTS=$(or $(CUTS),40) EVY_CHAOS_VALLEYS=$(or $(VALLEYS),5) $(RUN)python -m pytest -q -s tests/scenarios --timeout 3000
 
 soak: setup  ## A node left alone for 72 hours in compressed time, everything breaking (SEED=1 HOURS=72 MINUTES=36 DRIVER=at)
 	$(RUN)python -m tests.soak --seed $(or $(SEED),1) --hours $(or $(HOURS),72) $(if $(MINUTES),--minutes $(MINUTES)) \
 		--driver $(or $(DRIVER),at)
 
-fuzz: $(UV)  ## Damage PDUs, texts, AT lines and envelopes, EACH=60 seconds a target; finds stay in var/fuzz
+fuzz: $(UV)  ## Damage PDUs, texts, mesh frames, AT lines and envelopes, EACH=60 seconds a target; finds stay in var/fuzz
 	@$(UV) run --locked --group fuzz python -m tests.fuzz --seconds $(or $(EACH),60)
 
 coverage: setup  ## Every test once more, counting lines: Python's, then the core's; 85 % at least
 	mkdir -p var/coverage && $(RUN)python -m coverage erase
-	$(RUN)python -m coverage run -m pytest -q -n 2 --dist loadfile $(TESTS)
+	$(RUN)python -m coverage run -m pytest -q -n $(or $(WORKERS),3) --dist loadfile $(TESTS)
 	$(RUN)python -m coverage combine --quiet && $(RUN)python -m coverage report
 	$(RUST)/coverage.sh
 

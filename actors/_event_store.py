@@ -53,6 +53,11 @@ MIGRATIONS: Final = (
     CREATE INDEX spans_by_query ON spans (query_id) WHERE query_id IS NOT NULL;
     CREATE INDEX spans_by_time ON spans (at);
     """,
+    """
+    CREATE TABLE marks (
+        name TEXT PRIMARY KEY, stream INTEGER NOT NULL, sequence INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 """What each version of the file adds to the one before it; never changed once it was shipped."""
 
@@ -73,6 +78,23 @@ class Forgotten(msgspec.Struct, frozen=True):
 
     events: int
     spans: int
+
+
+class Mark(msgspec.Struct, frozen=True, order=True):
+    """How far somebody has read the store."""
+
+    stream: int = 0
+    """The file's own number of an event stream."""
+    sequence: int = 0
+
+
+class Noted(msgspec.Struct, frozen=True):
+    """An event with its place."""
+
+    mark: Mark
+    stream: str
+    """Name of its stream, as a `Position` has it."""
+    event: Event
 
 
 class _errors(contextlib.AbstractContextManager[None]):  # noqa: N801  # reads as a statement
@@ -239,11 +261,7 @@ class EventStore:
         with _errors(f"erase from {self.path}"):
             with self._transaction():
                 cursor = self._connection.cursor()
-                rows = cursor.execute(
-                    "SELECT DISTINCT query_id FROM events WHERE sender_ref = ? AND query_id IS NOT NULL",
-                    (sender_ref,),
-                )
-                queries = {row[0] for row in rows} | set(query_ids)
+                queries = self.queries_of(sender_ref) | set(query_ids)
                 events = cursor.execute("DELETE FROM events WHERE sender_ref = ?", (sender_ref,)).rowcount
                 spans = 0
                 for query in queries:
@@ -253,6 +271,15 @@ class EventStore:
             for name in (ASIDE, f"{ASIDE}-wal", f"{ASIDE}-shm"):
                 self.path.with_name(name).unlink(missing_ok=True)
         return Forgotten(events, spans)
+
+    def set_mark(self, name: str, mark: Mark) -> None:
+        """Notes how far ``name`` has read."""
+        with _errors(f"write {self.path}"), self._transaction():
+            self._connection.execute(
+                "INSERT INTO marks VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
+                "SET stream = excluded.stream, sequence = excluded.sequence",
+                (name, mark.stream, mark.sequence),
+            )
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -302,26 +329,60 @@ class EventStore:
         )
         if last:
             found = reversed(list(found))
-        for at, kind, actor, node, query, ref, lane, fields in found:
-            yield Event(
-                kind=kind,
-                node=node,
-                actor=actor,
-                at=at,
-                query_id=query or "",
-                sender_ref=ref or "",
-                lane=lane,
-                fields=msgspec.json.decode(fields),
-            )
+        yield from map(_event, found)
 
     def spans(self, query_id: str) -> list[Span]:
         """Spans of one query, as they began."""
         rows = self._rows("SELECT span FROM spans WHERE query_id = ? ORDER BY at", [query_id])
         return [msgspec.json.decode(row[0], type=Span) for row in rows]
 
+    def mark(self, name: str) -> Mark:
+        """How far ``name`` has read; the beginning when it never noted it."""
+        for stream, sequence in self._rows("SELECT stream, sequence FROM marks WHERE name = ?", [name]):
+            return Mark(stream, sequence)
+        return Mark()
+
+    @property
+    def end(self) -> Mark:
+        """The place of the last event."""
+        last = "SELECT stream, sequence FROM events ORDER BY stream DESC, sequence DESC LIMIT 1"
+        return next((Mark(*row) for row in self._rows(last, [])), Mark())
+
+    def after(self, mark: Mark, limit: int) -> list[Noted]:
+        """The next events of one stream, at most ``limit``, in their order."""
+        rows = self._rows(
+            f"SELECT stream, sequence, name, {_EVENT} FROM (SELECT * FROM events "  # noqa: S608  # ours alone
+            "WHERE (stream, sequence) > (?, ?) ORDER BY stream, sequence LIMIT ?) AS events "
+            "JOIN (SELECT id, name FROM streams) AS streams ON id = stream ORDER BY stream, sequence",
+            [mark.stream, mark.sequence, limit],
+        )
+        found = [Noted(Mark(row[0], row[1]), row[2], _event(row[3:])) for row in rows]
+        return [one for one in found if one.mark.stream == found[0].mark.stream]
+
+    def queries_of(self, sender_ref: str) -> set[str]:
+        """Ids of a person's texts."""
+        rows = self._rows(
+            "SELECT DISTINCT query_id FROM events WHERE sender_ref = ? AND query_id IS NOT NULL", [sender_ref]
+        )
+        return {query for (query,) in rows}
+
     def _rows(self, statement: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
         with _errors(f"read {self.path}"):
             yield from self._connection.execute(statement, values)
+
+
+def _event(row: tuple[Any, ...]) -> Event:
+    at, kind, actor, node, query, ref, lane, fields = row
+    return Event(
+        kind=kind,
+        node=node,
+        actor=actor,
+        at=at,
+        query_id=query or "",
+        sender_ref=ref or "",
+        lane=lane,
+        fields=msgspec.json.decode(fields),
+    )
 
 
 def set_aside(path: Path) -> Path:

@@ -1,9 +1,15 @@
 """compress checks an answer against its passages and fits it into SMS segments.
 
-Consumes ``compress``, publishes ``sms.out``. An answer that is not verbatim must say what its passages say,
-before and after shortening; one that does not is replaced by the best passage as it is written, or by an
-honest "I do not know". What does not fit waits in the bucket ``more``, of which this actor is the only
-writer, until the person texts MORE.
+Consumes ``compress``, publishes ``sms.out``, and later what had no answer on ``unanswered``. An answer that
+is not verbatim must say what its passages say, before and after shortening; one that does not is replaced by
+the best passage as it is written, or by an honest "I do not know". What does not fit waits in the bucket
+``more``, of which this actor is the only writer, until the person texts MORE.
+
+What the node took out of a question before it went to the centre (`actors/_masked.py`) is put back into the
+answer before anything is checked, so the post-check sees what the person will read. An answer with a
+placeholder that stands for nothing here is refused.
+
+An answer to a question that came by mesh goes back there instead (``mesh.out``).
 
 Two answers may come to a query that the centre has too. The first one here is the reply, kept in the bucket
 ``answered``; a later one of the centre becomes one follow-up, if it says something new and in time.
@@ -12,20 +18,23 @@ Two answers may come to a query that the centre has too. The first one here is t
 import re
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Annotated, Final
 
 import msgspec
 from evy_core import Compressor, CoreError, Fitted, Router, Unsupported, segment
 
+from actors._collected.leaving import leaving
+from actors._masked import PLACEHOLDER, restored, taken
 from actors._retrieval.confidence import UNSURE
 from actors._runtime import clock
 from actors._runtime.actor import Actor, Emit, KeyValue, Output
 from actors._runtime.context import Context
 from actors._runtime.state import change
-from actors.knowledge import SHIPPED, Texts, route_rules
+from actors.knowledge import Texts, route_rules, shipped_compressor
 from subjects import names
 from subjects.errors import ConfigError
+from subjects.mesh import MeshPacket
 from subjects.messages import Answer, Deadline, Event, OutboundSms, Passage
 from subjects.names import Lane
 
@@ -47,6 +56,19 @@ Brevity = Callable[[Lane], str | None]
 
 Thrift = Callable[[Lane], str | None]
 """Why an answer of a lane should take the fewest segments that hold all of it; None when it may be longer."""
+
+Note = Callable[[Answer], None]
+"""Sees what a person gets; returns at once and never fails."""
+
+ADVICE: Final = frozenset(("substance", "action", "phone"))
+"""Findings of the post-check that count against an answer which rests on the centre's library."""
+
+_DOSE: Final = re.compile(
+    r"\d\s*(mg|mcg|[µu]g|g|ml|cl|cc|i?u|drops?|gotas?|gouttes?|tablets?|pills?|capsules?|puffs?|comprim\w+|tablet\w+|"
+    r"pastillas?|c[aá]psulas?|g[eé]lules?|(tea|table)?spoons?|tsp|tbsp|cuchara\w*|cuill\w+|colher\w*|matone|vidonge)\b",
+    re.IGNORECASE,
+)
+"""A quantity as remedies and poisons are measured."""
 
 GOES_ON: Final = "..."
 """What the core writes where it cuts within a sentence."""
@@ -92,7 +114,9 @@ class Compress:
         max_segments: int | None = None,
         brevity: Brevity = lambda _: None,
         thrift: Thrift = lambda _: None,
+        note: Note = lambda _: None,
         *,
+        masked: KeyValue | None = None,
         now: Callable[[], float] = time.time,
         remaining_s: Callable[[Deadline], float] = clock.remaining_s,
     ) -> None:
@@ -100,12 +124,14 @@ class Compress:
         self._compressor = compressor
         self._more = more
         self._answered = answered
+        self._masked = masked
         self._remaining_s = remaining_s
         self._texts = texts
         self._emit = emit
         self._max_segments = max_segments
         self._brevity = brevity
         self._thrift = thrift
+        self._note = note
         self._now = now
         for lang in texts.languages:
             try:
@@ -117,13 +143,70 @@ class Compress:
         """One text to send. The same answer gives the same text, also after a crash in between."""
         if answer.more:
             return [await self._next_piece(answer)]
-        answer, refused = self._supported(answer)
+        if answer.origin:
+            return await self._for_node(answer)
+        answer, personal, strange = await self._restored(answer)
+        answer, refused = self._supported(answer, strange=strange)
         if answer.asked:
             placed = await self._as_told(answer)
             if placed is None:
                 return []
             answer = placed
-        return [await self._send(answer, refused)]
+        return [await self._send(answer, refused, personal=personal)]
+
+    async def _for_node(self, answer: Answer) -> Sequence[Output]:
+        """An answer to a question that came by mesh: checked here, where its passages are, and as short as an
+        SMS. Who asked is at the other node, which knows what its placeholders stand for and what its person
+        has read. Nothing is sent to say that nothing is known: that node has said so."""
+        stated = msgspec.structs.replace(answer, text=PLACEHOLDER.sub(" ", answer.text))
+        checked, refused = self._supported(stated, strange="")
+        if checked is not stated:
+            answer = checked
+        segments = self._segments(answer, "airtime")
+        fitted = self._fit(answer.text, answer.lang, segments, verbatim=answer.verbatim, brief=True)
+        whole = PLACEHOLDER.sub(" ", self._whole(fitted, answer.lang))
+        if not answer.verbatim and (harmed := self._check(answer, whole)):
+            answer, refused = self._fall_back(answer), harmed
+            fitted = self._fit(answer.text, answer.lang, self._segments(answer, None), verbatim=True)
+        text = self._without_hint(fitted, answer.lang) if fitted.rest else fitted.text
+        useless = "nothing is known here" if answer.step == "unsure" or answer.kind != "reply" else ""
+        mine = Answered(answer.by_centre, text)
+        if useless or await self._first(answer.query_id, mine) != mine:
+            self._report(answer, "superseded", reason=useless or "another answer has left")
+            return []
+        self._report(
+            answer,
+            "fitted",
+            step=answer.step,
+            purpose="mesh",
+            by_centre=answer.by_centre,
+            segments=fitted.segments,
+            octets_in=fitted.octets_in,
+            octets_out=fitted.octets_out,
+            rest=len(fitted.rest),
+            refused=[piece.reason for piece in refused],
+        )
+        told = msgspec.structs.replace(answer, text=text, question="", passages=())
+        packet = MeshPacket(
+            node=self._node,
+            lane=answer.lane,
+            query_id=answer.query_id,
+            peer=int(answer.origin.partition(".")[0]),
+            until=answer.wait,
+            answer=told,
+        )
+        return [Output(names.MESH_OUT, answer.lane, packet, answer.query_id, "mesh")]
+
+    async def _restored(self, answer: Answer) -> tuple[Answer, bool, str]:
+        """The answer with its placeholders put back, and whether there were any; or as it is, and what is
+        strange about it."""
+        if answer.verbatim or not answer.by_centre:
+            return answer, False, ""
+        stands = await taken(self._masked, answer.query_id) if self._masked else {}
+        text = restored(answer.text, stands)
+        if text is None:
+            return answer, False, "a placeholder that stands for nothing here"
+        return msgspec.structs.replace(answer, text=text), text != answer.text, ""
 
     async def _as_told(self, answer: Answer) -> Answer | None:
         """An answer to a query that the centre has too, as its person gets it: as the reply, as a follow-up,
@@ -154,8 +237,9 @@ class Compress:
                 return mine
         return msgspec.json.decode(found[0], type=Answered)
 
-    async def _send(self, answer: Answer, refused: Sequence[Unsupported]) -> Output:
-        """Fits a text whose words are supported, and keeps what does not fit."""
+    async def _send(self, answer: Answer, refused: Sequence[Unsupported], *, personal: bool) -> Output:
+        """Fits a text whose words are supported, and keeps what does not fit. ``personal``: words of the
+        person were put into it, which no event tells."""
         brief = self._brevity(answer.lane)
         thrifty = brief or self._thrift(answer.lane)
         fitted = self._fit(
@@ -169,6 +253,7 @@ class Compress:
             answer, refused = self._fall_back(answer), harmed
             fitted = self._fit(answer.text, answer.lang, self._segments(answer, brief), verbatim=True)
         await self._keep(answer, fitted.rest)
+        self._note(answer)
         text = self._tagged(fitted, answer.lang, answer.sources)
         self._report(
             answer,
@@ -182,7 +267,7 @@ class Compress:
             octets_out=fitted.octets_out,
             dropped=fitted.dropped,
             rest=len(fitted.rest),
-            refused=[f"{piece.reason}: {piece.token}" for piece in refused],
+            refused=[piece.reason if personal else f"{piece.reason}: {piece.token}" for piece in refused],
             brief=thrifty or "",
         )
         return self._output(answer, text)
@@ -196,10 +281,13 @@ class Compress:
         most = self._max_segments or whole
         return min(most, whole) if brief else most
 
-    def _supported(self, answer: Answer) -> tuple[Answer, Sequence[Unsupported]]:
+    def _supported(self, answer: Answer, *, strange: str) -> tuple[Answer, Sequence[Unsupported]]:
         """The answer itself, or what is sent instead and why."""
         if answer.verbatim:
             return answer, ()
+        if strange:
+            self._report(answer, "refused", reason=strange)
+            return self._fall_back(answer), ()
         refused = self._check(answer, answer.text)
         if answer.text.strip() and not refused:
             return answer, ()
@@ -209,7 +297,14 @@ class Compress:
         # A passage in another language shares no words with the answer: it counts, but supports nothing.
         passages = [passage.text if passage.lang == answer.lang else "" for passage in answer.passages]
         [found] = self._compressor.check([text], [passages], [answer.lang])
-        return found
+        if found or all(passage.reviewed for passage in answer.passages):
+            return found
+        # What somebody may do to a body, or whom they may call, rests on reviewed words alone.
+        reviewed = [
+            text if passage.reviewed else "" for text, passage in zip(passages, answer.passages, strict=True)
+        ]
+        [found] = self._compressor.check([text], [reviewed], [answer.lang])
+        return [piece for piece in found if piece.reason in ADVICE or _DOSE.search(piece.token)]
 
     def _fall_back(self, answer: Answer) -> Answer:
         """The best passage as written, in the person's language if there is one; else "I do not know"."""
@@ -218,7 +313,8 @@ class Compress:
             return passage.lang == answer.lang, passage.score
 
         # The centre's model is also shown passages that hardly fit: none of those is sent by itself.
-        fitting = (p for p in answer.passages if not answer.by_centre or p.score >= UNSURE)
+        # Nor is one of its library ever, which nobody reviewed.
+        fitting = (p for p in answer.passages if p.reviewed and (not answer.by_centre or p.score >= UNSURE))
         best = max(fitting, key=rank, default=None)
         if best is None:
             follows = answer.wait is not None and not answer.by_centre and self._remaining_s(answer.wait) > 0
@@ -353,35 +449,18 @@ def actor(  # noqa: PLR0917  # what it is made of, in the order that all actors 
     max_segments: int | None = None,
     brevity: Brevity = lambda _: None,
     thrift: Thrift = lambda _: None,
+    note: Note = lambda _: None,
+    *,
+    masked: KeyValue | None = None,
 ) -> Actor:
-    """Actor for ``compress``; ``max_segments`` None: as many as reviewed texts are written for.
+    """Actor for ``compress``; ``max_segments`` None: as many as reviewed texts are written for. Without
+    ``masked`` nothing stands behind any placeholder.
 
     Raises :class:`ConfigError` when a notice is too long for one segment."""
-    compress = Compress(node, compressor, more, answered, texts, emit, max_segments, brevity, thrift)
+    compress = Compress(
+        node, compressor, more, answered, texts, emit, max_segments, brevity, thrift, note, masked=masked
+    )
     return Actor("compress", {names.COMPRESS: compress.handle})
-
-
-def load_compressor(directory: Path) -> Compressor:
-    """Compressor from the data files of a directory: ``folding.toml`` and, in ``compress/``, ``shared.toml``,
-    ``substances.txt`` and the languages.
-
-    Raises :class:`ConfigError` that names the file or rule.
-    """
-    rules = directory / "compress"
-    languages = sorted(path for path in rules.glob("*.toml") if path.name != "shared.toml")
-    try:
-        fixed = (rules / "shared.toml", rules / "substances.txt", directory / "folding.toml")
-        shared, substances, folding = (path.read_text(encoding="utf-8") for path in fixed)
-        texts = [path.read_text(encoding="utf-8") for path in languages]
-        return Compressor(shared, texts, substances, folding)
-    except (OSError, UnicodeDecodeError, CoreError) as error:
-        listed = ", ".join(path.name for path in languages) or "no language files"
-        raise ConfigError(f"rules of compress in {directory} ({listed}): {error}") from error
-
-
-def shipped_compressor() -> Compressor:
-    """Compressor with the rules that come with EVY."""
-    return load_compressor(SHIPPED)
 
 
 class CompressConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -408,7 +487,8 @@ async def build(context: Context) -> Actor:
             battery_percent=at.battery_rule_percent, free_memory_mb=at.memory_rule_mb
         )
 
-    return actor(
+    letting_go = await leaving(context)
+    made = actor(
         context.identity.node,
         shipped_compressor(),
         await context.bucket("more"),
@@ -418,4 +498,7 @@ async def build(context: Context) -> Actor:
         config.max_segments,
         brevity,
         thrift,
+        letting_go.note if letting_go else lambda _: None,
+        masked=await context.bucket("masked"),
     )
+    return replace(made, tasks=(letting_go.keep, letting_go.send)) if letting_go else made

@@ -16,8 +16,11 @@ from typing import Final, Literal
 
 import msgspec
 
+from actors._bulletins.places import BulletinConfig
+from actors._llm import llm_config
 from actors._people.cases import Case, Rota, Whereabouts, case_key, record, rota_key
-from actors._people.contacts import AlertConfig, Contact, load_contacts
+from actors._people.consent import Consent, agree, renew_numbers
+from actors._people.contacts import AlertConfig, Contact, contacts_of
 from actors._people.heard import LanguageOf, TopicOf, language_detector, topic_finder
 from actors._people.place import KEPT, may_be_place, place_in, shown
 from actors._people.replies import Command, load_commands, load_replies
@@ -61,6 +64,8 @@ MAX_FLASH_CHARACTERS: Final = 12_000
 """An emergency keeps more of its text: the words that matter may come late."""
 TELL_EVERY_S: Final = {"picture": 86400.0, "call": 3600.0}
 """How often one person is told that pictures, or calls, are not understood; a reboot forgets it."""
+MOST_PLACE_WORDS: Final = 3
+"""Words of a place after ALERTS."""
 MIN_SUBSCRIBER_DIGITS: Final = 7
 """Shorter numbers are services of the carrier, which answer themselves."""
 
@@ -68,13 +73,6 @@ _TAG = re.compile(r"[A-Z]{1,3}[0-9]{1,3}")
 """What may be meant for the tag of a source, with a letter too many too."""
 
 _SUBSCRIBER = re.compile(rf"\+?[0-9]{{{MIN_SUBSCRIBER_DIGITS},15}}")
-
-
-class Consent(msgspec.Struct, frozen=True):
-    """What the ``consent`` bucket keeps of one person; ``history`` is the proof of what was asked when."""
-
-    stopped: bool
-    history: tuple[tuple[float, str], ...] = ()
 
 
 class Intake:
@@ -99,7 +97,9 @@ class Intake:
         privacy: Privacy = "private",
         node_only: bool = False,
         texts_now: Callable[[], Texts] | None = None,
+        bulletins: BulletinConfig | None = None,
     ) -> None:
+        self._bulletins = bulletins or BulletinConfig()
         self._alerts = alerts
         self._texts_now = texts_now or (lambda: texts)
         self._contacts = tuple(contacts)
@@ -293,6 +293,8 @@ class Intake:
             return command
         if command == "info" and _TAG.fullmatch(argument):
             return command
+        if command == "alerts" and lane == "routine" and len(argument.split()) <= MOST_PLACE_WORDS:
+            return command  # of a longer text, or an urgent one, it is the first word
         return None
 
     async def _remember(  # what came, and from whom
@@ -363,7 +365,7 @@ class Intake:
         argument = words.partition(" ")[2]
         match command:
             case "stop" | "start":
-                await self._set_consent(ref, sms, command)
+                await agree(self._consent, ref, command, sms.id, stopped=command == "stop")
                 return [self._say(f"{command}_done", sms, ref, lang)]  # type: ignore[arg-type]  # both exist
             case "help":
                 await self._change(ref, menu_at_s=boot_s())
@@ -385,6 +387,26 @@ class Intake:
                 return [await self._language(argument, sms, ref, lang)]
             case "info":
                 return [await self._info(argument, sms, ref, lang)]
+            case "alerts" | "alerts_off":
+                return [await self._alerts_of(command, words, sms, ref, lang)]
+
+    async def _alerts_of(  # what came, and from whom
+        self, command: Command, words: str, sms: InboundSms, ref: str, lang: str
+    ) -> Output:
+        """ALERTS, for a place if one is named, and ALERTS OFF."""
+        places = self._bulletins.places
+        if command == "alerts_off":
+            await agree(self._consent, ref, command, sms.id, alerts=False)
+            return self._say("alerts_off", sms, ref, lang)
+        if not places:
+            return self._say("alerts_none", sms, ref, lang)
+        whole = self._commands.get(words) == "alerts"
+        key = "" if whole else self._bulletins.place_called(words.partition(" ")[2])
+        if not (whole or key):
+            return self._say("alerts_unknown", sms, ref, lang, places=self._bulletins.said(places))
+        chosen = (key,) if key else ()
+        await agree(self._consent, ref, command, sms.id, stopped=False, alerts=True, places=chosen, lang=lang)
+        return self._say("alerts_on", sms, ref, lang, places=self._bulletins.said(chosen or places))
 
     async def _info(self, tag: str, sms: InboundSms, ref: str, lang: str) -> Output:
         if not tag:
@@ -405,17 +427,6 @@ class Intake:
             return self._say("lang_unknown", sms, ref, lang, codes=codes)
         await self._change(ref, lang=chosen, lang_chosen=True)
         return self._say("lang_set", sms, ref, chosen, language=self._texts.languages[chosen])
-
-    async def _set_consent(self, ref: str, sms: InboundSms, command: Command) -> None:
-        note = f"{command} {sms.id}"
-
-        def step(before: Consent | None) -> tuple[Consent | None, None]:
-            history = before.history if before else ()
-            if history and history[-1][1] == note:
-                return None, None  # delivered again after a crash
-            return Consent(command == "stop", (*history, (time.time(), note))), None
-
-        await change(self._consent, ref, Consent, step)
 
     def _in_danger(self, sms: InboundSms, ref: str, person: Person) -> Sequence[Output]:
         lang = person.lang or self._lang
@@ -560,8 +571,9 @@ class IntakeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Numbers of this node's SIM cards: a text from one of them is never answered."""
     lang: str = ENGLISH
     """Language of a person who has not written enough to tell it, such as one who calls."""
-    privacy: Privacy = "private"
-    """Privacy class of every query; anything but "private" lets outside providers see it."""
+    privacy: Privacy | None = None
+    """Privacy class of every query; None: ``[llm] default_privacy_level``. Anything but "private" lets
+    outside providers see it, anonymised."""
 
 
 async def build(context: Context) -> Actor:
@@ -573,22 +585,25 @@ async def build(context: Context) -> Actor:
     if config.lang not in texts.languages:
         known = ", ".join(sorted(texts.languages))
         raise ConfigError(f"[intake] lang = {config.lang!r}: EVY has notices in {known}")
+    session, consent = await context.bucket("session"), await context.bucket("consent")
+    numbers = await context.bucket("numbers")
     intake = Intake(
         node=context.identity.node,
         sender_ref=context.identity.sender_ref,
         texts=texts,
-        language_of=language_detector(triager()),
-        topic_of=topic_finder(triager()),
-        session=await context.bucket("session"),
-        consent=await context.bucket("consent"),
-        numbers=await context.bucket("numbers"),
+        language_of=language_detector(triager(context.config.node.directory)),
+        topic_of=topic_finder(triager(context.config.node.directory)),
+        session=session,
+        consent=consent,
+        numbers=numbers,
         emit=context.emit,
         alerts=await context.bucket("alerts"),
-        contacts=load_contacts(context.config.node.directory / alert.contacts),
+        contacts=contacts_of(context.config.node.directory, alert.contacts),
         own_numbers=frozenset(config.own_numbers),
         lang=config.lang,
-        privacy=config.privacy,
+        privacy=config.privacy or llm_config(context.config).default_privacy_level,
         node_only=context.config.node.node_only,
         texts_now=own,
+        bulletins=context.config.section("bulletin", BulletinConfig),
     )
-    return Actor("intake", {names.SMS_IN: intake.handle})
+    return Actor("intake", {names.SMS_IN: intake.handle}, tasks=[partial(renew_numbers, consent, numbers)])

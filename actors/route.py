@@ -62,6 +62,9 @@ class Route:
         needs = tuple(need for need in found.needs if need != "none")
         # The lane was chosen from the whole text before it was shortened: an emergency stays one.
         priority = "emergency" if query.lane == "flash" else found.priority
+        if query.origin and priority == "emergency":
+            # It came by mesh: its own node has sent the template and raised the alert.
+            priority = "urgent"
         query = msgspec.structs.replace(
             query,
             lang=self._language(query, found),
@@ -224,7 +227,7 @@ async def build(context: Context) -> Actor:
 
     route = Route(
         node=context.identity.node,
-        triager=triager(),
+        triager=triager(context.config.node.directory),
         router=router,
         texts=Texts.of_node(context.config.node.directory, context.config.node.emergency_number),
         emit=context.emit,

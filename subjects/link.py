@@ -25,14 +25,15 @@ def edge_permissions(node: str) -> Permissions:
 
     Who takes over sets back the durable that the other side keeps for it, and answers its flow control; the
     other side delivers. ``$JSC.R`` are answers between servers (feature ``js_api_reply_v2``). The edge may
-    also look at what waits for it at the centre, answered on ``_INBOX.<node>``; the centre looks at nothing
-    of the edge's.
+    also look at what waits for it at the centre, answered on ``_INBOX.<node>``, and read what the centre has
+    published for all of its nodes, one message a request; the centre looks at nothing of the edge's.
     """
     down = [row for row in STREAMS if row.source and row.at != "centre"]
     up = [row for row in STREAMS if row.source and row.at == "centre"]
+    objects = {f"$JS.{names.HUB}.API.STREAM.MSG.GET.{row.name}" for row in STREAMS if row.at == "hub"}
     looks = {f"$JS.{row.source.domain}.API.STREAM.INFO.{row.source.stream}" for row in down if row.source}
     return Permissions(
-        publish=_unique(node, [*_takes(down), *_gives(up), *sorted(looks)]),
+        publish=_unique(node, [*_takes(down), *_gives(up), *sorted(looks), *sorted(objects)]),
         subscribe=_unique(node, [*_takes(up), *_gives(down), "_INBOX.{node}.>"]),
     )
 
@@ -58,7 +59,7 @@ def _unique(node: str, subjects: Iterable[str]) -> tuple[str, ...]:
 def local_subjects() -> tuple[str, ...]:
     """Subjects of a node that never cross the link, in either direction."""
     here = {subject for row in STREAMS if row.at != "centre" for subject in row.subjects}
-    here |= {names.MESH_IN, names.MESH_OUT, *(row.subject for row in registry.WORK)}
+    here |= {row.subject for row in registry.WORK}
     # $SRV: who serves what, as the micro protocol asks everybody (NATS ADR-32).
     # $JS.EVENT: what a server says of its own streams; the rest of $JS is what the link is made of.
     heads = {subject.partition(".")[0] for subject in {*here, SVC, "$SRV"}} - {"$JS"}

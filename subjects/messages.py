@@ -4,7 +4,7 @@ Times named ``*_at`` are Unix seconds by the node's clock and are for people; a 
 all, so anything that decides uses :class:`Deadline`, which counts seconds since boot.
 """
 
-from typing import Any, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 import msgspec
 
@@ -100,7 +100,11 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Passage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A reviewed text that an answer may rest on. ``score`` is retrieval confidence, 0 to 1."""
+    """A text that an answer may rest on. ``score`` is retrieval confidence, 0 to 1.
+
+    With a ``licence`` it is from the centre's library: nobody at EVY reviewed it, and it is never sent by
+    itself. ``date`` is then that of its document, ISO 8601.
+    """
 
     id: str
     text: str
@@ -108,6 +112,13 @@ class Passage(msgspec.Struct, frozen=True, omit_defaults=True):
     source: str = ""
     lang: str = "en"
     score: float = 0.0
+    licence: str = ""
+    date: str = ""
+
+    @property
+    def reviewed(self) -> bool:
+        """An article, as opposed to a passage of somebody's document."""
+        return not self.licence
 
 
 class Query(Message, frozen=True, kw_only=True):
@@ -126,7 +137,8 @@ class Query(Message, frozen=True, kw_only=True):
     privacy: Privacy = "private"
     node_only: bool = False
     origin: str = ""
-    """Node that received the text when another one handles it; empty at home."""
+    """Of a question that came by mesh: the asking node's address there and what it calls the question,
+    "7.0a1b2c3d"; empty at home."""
     incomplete: bool = False
     """Parts of the text never came; what is here is its beginning."""
     confidence: float | None = None
@@ -172,6 +184,11 @@ class Answer(Message, frozen=True, kw_only=True):
     """See `Query.wait`."""
     by_centre: bool = False
     """The centre made this answer."""
+    needs: tuple[str, ...] = ()
+    node_only: bool = False
+    """See `Query.node_only`: nothing of it may leave the node."""
+    origin: str = ""
+    """See `Query.origin`: the answer goes there instead of to a phone."""
     received_at: float = 0.0
 
     @property
@@ -199,6 +216,9 @@ def answer_to(  # a query, what answers it, and where that comes from
         asked=query.asked,
         wait=query.wait,
         by_centre=by_centre,
+        needs=query.needs,
+        node_only=query.node_only,
+        origin=query.origin,
         received_at=query.received_at,
     )
 
@@ -224,6 +244,11 @@ class OutboundSms(Message, frozen=True, kw_only=True):
     about_ref: str = ""
     sources: tuple[str, ...] = ()
     received_at: float = 0.0
+    bulletin: str = ""
+    """Key of the public alert that it tells of; it goes only to who asked for alerts, and not once the alert
+    is replaced or cancelled."""
+    expires_at: float = 0.0
+    """Unix time from which it must not be sent any more; 0: none."""
 
     @property
     def person(self) -> str:
@@ -268,6 +293,8 @@ class Alert(Message, frozen=True, kw_only=True):
     """What the person answered to "where are you?"."""
     place_asked: bool = False
     """The reply to this text asks for the place already."""
+    origin: str = ""
+    """Of an alert that came by mesh: see `Query.origin`; the person is at that node."""
     received_at: float = 0.0
 
     @property
@@ -315,6 +342,47 @@ class Forget(Message, frozen=True, kw_only=True):
     refs: tuple[str, ...]
     queries: tuple[str, ...] = ()
     """Ids of the person's queries, as far as the node knew them."""
+    reported: tuple[str, ...] = ()
+    """The same texts as the node's reports call them."""
+
+
+class SyncReport(Message, frozen=True, kw_only=True):
+    """What became of a bundle at a node: the centre's list of which node has which texts."""
+
+    node: str
+    at: float
+    state: Literal["applied", "refused", "rolled_back"]
+    version: int
+    """What the node has now; 0 is only what it was shipped with."""
+    bundle: int = 0
+    """The bundle that it is about; 0 where that could not be read."""
+    reason: str = ""
+    octets: int = 0
+    """What was fetched for it."""
+
+
+MAX_UNANSWERED: Final = 320
+"""Characters of a question that leaves its node unanswered: a longer one tells a story, and whose it is."""
+
+_Short = Annotated[str, msgspec.Meta(max_length=40)]
+
+
+class Unanswered(Message, frozen=True, kw_only=True):
+    """A question that a node's knowledge did not answer, as nobody's: redacted, and of a day.
+
+    ``id`` names one question of one person and day, and says nothing of either.
+    """
+
+    id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
+    node: str
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_UNANSWERED)]
+    lang: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{2,3}$")]
+    day: Annotated[str, msgspec.Meta(pattern=r"^(\d{4}-\d{2}-\d{2})?$")] = ""
+    """Empty: the node did not know the date."""
+    needs: Annotated[tuple[_Short, ...], msgspec.Meta(max_length=8)] = ()
+    regions: Annotated[tuple[_Short, ...], msgspec.Meta(max_length=8)] = ()
+    near: bool = False
+    """The person was sent a passage that may fit, under its title."""
 
 
 class DeadLetter(Message, frozen=True, kw_only=True):

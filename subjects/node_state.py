@@ -50,6 +50,26 @@ class ModemState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.convert({"name": fields.get("modem"), **fields}, type=cls)
 
 
+class MeshState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The mesh as the actor ``mesh`` last told of it, by the event kind ``mesh_state``."""
+
+    radio: Literal["up", "down"]
+    neighbours: int = 0
+    """Nodes whose frames are heard directly."""
+    uplink: bool = False
+    """A node that is within reach has a link to the centre."""
+    modem: bool = False
+    """A node that is within reach has a modem that works."""
+    airtime_percent: float | None = None
+    """Of what the law allows in the window that it looks at."""
+
+    @classmethod
+    def of_event(cls, fields: dict[str, Any]) -> "MeshState":
+        """State told by an event's fields; unknown ones are ignored. Raises
+        :class:`msgspec.ValidationError`."""
+        return msgspec.convert(fields, type=cls)
+
+
 class NodeState(Message, frozen=True, kw_only=True):
     """A node at the moment ``at``, Unix seconds by its own idea of the time."""
 
@@ -82,6 +102,8 @@ class NodeState(Message, frozen=True, kw_only=True):
     ahead_s: float = 0.0
     """How far that idea is ahead of the system's clock; only ``sms`` ever sets it."""
     modems: tuple[ModemState, ...] = ()
+    mesh: MeshState | None = None
+    """None: this node has no radio, or nobody has told."""
 
     @property
     def memory_rule_mb(self) -> float | None:

@@ -11,6 +11,9 @@ from typing import Final, Literal
 import msgspec
 
 from subjects import names
+from subjects.bulletin import Bulletin
+from subjects.event_report import EventReport
+from subjects.mesh import MeshPacket
 from subjects.messages import (
     Alert,
     Answer,
@@ -20,6 +23,8 @@ from subjects.messages import (
     OutboundSms,
     Query,
     ResponderReply,
+    SyncReport,
+    Unanswered,
 )
 from subjects.names import HUB, LANES, Lane
 
@@ -120,11 +125,13 @@ class Stream(msgspec.Struct, frozen=True):
     discard: Literal["new", "old"] = "new"
     persist: Literal["default", "async"] = "default"
     """"async": the server answers before the write reaches the card; for events, whose loss is bearable."""
-    at: Literal["node", "both", "uplink", "centre"] = "node"
+    at: Literal["node", "both", "uplink", "centre", "hub"] = "node"
     """"node": on every edge node. "both": on the centre too. "uplink": on a node that has a centre.
-    "centre": on the centre, once for each of its nodes."""
+    "centre": on the centre, once for each of its nodes. "hub": on the centre, once."""
     source: Source | None = None
     """Where it takes messages from besides its own subjects; only with a centre."""
+    objects: bool = False
+    """It is an object store (NATS ADR-20): read message by message without a consumer."""
 
     def subjects_of(self, node: str) -> list[str]:
         """Its subjects on a node."""
@@ -153,6 +160,9 @@ _MODEM: Final = (5.0, 15.0, 30.0, 60.0, 300.0)
 _MANY: Final = Slots(8, 16, 16)
 """A big model answers many at once for little more than one; its actor bounds what all nodes ask together."""
 
+_FEW: Final = Slots(1, 1, 1)
+"""Reports are stored one after the other; nobody waits for them."""
+
 A_DAY_OF_TRIES: Final = 300
 """A tower may be dead for hours while the modem refuses every text, and so may the big model's server: with
 a last wait of five minutes a message is kept for a day, as long as the network itself would keep trying,
@@ -167,12 +177,20 @@ WORK: Final[tuple[Work, ...]] = (
     Work(names.COMPRESS, Answer, "compress", 10, 6, _QUICK, 2000),
     Work(names.ALERT, Alert, "alert", 10, 6, _QUICK, 2000),
     Work(names.ALERT_REPLY, ResponderReply, "alert", 10, 6, _QUICK, 2000, name="alert-reply"),
+    Work(names.BULLETIN, Bulletin, "bulletin", 30, 6, _QUICK, 2000),
     Work(names.FORGET, Forget, "forget", 30, A_DAY_OF_TRIES, _MODEM, 2000, at="centre"),
+    Work(names.REPORT, EventReport, "analytics", 10, A_DAY_OF_TRIES, _MODEM, 2000, _FEW, 2000, at="centre"),
+    Work(names.SYNCED, SyncReport, "sync", 10, A_DAY_OF_TRIES, _MODEM, 200, at="centre"),
+    # One at a time: what a question is like depends on those before it.
+    Work(names.UNANSWERED, Unanswered, "collect", 60, 6, _MODEM, 2000, Slots(1, 1, 1), at="centre"),
+    # Handled until the mesh knows what became of it: its slots are what is on the way at once.
+    Work(names.MESH_OUT, MeshPacket, "mesh", 30, A_DAY_OF_TRIES, _MODEM, 200, Slots(8, 12, 12)),
+    Work(names.MESH_IN, MeshPacket, "mesh", 10, 6, _QUICK, 2000, name="mesh-in"),
     Work(names.SMS_OUT, OutboundSms, "sms", 10, A_DAY_OF_TRIES, _MODEM, 2000),
 )
 """The work subjects, in the order of the pipeline."""
 
-DOWN: Final = (names.COMPRESS,)
+DOWN: Final = (names.COMPRESS, names.BULLETIN)
 """Work that the centre may send to a node."""
 
 UP: Final = tuple(row.subject for row in WORK if row.at == "centre")
@@ -203,6 +221,20 @@ ADVISORIES: Final = Stream(
     at="both",
 )
 """What the server says once about a message that it will not deliver any more; the reaper works it off."""
+
+BUNDLE_STORE: Final = "bundles"
+"""Object store of the centre from which nodes pull texts (`evy sync`)."""
+
+BUNDLES: Final = Stream(
+    f"OBJ_{BUNDLE_STORE}",
+    (f"$O.{BUNDLE_STORE}.C.>", f"$O.{BUNDLE_STORE}.M.>"),
+    "limits",
+    dedup_window_s=120,
+    max_octets=1024 * 1024 * 1024,
+    at="hub",
+    objects=True,
+)
+"""Signed manifest and packs, in the layout of an object store, which `nats object ls bundles` shows."""
 
 STREAMS: Final[tuple[Stream, ...]] = (
     Stream(
@@ -278,10 +310,11 @@ STREAMS: Final[tuple[Stream, ...]] = (
         at="both",
     ),
     ADVISORIES,
+    BUNDLES,
 )
 
 BUCKETS: Final[tuple[Bucket, ...]] = (
-    Bucket("consent", "intake", "STOP and START of each person, with their history"),
+    Bucket("consent", "intake", "STOP, START and ALERTS of each person, with their history"),
     Bucket("session", "intake", "language, topic, recent texts of each person", ttl_s=7 * 86400.0),
     Bucket("numbers", "intake", "the phone number behind each reference", ttl_s=30 * 86400.0),
     Bucket("ledger", "sms", "what became of each part of each text sent", ttl_s=30 * 86400.0),
@@ -292,7 +325,29 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(
         "answered", "compress", "what a person was told whose query the centre has too", ttl_s=2 * 86400.0
     ),
+    Bucket(
+        "masked",
+        "rag",
+        "what placeholders in a question to the centre stand for, which is never sent",
+        ttl_s=2 * 86400.0,
+        max_octets=8 * 1024 * 1024,
+    ),
+    Bucket(
+        "mesh",
+        "mesh",
+        "questions and cases of this node that are elsewhere on the mesh, and of others here",
+        ttl_s=2 * 86400.0,
+        max_octets=8 * 1024 * 1024,
+    ),
+    Bucket("bulletins", "bulletin", "public alerts, and who was told which", ttl_s=30 * 86400.0),
     Bucket("alerts", "alert", "cases by person, and what each responder was sent and asked", ttl_s=86400.0),
+    Bucket(
+        "unanswered",
+        "compress",
+        "questions without an answer, as nobody's, until the centre has them",
+        ttl_s=30 * 86400.0,
+        max_octets=4 * 1024 * 1024,
+    ),
     Bucket(
         "node",
         "node",
@@ -312,7 +367,7 @@ def reaper(node: str) -> str:
 def most_octets() -> int:
     """What all streams and buckets of a node that keep records may hold together; its queues are bounded by
     the number of their messages, :func:`most_waiting`."""
-    records = [row.max_octets for row in STREAMS if row.at != "centre" and row.max_octets > 0]
+    records = [row.max_octets for row in STREAMS if row.at in {"node", "both"} and row.max_octets > 0]
     return sum(records) + sum(row.max_octets for row in BUCKETS if row.storage == "file")
 
 

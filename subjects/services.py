@@ -5,11 +5,12 @@ NATS micro services (NATS ADR-32), so `nats service ls`, `info` and `stats` show
 the link to the centre.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
-from subjects.messages import Message, OutboundKind, Passage
+from subjects.mesh import MeshStatus, MeshStatusRequest
+from subjects.messages import MAX_UNANSWERED, Message, OutboundKind, Passage
 from subjects.names import Lane, Priority
 
 SVC: Final = "svc"
@@ -98,6 +99,24 @@ class OutboxDecided(Message, frozen=True, kw_only=True):
     note: str
 
 
+class DraftRequest(Message, frozen=True, kw_only=True):
+    """An answer from passages to what many asked, for a person to judge; ``text`` is how one put it."""
+
+    text: Annotated[str, msgspec.Meta(max_length=MAX_UNANSWERED)]
+    lang: str
+
+
+class DraftReply(Message, frozen=True, kw_only=True):
+    """What the big model wrote, unchecked, and all passages it was shown; no ``text``, and ``why``."""
+
+    passages: tuple[Passage, ...] = ()
+    title: str = ""
+    text: str = ""
+    used: tuple[str, ...] = ()
+    """Ids of the passages it names as what it rests on."""
+    why: str = ""
+
+
 class Service(msgspec.Struct, frozen=True):
     """One service: a row of the table."""
 
@@ -122,6 +141,8 @@ SERVICES: Final[tuple[Service, ...]] = (
     Service("route.triage", "route", TriageRequest, TriageReply, "how a text is judged"),
     Service("sms.outbox", "sms", OutboxRequest, OutboxReply, "parts whose fate nobody knows"),
     Service("sms.outbox.decide", "sms", OutboxDecision, OutboxDecided, "sends a held part, or never"),
+    Service("mesh.status", "mesh", MeshStatusRequest, MeshStatus, "neighbours, routes, airtime of the mesh"),
+    Service("infer_large.draft", "infer_large", DraftRequest, DraftReply, "a draft from passages"),
 )
 
 

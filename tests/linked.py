@@ -13,7 +13,7 @@ from nats.js.errors import Error as JetStreamError
 from actors._runtime.authority import Authority
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.identity import Identity
-from actors._runtime.provision import Place, provision, provision_edge
+from actors._runtime.provision import Place, provide_takers, provision, provision_edge
 from actors._runtime.server_files import Bundle, HubServer, join
 from actors._runtime.supervisor import nats_server_path
 from subjects.names import HUB
@@ -125,14 +125,22 @@ async def running(linked: Linked) -> AsyncIterator[tuple[NatsBus, dict[str, Nats
             edges[edge] = await linked.connect_edge(edge)
             buses.append(edges[edge])
             await reaches_centre(edges[edge], edge)
-            await provision_edge(hub.js, linked.place, edge)
-            await provision(edges[edge].js, Place(edge, centre=True))
+            await provide(hub, linked.place, edges[edge], edge)
         yield hub, edges
     finally:
         for bus in buses:
             await bus.close()
         for machine in linked.machines:
             machine.stop()
+
+
+async def provide(hub: NatsBus, place: Place, bus: NatsBus, edge: str) -> None:
+    """Makes everything at both ends of the link of a new edge, the durables for the other end at once."""
+    own = Place(edge, centre=True)
+    await provision_edge(hub.js, place, edge)
+    await provide_takers(hub.js, place, edge)
+    await provision(bus.js, own)
+    await provide_takers(bus.js, own, edge)
 
 
 async def reaches_centre(bus: NatsBus, edge: str) -> None:

@@ -1,13 +1,8 @@
 """`evy knowledge add`: a community's text, Markdown, PDF or CSV becomes articles, each with a person's OK."""
 
 import csv
-import datetime as dt
 import io
-import json
-import os
 import re
-import tempfile
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -22,8 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from actors._runtime.config import load_config
-from actors.compress import shipped_compressor
-from actors.knowledge import SHIPPED, Texts, triager
+from actors.knowledge import SHIPPED, Texts, shipped_compressor, triager
 from actors.knowledge.lint import (
     MAX_ARTICLE_SEPTETS,
     MAX_TITLE,
@@ -31,8 +25,17 @@ from actors.knowledge.lint import (
     QUESTIONS,
     UCS2_LANGS,
     Finding,
-    lint,
-    read_rules,
+)
+from actors.knowledge.writing import (
+    Draft,
+    Terms,
+    articles_toml,
+    ascii_of,
+    checked,
+    source_of,
+    source_toml,
+    words_of,
+    write,
 )
 from subjects.errors import ConfigError
 
@@ -58,26 +61,6 @@ class Section(NamedTuple):
     questions: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     lang: str = ""
-
-
-class Draft(msgspec.Struct, frozen=True):
-    """An article that a person has still to approve."""
-
-    id: str
-    title: str
-    text: str
-    questions: tuple[str, ...]
-    tags: tuple[str, ...]
-    lang: str
-
-
-class Terms(NamedTuple):
-    """What all articles of one run share: where they go, who says it, who approves it, where it holds."""
-
-    into: Path
-    source: dict[str, str]
-    author: str
-    regions: tuple[str, ...]
 
 
 @click.command()
@@ -117,7 +100,7 @@ def add(
         source = click.prompt('Who says it? "Organisation: Document (year)"')
     if not (author or dry_run):
         author = click.prompt("Your name, for the review")
-    terms = Terms(into, _source(into, source or ""), author or "preview", regions)
+    terms = Terms(into, source_of(into, source or ""), author or "preview", regions)
     kept = 0
     for file in _files(paths):
         drafts = list(articles_of(file, lang))
@@ -129,8 +112,8 @@ def add(
         _OUT.print(f"\n[bold]{file}[/bold]: {len(drafts)} articles")
         approved = _approved(terms, drafts, _place(into, file), yes=yes, dry_run=dry_run)
         if approved and not dry_run:
-            _write(into / "sources" / f"{terms.source['id']}.toml", _toml_source(terms.source))
-            _write(_place(into, file), _toml(approved, terms))
+            write(into / "sources" / f"{terms.source['id']}.toml", source_toml(terms.source))
+            write(_place(into, file), articles_toml(approved, terms))
             kept += len(approved)
     if dry_run:
         _OUT.print("\nnothing written: --dry-run")
@@ -172,7 +155,7 @@ def articles_of(file: Path, lang: str | None = None) -> Iterator[Draft]:
             if part:  # a question has one home: the first piece
                 ways = dict.fromkeys((*ways, piece[:60])) if number == 1 else {piece[:60]: None}
             asked = tuple(way for way in (" ".join(w.lower().split()) for w in ways) if way)[: QUESTIONS[1]]
-            tags = section.tags or tuple(_words(section.title)[:4]) or (_ascii(file.stem),)
+            tags = section.tags or tuple(words_of(section.title)[:4]) or (ascii_of(file.stem),)
             yield Draft(name, f"{title[: MAX_TITLE - len(part)]}{part}", piece, asked, tags, spoken)
 
 
@@ -219,7 +202,7 @@ def _csv(file: Path) -> Iterator[Section]:
             row["title"] or "",
             row["text"],
             tuple(way.strip() for way in (row.get("questions") or "").split("|") if way.strip()),
-            tuple(_ascii(tag) for tag in (row.get("tags") or "").split("|") if _ascii(tag)),
+            tuple(ascii_of(tag) for tag in (row.get("tags") or "").split("|") if ascii_of(tag)),
             (row.get("lang") or "").strip(),
         )
 
@@ -295,17 +278,8 @@ def _pieces(text: str, lang: str) -> Iterator[str]:
         yield piece if piece.endswith((".", "!", "?", "।", "؟")) else f"{piece}."
 
 
-def _words(text: str) -> list[str]:
-    return [word for word in (_ascii(w) for w in text.split()) if len(word) > 3]
-
-
-def _ascii(text: str) -> str:
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
-
-
 def _slug(stem: str, title: str, used: set[str]) -> str:
-    name = base = "-".join(filter(None, ("local", _ascii(stem), _ascii(title)[:40].strip("-"))))
+    name = base = "-".join(filter(None, ("local", ascii_of(stem), ascii_of(title)[:40].strip("-"))))
     for number in range(2, MAX_ARTICLES + 2):
         if name not in used:
             break
@@ -373,93 +347,11 @@ def _show(draft: Draft, findings: Sequence[Finding]) -> None:
         _OUT.print(Text(f"  {finding.rule}: {finding.says}", style=style))
 
 
-def checked(terms: Terms, drafts: Sequence[Draft]) -> dict[str, list[Finding]]:
-    """What the loader and lint say of each draft, laid over the node's texts as it would be served."""
-    if not drafts:
-        return {}
-    with tempfile.TemporaryDirectory(prefix="evy-add-") as folder:
-        layer = Path(folder)
-        _write(layer / "sources" / "mine.toml", _toml_source(terms.source))
-        _write(layer / "articles" / "mine.toml", _toml(drafts, terms))
-        try:
-            texts = Texts.load([each for each in (SHIPPED, terms.into, layer) if each.is_dir()], NUMBER)
-        except ConfigError as error:
-            if len(drafts) > 1:
-                return {draft.id: checked(terms, [draft])[draft.id] for draft in drafts}
-            return {drafts[0].id: [Finding(drafts[0].id, "refused", str(error).replace(folder, ""))]}
-        found = lint(texts, read_rules(), dt.datetime.now(dt.UTC).date())
-    return {draft.id: [f for f in found if _about(draft.id, f)] for draft in drafts}
-
-
-def _about(name: str, finding: Finding) -> bool:
-    return name in finding.where.split() or name in re.split(r"[^\w-]+", finding.says)
-
-
 # ── writing ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _source(into: Path, told: str) -> dict[str, str]:
-    """The source's fields; the tag is the one it has already, else the next free L number."""
-    match = _DATED.fullmatch(told.strip()) if told else None
-    if told and not match:
-        raise ConfigError(f'--source {told!r}: write it as "Organisation: Document (2026)"')
-    fields = (
-        match.groupdict() if match else {"organisation": "Preview", "document": "Preview", "year": "2026"}
-    )
-    name = "local-" + _ascii(f"{fields['organisation']}-{fields['document']}-{fields['year']}")[:60].strip(
-        "-"
-    )
-    layers = [layer for layer in (SHIPPED, into) if layer.is_dir()]
-    tags = {source.id: source.tag for source in Texts.load(layers, NUMBER).sources}
-    taken = {int(found.group(1)) for tag in tags.values() if (found := _LABEL.fullmatch(tag))}
-    free = next((number for number in range(1, 100) if number not in taken), None)
-    if name not in tags and free is None:
-        raise ConfigError("99 sources of your own are the most: use one of them again")
-    return {
-        "id": name,
-        "tag": tags.get(name, f"L{free}"),
-        **{key: value.strip() for key, value in fields.items()},
-    }
-
-
-def _toml_source(entry: dict[str, str]) -> str:
-    lines = [f"{key} = {value if key == 'year' else _quoted(value)}" for key, value in entry.items()]
-    return "\n".join(["[[source]]", *lines, ""])
-
-
-def _toml(drafts: Sequence[Draft], terms: Terms) -> str:
-    today = dt.datetime.now(dt.UTC).date().isoformat()
-    lines = [
-        'area = "local"',
-        f"source = {_quoted(terms.source['id'])}",
-        f"regions = {_list(terms.regions)}",
-        f'review = {{ author = {_quoted(terms.author)}, reviewed_on = {today}, state = "reviewed" }}',
-    ]
-    for draft in drafts:
-        lines += [
-            "",
-            "[[article]]",
-            f"id = {_quoted(draft.id)}",
-            f"lang = {_quoted(draft.lang)}",
-            f"title = {_quoted(draft.title)}",
-            f"tags = {_list(draft.tags)}",
-            f"questions = {_list(draft.questions)}",
-            f"text = {_quoted(draft.text)}",
-        ]
-    return "\n".join([*lines, ""])
-
-
-def _quoted(text: str) -> str:
-    """A TOML basic string: JSON's, but for DEL, which JSON leaves as it is."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _list(texts: Sequence[str]) -> str:
-    return f"[{', '.join(map(_quoted, texts))}]"
-
-
 def _place(into: Path, file: Path) -> Path:
-    return into / "articles" / f"{_ascii(file.stem) or 'text'}.toml"
+    return into / "articles" / f"{ascii_of(file.stem) or 'text'}.toml"
 
 
 def _served(terms: Terms, place: Path) -> dict[str, tuple[str, str]]:
@@ -467,14 +359,3 @@ def _served(terms: Terms, place: Path) -> dict[str, tuple[str, str]]:
         return {}
     articles = Texts.load([SHIPPED, terms.into], NUMBER).articles()
     return {article.id: (article.title, article.text) for article in articles if article.area == "local"}
-
-
-def _write(path: Path, text: str) -> None:
-    """A file whole or not at all, also when the power goes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".new")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)

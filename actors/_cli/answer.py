@@ -22,8 +22,7 @@ from actors._runtime.context import MemoryContext, build_actors
 from actors._runtime.identity import Identity
 from actors._runtime.memory import MemoryBus
 from actors.compress import actor as fitting
-from actors.compress import shipped_compressor
-from actors.knowledge import ENGLISH, Texts, packer, triager
+from actors.knowledge import ENGLISH, Texts, packer, shipped_compressor, triager
 from subjects import names
 from subjects.messages import OutboundSms, Query, Session
 

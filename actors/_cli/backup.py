@@ -35,8 +35,11 @@ MAX_FILE_OCTETS: Final = 64 * 1024 * 1024
 """Larger files than this in the data directory are models: they come again from where they came."""
 ENTRY_OCTETS: Final = 4 * 1024 * 1024
 """How much of a stream is kept in memory until it is written."""
-LEFT_BEHIND: Final = ("nats", RESTORING, "index", "index-centre", "up.lock", "unreadable")
+LEFT_BEHIND: Final = ("nats", RESTORING, "index", "index-centre", "library", "up.lock", "unreadable")
 """In the data directory, but made again or of no use elsewhere; the store is packed by its server."""
+COUNTED: Final = ("mesh/state", "mesh/fresh")
+"""The mesh's frame counters: an older one would come again on the air under the same key, which breaks the
+encryption; without any, counting goes on by the clock."""
 SCRATCH: Final = ".backup-"
 _SQLITE: Final = b"SQLite format 3\x00"
 _NAMED: Final = re.compile(r"evy-(?P<node>.+)-(?P<serial>[0-9]{6})-[0-9TZ]+\.tar\.gz(\.age)?")
@@ -93,7 +96,8 @@ def files_of(directory: Path) -> Iterator[Path]:
         inside = path.relative_to(directory)
         journal = path.name.endswith(("-wal", "-shm", "-journal"))
         made = inside.parts[0].startswith(SCRATCH) or _NAMED.fullmatch(path.name)
-        skipped = inside.parts[0] in LEFT_BEHIND or path.suffix in {".log", ".part"} or journal or made
+        left = inside.parts[0] in LEFT_BEHIND or inside.as_posix() in COUNTED
+        skipped = left or path.suffix in {".log", ".part"} or journal or made
         if path.is_file() and not path.is_symlink() and not skipped:
             yield path
 
@@ -255,8 +259,8 @@ def backup(  # one argument per option
     """Write everything that makes this node this node into one file, while it works on.
 
     Identity, keys, configuration, responders, databases, and every stream and bucket: settings of people,
-    what was sent, what waits. Not in it: models and other files above 64 MB, the search index, logs, and the
-    key of an encrypted store. The file is whole or not there.
+    what was sent, what waits. Not in it: models and other files above 64 MB, search indexes, the centre's
+    library, logs, and the key of an encrypted store. The file is whole or not there.
 
     \b
     evy backup --new-key backup.key                      once; keep backup.key elsewhere

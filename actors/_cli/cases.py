@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors._people.cases import Case, State, record
-from actors._people.contacts import AlertConfig, Contact, load_contacts
+from actors._people.contacts import AlertConfig, Contact, contacts_of
 from actors._people.place import shown
 from actors._runtime.bus import NatsBus
 from actors._runtime.clock import boot_id, boot_s
@@ -69,7 +69,7 @@ def cases(path: Path | None, *, every: bool, full: bool, as_json: bool) -> None:
     """  # noqa: D301  # \b is click's mark against re-wrapping
     config = load_config(path)
     identity = load_identity(config.node.name, config.node.directory)
-    contacts = load_contacts(config.node.directory / config.section("alert", AlertConfig).contacts)
+    contacts = contacts_of(config.node.directory, config.section("alert", AlertConfig).contacts)
 
     async def read() -> list[Listed]:
         bus = await NatsBus.connect(identity, config.node.url, "cases", wait_s=3)

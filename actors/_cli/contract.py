@@ -140,12 +140,14 @@ def _kept(row: Bucket) -> str:
     return f"{row.ttl_s / 86400:g} d" if row.ttl_s else "always"
 
 
-_PLACES: Final = {"node": "node", "both": "both", "uplink": "node", "centre": "centre"}
+_PLACES: Final = {"node": "node", "both": "both", "uplink": "node", "centre": "centre", "hub": "centre"}
 
 
 def _held(row: Stream) -> str:
     if not row.subjects:
         held = ""
+    elif row.objects:
+        held = "signed bundles, in chunks"
     elif len(row.subjects) == 1:
         held = row.subjects[0]
     else:

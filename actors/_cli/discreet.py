@@ -12,10 +12,11 @@ import msgspec
 from actors.knowledge import redactor
 
 _OPEN: Final = frozenset(
-    """about_ref actor asked at at_s boot_id by_centre confidence deadline id incomplete kind lane lang
-    lang_chosen missing modem more needs node node_only ordinal origin parts priority privacy query_id
-    received_at repeat score sender_ref session smsc_at sources step topic unsolicited_ok v verbatim wait
-    """.split()  # noqa: SIM905  # a list of forty words reads worse with quotes
+    """about_ref actor asked at at_s boot_id broadcast by_centre confidence deadline id incomplete kind lane
+    lang lang_chosen missing modem more needs network node node_only ordinal origin parts peer priority
+    privacy query_id received_at ref repeat score sender_ref session smsc_at sources state step topic
+    unsolicited_ok until v verbatim wait
+    """.split()  # noqa: SIM905  # a list of fifty words reads worse with quotes
 )
 _WORD: Final = re.compile(r"[A-Za-z][\w:/.-]{0,63}|[0-9a-f]{12,64}|")
 """An id, a language, a lane; never a phone number or a sentence."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,11 +19,14 @@ import msgspec
 from rich.console import Console
 
 from actors._cli import modem_check
+from actors._cli.mesh_status import check_mesh
 from actors._cli.modem_check import Finding
-from actors._people.contacts import AlertConfig, load_contacts, nobody_for
+from actors._llm import llm_config
+from actors._people.contacts import AlertConfig, contacts_of, nobody_for
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.config import Config, load_config
 from actors._runtime.context import TABLES
+from actors._runtime.crossing import Crossing, look
 from actors._runtime.identity import load_identity
 from actors._runtime.provision import Place, provision
 from actors._runtime.supervisor import DirectoryLock, nats_server_path
@@ -38,6 +41,7 @@ FREE_AT_LEAST_MB: Final = 500
 SLOW_FSYNC_MS: Final = 50.0
 """About five writes per text go to the card; above this the emergency goal of 100 ms is out of reach."""
 FIRST_SANE_YEAR: Final = 2025
+RENEWED_WITHIN_S: Final = 86400.0
 
 
 def check_configuration(config: Config) -> Iterator[Finding]:
@@ -58,22 +62,43 @@ def check_server(config: Config) -> Iterator[Finding]:
         version.stdout.strip(),
         f"needs {wanted} or newer: `make setup`, or name one in EVY_NATS_SERVER",
     )
-    yield asyncio.run(_check_bus(config))
+    yield from asyncio.run(_check_bus(config))
 
 
-async def _check_bus(config: Config) -> Finding:
+async def _check_bus(config: Config) -> list[Finding]:
     identity = load_identity(config.node.name, config.node.directory)
     try:
         bus = await NatsBus.connect(identity, config.node.url, "doctor", wait_s=0.5)
     except BusError:
-        return Finding("bus", "warn", f"nothing at {config.node.url}", "start the node: `evy up`")
+        return [Finding("bus", "warn", f"nothing at {config.node.url}", "start the node: `evy up`")]
+    place = Place.of(config.node)
     try:
-        drift = await provision(bus.js, Place.of(config.node))
+        drift = await provision(bus.js, place)
+        links = await look(bus, place)
+    except BusError as error:
+        return [Finding("bus", "fail", str(error), "see nats-server.log in the data directory")]
     finally:
         await bus.close()
     if drift:
-        return Finding("bus", "warn", f"{len(drift)} differences: {drift[0]}", "`evy subjects --apply`")
-    return Finding("bus", "ok", f"{config.node.url} is as the registry says")
+        found = Finding("bus", "warn", f"{len(drift)} differences: {drift[0]}", "`evy subjects --apply`")
+    else:
+        found = Finding("bus", "ok", f"{config.node.url} is as the registry says")
+    return [found, *check_link(links, time.time())]
+
+
+def check_link(links: Sequence[Crossing], now: float) -> Iterator[Finding]:
+    """The links as `evy link` shows them, and whether a source had to be renewed in the last day."""
+    for link in links:
+        troubles = link.troubles
+        for what, mend in troubles:
+            yield Finding("link", "warn", what, mend)
+        for taking in link.taking:
+            if taking.renewed is not None and now - taking.renewed < RENEWED_WITHIN_S:
+                hours = max(0.0, now - taking.renewed) / 3600
+                what = f"the source of {taking.stream} was renewed {hours:.1f} h ago, and goes on"
+                yield Finding("link", "warn", what, "if it comes again: `evy logs --kind source_renewed`")
+        if not troubles:
+            yield Finding("link", "ok", f"{link.node}: {link.reason}")
 
 
 def check_storage(config: Config) -> Iterator[Finding]:
@@ -145,11 +170,26 @@ def check_model(_: Config) -> Iterator[Finding]:
 
 
 def check_large_model(config: Config) -> Iterator[Finding]:
-    """At a centre, the server of the big model."""
+    """At a centre, the server of the big model, and outside providers."""
     if config.node.profile == "lilevy":
         return
-    from actors.infer_large import InferLargeConfig, ServerError, look  # noqa: PLC0415  # a node needs none of it
+    from actors.infer_large import (  # noqa: PLC0415  # a node needs none of it
+        InferLargeConfig,
+        ServerError,
+        look,
+        look_outside,
+    )
 
+    settings = llm_config(config)
+    for seen in asyncio.run(look_outside(config, settings.api_timeout_sec)):
+        yield Finding(
+            f"provider {seen.name}",
+            "fail" if seen.problem else "ok",
+            seen.problem or f"its key is good, it has {seen.model}",
+            f"[providers.{seen.name}]: url, key_file, model" if seen.problem else "",
+        )
+    if settings.llm_strategy == "api-only":
+        return
     try:
         found = asyncio.run(look(config.section("infer_large", InferLargeConfig)))
     except ServerError as error:
@@ -171,8 +211,8 @@ def check_texts(config: Config) -> Iterator[Finding]:
         f"{len(texts.topics)} emergency topics, {len(texts.articles())} articles, "
         f"emergency number {config.node.emergency_number}",
     )
-    path = config.node.directory / config.section("alert", AlertConfig).contacts
-    contacts = load_contacts(path)
+    file = config.section("alert", AlertConfig).contacts
+    path, contacts = config.node.directory / file, contacts_of(config.node.directory, file)
     uncovered = nobody_for(contacts)
     yield Finding(
         "responders",
@@ -191,6 +231,7 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[Finding]], ...]] = (
     check_storage,
     check_clock,
     check_modem,
+    check_mesh,
     check_model,
     check_large_model,
     check_texts,
@@ -201,7 +242,7 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[Finding]], ...]] = (
 @click.option("--json", "as_json", is_flag=True, help="Findings as JSON.")
 @click.pass_obj
 def doctor(path: Path | None, *, as_json: bool) -> None:
-    """Check this machine: server, storage, clock, modem, model, knowledge. Exit 1 when something fails.
+    """Check this machine: server, storage, clock, modem, mesh, model, knowledge. Exit 1 when something fails.
 
     Safe while the node runs: the modem is asked only when no node holds it.
     """
@@ -220,10 +261,10 @@ def doctor(path: Path | None, *, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(findings)).decode())
     else:
         console = Console(highlight=False, soft_wrap=True)
-        style = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+        style = {"ok": "green", "skip": "dim", "warn": "yellow", "fail": "bold red"}
         for finding in findings:
             mark = f"[{style[finding.verdict]}]{finding.verdict:4}[/]"
             console.print(f"{mark}  {finding.check:14}", finding.found, markup=True)
-            if finding.verdict != "ok" and finding.mend:
+            if finding.verdict in {"warn", "fail"} and finding.mend:
                 console.print(f"      {'':14} -> {finding.mend}", markup=False)
     sys.exit(int(any(finding.verdict == "fail" for finding in findings)))

@@ -13,7 +13,7 @@ from typing import Final
 import click
 import msgspec
 
-from actors._event_store import forget_in, path_in
+from actors._event_store import EventStore, forget_in, path_in
 from actors._people.cases import Case, Rota, case_key, record, rota_key
 from actors._runtime.actor import Output
 from actors._runtime.bus import BusError, NatsBus
@@ -38,11 +38,14 @@ from subjects.messages import Event, Forget
 
 _REF: Final = re.compile(r"[0-9a-f]{20}")
 _NUMBER: Final = re.compile(r"\+?[0-9]{3,15}")
+REPORTED_AT_ONCE: Final = 5000
+"""Texts of one request to the centre, 100 kB."""
 ROOM_OCTETS: Final = 4 * SWEEP_OCTETS
 """Free space below which nothing is swept: a failed write stops a stream until the server is restarted."""
 
 ELSEWHERE: Final = (
     "backups made before now: destroy them, or forget again after a restore",
+    "questions that left as nobody's, for the centre to learn from: nobody can tell whose they were",
     "the phones of this person and of responders, and what the networks keep",
     "the SIM: a deleted slot keeps its octets until the next text; what waits there comes anew",
     "old logs of the system (`journalctl --vacuum-time=`), and contacts.toml if it names this person",
@@ -155,21 +158,27 @@ async def forget_person(
             "server has not taken out yet, which it does when half of a block is deleted"
         )
     by_place = _by_place(erased, bus.node)
+    texts = set(person.queries)
     if events:  # after the stream, whose reader has written by now what it had read
+        texts |= await asyncio.to_thread(_texts_of, events, person)
         count, trouble = await asyncio.to_thread(_erase_events, events, person)
         by_place |= {"event store": count} if count else {}
         later += [trouble] if trouble else []
     if linked:
-        later.append(await _ask_centre(bus, person))
+        later.append(await _ask_centre(bus, person, sorted(map(bus.identity.report_ref, texts))))
     report = Forgotten(by_place, kept, swept, tuple(later))
     bus.emit(Event(kind="forgotten", node=bus.node, actor="forget", at=time.time(), fields=report.erased))
     return report
 
 
-async def _ask_centre(bus: NatsBus, person: Person) -> str:
-    request = Forget(node=bus.node, refs=tuple(person.refs), queries=tuple(sorted(person.queries))[:1000])
+async def _ask_centre(bus: NatsBus, person: Person, reported: list[str]) -> str:
+    """``reported`` is what the node's reports call the person's texts."""
+    queries = tuple(sorted(person.queries))[:1000]
     try:
-        await bus.publish(Output(names.FORGET, "routine", request, secrets.token_hex(16)), "forget")
+        for begin in range(0, max(1, len(reported)), REPORTED_AT_ONCE):
+            some = tuple(reported[begin : begin + REPORTED_AT_ONCE])
+            request = Forget(node=bus.node, refs=tuple(person.refs), queries=queries, reported=some)
+            await bus.publish(Output(names.FORGET, "routine", request, secrets.token_hex(16)), "forget")
     except BusError as error:
         return f"the centre keeps its copies: {error}; `evy subjects --apply`, then do this again"
     return "the centre erases its copies when it has this request, which waits for the link"
@@ -187,6 +196,15 @@ async def _sweep_all(bus: NatsBus, room: int) -> list[str]:
         except BusError as error:
             troubles.append(f"deleted octets stay in {config.name} for now: {error}; do this again")
     return troubles
+
+
+def _texts_of(path: Path, person: Person) -> set[str]:
+    """Ids of the person's texts that only the event store still knows."""
+    try:
+        with contextlib.closing(EventStore.existing(path)) as store:
+            return set().union(*(store.queries_of(ref) for ref in person.refs))
+    except EvyError:  # there is none, or it cannot be read: erasing from it says so
+        return set()
 
 
 def _erase_events(path: Path, person: Person) -> tuple[int, str]:

@@ -63,7 +63,7 @@ def hw() -> None:
     help="Also write the report to FILE.json and FILE.md.",
 )
 @click.option(
-    "--radio", default="", metavar="DEVICE", help="Serial device of a LoRa module, to check it too."
+    "--radio", default="", metavar="DEVICE", help="Serial device of a LoRa module. Default: [mesh] device."
 )
 @click.pass_obj
 def check(path: Path | None, *, as_json: bool, report: Path | None, radio: str) -> None:

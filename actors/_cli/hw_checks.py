@@ -16,9 +16,11 @@ import msgspec
 import psutil
 import serial
 
+from actors._cli.mesh_status import check_device
 from actors._cli.modem_check import Finding, Verdict, check_modem
 from actors._runtime.config import Config
 from actors._runtime.health import Health
+from actors.mesh.config import MeshConfig
 from actors.node import board
 from actors.node.gauge import GaugeError, PowerConfig, open_gauge
 from actors.node.sms_time import EARLIEST, set_by_network
@@ -101,27 +103,31 @@ def check_modems(subject: Subject) -> Iterator[Finding]:
 
 def check_radio(subject: Subject) -> Iterator[Finding]:
     """The LoRa module, when one is named."""
-    if not subject.radio:
-        yield Finding("radio", "skip", "not checked: none named (--radio DEVICE)")
+    own = subject.config.section("mesh", MeshConfig).device
+    device = subject.radio or own
+    if not device:
+        yield Finding("radio", "skip", "not checked: none named ([mesh] device, or --radio DEVICE)")
         return
-    if not Path(subject.radio).exists():
-        yield Finding("radio", "fail", f"{subject.radio} does not exist", "plug it in; enable the UART")
+    wrong = list(check_device(device))
+    yield from wrong
+    if wrong:
+        return
+    if subject.running and device == own:
+        yield Finding("radio", "skip", f"{device} is the running node's; `evy mesh status` says how it is")
         return
     try:
-        with serial.Serial(subject.radio, 115200, timeout=0.1, exclusive=True) as line:
+        with serial.Serial(device, 115200, timeout=0.1, exclusive=True) as line:
             line.write(b"AT\r\n")
             answer, until = b"", time.monotonic() + RADIO_ANSWERS_WITHIN_S
             while b"\n" not in answer and time.monotonic() < until:
                 answer += line.read(64)
     except (serial.SerialException, OSError) as error:
-        yield Finding("radio", "fail", f"{subject.radio}: {error}", "add this user to group dialout")
+        yield Finding("radio", "fail", f"{device}: {error}", "add this user to group dialout")
         return
     if b"+OK" in answer:
-        yield Finding("radio", "ok", f"{subject.radio} answers AT; nothing was sent on the air")
+        yield Finding("radio", "ok", f"{device} answers AT; nothing was sent on the air")
     else:
-        yield Finding(
-            "radio", "fail", f"{subject.radio} does not answer AT", "power and wiring; RX and TX crossed?"
-        )
+        yield Finding("radio", "fail", f"{device} does not answer AT", "power and wiring; RX and TX crossed?")
 
 
 def check_storage(subject: Subject) -> Iterator[Finding]:

@@ -16,6 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from actors._cli.adding import add
+from actors._cli.library import day, import_, say_found, search_library, sources, withdraw
+from actors._cli.review import review
+from actors._library.categories import categories
+from actors._library.shelf import Wanted
+from actors._library.volumes import file_name
 from actors._retrieval.confidence import SURE, UNSURE
 from actors._runtime.config import load_config
 from actors.knowledge import ENGLISH, SHIPPED, Texts, layers, triager
@@ -31,7 +36,8 @@ def knowledge() -> None:
     """What EVY says: check it, search it, add to it, see what a new version changes."""
 
 
-knowledge.add_command(add)
+for _command in (add, review, import_, sources, withdraw):
+    knowledge.add_command(_command)
 
 
 @knowledge.command("lint")
@@ -81,18 +87,51 @@ def _count(findings: Sequence[Finding]) -> str:
 @click.argument("text", nargs=-1, required=True)
 @click.option("--lang", help="Language of the text, ISO 639-1. Default: heard from the text.")
 @click.option("--limit", default=5, show_default=True, type=click.IntRange(1, 20), help="Articles to show.")
+@click.option("--global", "everywhere", is_flag=True, help="Search the centre's library instead of articles.")
+@click.option(
+    "--category",
+    "chosen",
+    multiple=True,
+    type=click.Choice([category.name for category in categories()]),
+    help="With --global: only passages about this.",
+)
+@click.option("--source", "named", multiple=True, help="With --global: only this source.")
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="With --global: not older than this day.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="With --global: not newer than this day.")
+@click.option("--any-lang", is_flag=True, help="With --global: passages in every language.")
 @click.option("--json", "as_json", is_flag=True, help="One article a line.")
 @click.pass_obj
-def search(path: Path | None, text: tuple[str, ...], *, lang: str | None, limit: int, as_json: bool) -> None:
-    """Show which articles retrieval finds for a text, and how sure it is.
+def search(
+    path: Path | None,
+    text: tuple[str, ...],
+    *,
+    lang: str | None,
+    limit: int,
+    everywhere: bool,
+    chosen: tuple[str, ...],
+    named: tuple[str, ...],
+    since: dt.datetime | None,
+    until: dt.datetime | None,
+    any_lang: bool,
+    as_json: bool,
+) -> None:
+    """Show which articles retrieval finds for a text, and how sure it is; or passages of the library.
 
     \b
     Example: evy knowledge search how long do i boil water
+    Example: evy knowledge search --global --category places capital of kenya
     """  # noqa: D301  # \b is click's mark against re-wrapping
     config = load_config(path)
-    texts = Texts.load([SHIPPED, *own(path)], config.node.emergency_number)
     asked = " ".join(text)
     spoken = lang or heard(asked)
+    if not everywhere and (chosen or named or since or until or any_lang):
+        raise ConfigError("--category, --source, --since, --until and --any-lang need --global")
+    if everywhere:
+        only = tuple(file_name(source) for source in named)
+        wanted = Wanted(chosen, "" if any_lang else spoken, day(since), day(until), only)
+        say_found(search_library(config, asked, spoken, limit, wanted), as_json=as_json)
+        return
+    texts = Texts.load([SHIPPED, *own(path)], config.node.emergency_number)
     index = KnowledgeIndex.open(config.node.directory / config.section("rag", RagConfig).index, texts)
     found = index.search(asked, spoken, limit)
     index.close()

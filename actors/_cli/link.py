@@ -123,7 +123,7 @@ def _lines(crossing: Crossing) -> list[Text]:
     state = "up" if crossing.up else "down"
     if crossing.since is not None:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(crossing.since))
-        state += f" since {when} ({_age(time.time() - crossing.since)})"
+        state += f" since {when} ({age(time.time() - crossing.since)})"
     if crossing.rtt_ms is not None:
         state += f", round trip {crossing.rtt_ms:.0f} ms"
     lines = [
@@ -135,7 +135,7 @@ def _lines(crossing: Crossing) -> list[Text]:
         ("returning", crossing.returning),
     ):
         if held:
-            oldest = "" if held.oldest_s is None else f", the oldest for {_age(held.oldest_s)}"
+            oldest = "" if held.oldest_s is None else f", the oldest for {age(held.oldest_s)}"
             counts = ", ".join(f"{lane} {count}" for lane, count in held.lanes.items())
             lines.append(Text(f"{title:10} {held.total} in {held.stream}: {counts}{oldest}"))
     lines += [
@@ -164,7 +164,7 @@ def _table(report: Report) -> Table:
             crossing.node,
             Text("up", style="green") if crossing.up else Text("down", style="bold red"),
             _counts(arrived),
-            "-" if arrived is None or arrived.oldest_s is None else _age(arrived.oldest_s),
+            "-" if arrived is None or arrived.oldest_s is None else age(arrived.oldest_s),
             _counts(crossing.returning),
             ", ".join(_hears(taking) for taking in crossing.taking),
             str(sum(taking.lag for taking in crossing.taking)),
@@ -177,11 +177,13 @@ def _counts(held: Held | None) -> str:
 
 
 def _hears(taking: Taking) -> str:
-    heard = "never heard" if taking.heard_s is None else f"heard {_age(taking.heard_s)} ago"
+    heard = "never heard" if taking.heard_s is None else f"heard {age(taking.heard_s)} ago"
+    if taking.renewed is not None:
+        heard += f", renewed {age(time.time() - taking.renewed)} ago"
     return heard if taking.verdict in {"ok", "down"} else f"{taking.verdict}, {heard}"
 
 
-def _age(seconds: float) -> str:
+def age(seconds: float) -> str:
     """Seconds as people say them: "4 s", "12 min", "3.5 h", "2.0 d"."""
     for unit, length in (("d", 86400.0), ("h", 3600.0)):
         if seconds >= length:

@@ -6,7 +6,7 @@ Each node has its own modem, phones and nats-server, and reaches the centre thro
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -29,8 +29,9 @@ from actors._cli.stage import (
 from actors._runtime.authority import Authority
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.config import load_config
+from actors._runtime.crossing import look
 from actors._runtime.identity import load_identity
-from actors._runtime.provision import Place, provision, provision_edge
+from actors._runtime.provision import Place, provide_takers, provision, provision_edge
 from actors._runtime.server_files import Bundle, HubServer, join
 from simulators.link import Link
 from subjects.messages import Event
@@ -360,10 +361,27 @@ async def _country(
                     nodes[name] = group.create_task(_node(directory / name, name, port, bundle, stack))
         except ExceptionGroup as errors:  # one reason is enough for a person
             raise errors.exceptions[0] from None
-        country = Country({name: task.result() for name, task in nodes.items()}, links, console)
+        stages = {name: task.result() for name, task in nodes.items()}
+        for name, stage in stages.items():  # at once, since both are new
+            await provide_takers(hub.js, Place(HUB, "bigevy"), name)
+            await provide_takers(stage.bus.js, Place(name, centre=True), name)
+        country = Country(stages, links, console)
         await country.notices("link_up")
+        await _everything_crosses(hub, stages)
         progress(f"everything up in {time.monotonic() - started:.1f} s, data in {directory}")
         yield country
+
+
+async def _everything_crosses(hub: NatsBus, stages: Mapping[str, Stage]) -> None:
+    """Waits until every stream hears the one it takes from. Raises :class:`StageError` when one does not."""
+    places = [(hub, Place(HUB, "bigevy"))]
+    places += [(stage.bus, Place(name, centre=True)) for name, stage in stages.items()]
+    until = time.monotonic() + NOTICED_WITHIN_S
+    for bus, place in places:
+        while any(taking.verdict != "ok" for link in await look(bus, place) for taking in link.taking):
+            if time.monotonic() > until:
+                raise StageError(f"nothing crosses the link of {place.node}; see nats-server.log")
+            await asyncio.sleep(0.2)
 
 
 async def _centre(directory: Path, more: str, stack: contextlib.AsyncExitStack) -> tuple[Authority, NatsBus]:

@@ -1,24 +1,28 @@
-"""`evy llm`: the big model's server without a GPU, and a look at any server that is configured."""
+"""`evy llm`: the big model's server without a GPU, a look at any server, and what outside providers cost."""
 
 import asyncio
 import logging
 import os
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import click
 import msgspec
 
+from actors._cli.llm_accounts import audit, report
+from actors._llm import llm_config
+from actors._masked import restored
 from actors._runtime import clock
 from actors._runtime.config import Config, load_config
 from actors._runtime.context import MemoryContext
 from actors._runtime.identity import Identity
 from actors._runtime.process import log_to_stderr, run_until_signal
 from actors.infer_small import SHIPPED, ModelUnavailableError, find
+from actors.knowledge import redactor
 from subjects import names
 from subjects.errors import ConfigError
-from subjects.messages import Answer, Query
+from subjects.messages import Answer, Privacy, Query
 
 log = logging.getLogger("evy.llm")
 
@@ -28,7 +32,9 @@ _MAGIC: Final = b"GGUF"
 
 @click.group()
 def llm() -> None:
-    """Serve a model at the centre without a GPU, and check the server that `[infer_large]` names."""
+    """Serve a model at the centre without a GPU, check the server that `[infer_large]` names, and see what
+    outside providers cost.
+    """
 
 
 @llm.command()
@@ -133,16 +139,26 @@ def _key(path: Path | None) -> str:
 @llm.command()
 @click.argument("text", nargs=-1, required=True)
 @click.option("--lang", default="en", show_default=True, help="Language of the answer, ISO 639-1.")
+@click.option(
+    "--privacy",
+    type=click.Choice(get_args(Privacy)),
+    help="Class of the question; default: default_privacy_level. Only private never reaches a provider.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The whole answer as JSON.")
 @click.pass_obj
-def ask(path: Path | None, text: tuple[str, ...], *, lang: str, as_json: bool) -> None:
+def ask(
+    path: Path | None, text: tuple[str, ...], *, lang: str, privacy: Privacy | None, as_json: bool
+) -> None:
     """Ask the big model as the centre would, its knowledge included; nothing is checked or shortened.
+
+    As at a node, who and where are taken out of the question first, and put back into the answer.
 
     \b
     Example: evy llm ask how long do I boil water
     """  # noqa: D301  # likewise
     config = load_config(path)
-    answer, events, ms = asyncio.run(_ask(config, " ".join(text), lang))
+    level = privacy or llm_config(config).default_privacy_level
+    answer, events, ms = asyncio.run(_ask(config, " ".join(text), lang, level))
     if as_json:
         click.echo(msgspec.json.encode({"answer": answer, "ms": round(ms), "events": events}))
         return
@@ -153,17 +169,21 @@ def ask(path: Path | None, text: tuple[str, ...], *, lang: str, as_json: bool) -
         click.echo(f"{event['kind']}: {event['fields']}", err=True)
 
 
-async def _ask(config: Config, text: str, lang: str) -> tuple[Answer, list[dict[str, Any]], float]:
+async def _ask(
+    config: Config, text: str, lang: str, privacy: Privacy
+) -> tuple[Answer, list[dict[str, Any]], float]:
     from actors import infer_large  # noqa: PLC0415  # loads aiohttp and qdrant-client, which `serve` needs not
 
     context = MemoryContext(config, Identity("ask", b"no pseudonym leaves this process", "ask"))
     actor = await infer_large.build(context)
+    [masked] = redactor().mask([text])
     query = Query(
         id="ask",
         node="ask",
         sender_ref="you",
-        text=text,
+        text=masked.text,
         lang=lang,
+        privacy=privacy,
         lane="routine",
         deadline=clock.deadline_in(config.node.answer_within_s),
         received_at=time.time(),
@@ -174,17 +194,35 @@ async def _ask(config: Config, text: str, lang: str) -> tuple[Answer, list[dict[
     finally:
         await actor.close()
     assert isinstance(output.message, Answer)  # noqa: S101  # the actor makes nothing else
+    whole = restored(output.message.text, dict(masked.stands))
+    if whole is None:
+        raise click.ClickException("the answer has a placeholder that stands for nothing; a node refuses it")
     events = [{"kind": event.kind, "fields": event.fields} for event in context.events]
-    return output.message, events, (time.monotonic() - started) * 1000
+    return msgspec.structs.replace(output.message, text=whole), events, (time.monotonic() - started) * 1000
 
 
 @llm.command()
 @click.pass_obj
 def check(path: Path | None) -> None:
-    """Say whether the configured server is well, which models it has, and how long a short answer takes."""
-    from actors.infer_large import InferLargeConfig, look  # noqa: PLC0415  # likewise
+    """Say whether the configured server is well, which models it has, and how long a short answer takes.
 
-    found = asyncio.run(look(load_config(path).section("infer_large", InferLargeConfig)))
-    click.echo(f"{found.url}: well")
-    click.echo(f"models: {', '.join(found.models)}")
-    click.echo(f"a short answer: {found.tokens} tokens in {found.ms:.0f} ms")
+    Providers are asked for their list of models, which costs nothing.
+    """
+    from actors.infer_large import InferLargeConfig, look, look_outside  # noqa: PLC0415  # likewise
+
+    config = load_config(path)
+    settings = llm_config(config)
+    if settings.llm_strategy != "api-only":
+        found = asyncio.run(look(config.section("infer_large", InferLargeConfig)))
+        click.echo(f"{found.url}: well")
+        click.echo(f"models: {', '.join(found.models)}")
+        click.echo(f"a short answer: {found.tokens} tokens in {found.ms:.0f} ms")
+    seen = asyncio.run(look_outside(config, settings.api_timeout_sec))
+    for provider in seen:
+        click.echo(f"{provider.name}: {provider.problem or f'well, has {provider.model}'}")
+    if any(provider.problem for provider in seen):
+        raise click.ClickException("a provider cannot be used: see url, key_file and model in its table")
+
+
+llm.add_command(report)
+llm.add_command(audit)

@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 
+from actors._bundles.renew import until_renewed
 from actors._runtime.actor import Actor
 from actors._runtime.bus import NatsBus
 from actors._runtime.config import Config, load_config
@@ -205,4 +206,12 @@ def run(path: Path | None, actors: tuple[str, ...]) -> None:
     async def build(bus: NatsBus) -> Sequence[Actor]:
         return await build_actors(actors, BusContext(config, bus))
 
-    sys.exit(run_until_signal(lambda stop: serve(identity, place, config.node.url, actors, build, stop)))
+    async def main(stop: asyncio.Event) -> int:
+        renewed = asyncio.create_task(until_renewed(config.node.directory, actors))
+        renewed.add_done_callback(lambda task: None if task.cancelled() else stop.set())
+        try:
+            return await serve(identity, place, config.node.url, actors, build, stop)
+        finally:
+            renewed.cancel()
+
+    sys.exit(run_until_signal(main))

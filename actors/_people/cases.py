@@ -20,6 +20,10 @@ State = Literal["asking", "coming", "unheard", "closed"]
 """asking: nobody has said yes. coming: somebody has. unheard: all were asked in vain. closed: they said that
 they are safe."""
 
+NEIGHBOUR: Final = "mesh"
+"""Begins what stands for other nodes of the mesh: whom a text in the outbox is for, a responder who is a
+whole node, a person who is at another one. Our own keys and pseudonyms are hex digits."""
+
 OPEN_S: Final = 2 * 3600.0
 """A case ends when its person was silent for so long; what is texted later is a new one."""
 
@@ -100,6 +104,10 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     consents: int = 0
     """Entries that the person's consent had when the case opened: a STOP after that counts."""
     outbox: tuple[Said, ...] = ()
+    origin: str = ""
+    """See `Query.origin`: the person is at another node, and what becomes of the case is told there."""
+    neighbours: int = 0
+    """How often other nodes were told of it over the mesh."""
 
     @property
     def state(self) -> State:

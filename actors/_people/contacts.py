@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from actors.knowledge import bundled
 from subjects.errors import ConfigError
 from subjects.names import Lane
 
@@ -134,6 +135,19 @@ def load_contacts(path: Path) -> tuple[Contact, ...]:
     if twice := {contact.name for contact in contacts if numbers.count(contact.number) > 1}:
         raise ConfigError(f"{path}: {', '.join(sorted(twice))} have the same number; {example}")
     return contacts
+
+
+def contacts_of(data: Path, file: str) -> tuple[Contact, ...]:
+    """Responders of a node: those of its own ``file``, and those of its centre whose number is not in it.
+
+    Raises :class:`ConfigError` for its own file; what was sent was tried before it was applied.
+    """
+    own = load_contacts(data / file)
+    known = {contact.number: contact for contact in own}
+    for folder in bundled(data):
+        for contact in load_contacts(folder / "contacts.toml"):
+            known.setdefault(contact.number, contact)
+    return tuple(known.values())
 
 
 def in_order(

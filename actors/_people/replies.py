@@ -13,7 +13,7 @@ from actors.knowledge import SHIPPED
 from subjects.errors import ConfigError
 from subjects.messages import ResponderAnswer
 
-Command = Literal["stop", "start", "help", "info", "more", "lang"]
+Command = Literal["stop", "start", "help", "info", "more", "lang", "alerts", "alerts_off"]
 
 _WITH_CASE: Final = re.compile(r"(.+?)(?: ([0-9]{1,3}))?")
 

@@ -29,6 +29,7 @@ from actors._retrieval import store
 from actors._retrieval.confidence import Evidence, confidence, nearness, ordered
 from actors._retrieval.phrases import PHRASES, Phrases, read_phrases
 from actors._retrieval.points import EVERYWHERE, QUESTION, TEXT, fused, overlap, point_ids
+from actors._retrieval.spelling import Spelling
 from actors._retrieval.vectors import Vectors, bm25, embedder, plain, spelled_out
 from actors.knowledge import ENGLISH, Article, Texts
 from subjects.messages import Passage
@@ -60,6 +61,7 @@ class KnowledgeIndex:
     def __init__(self, place: Path, articles: Sequence[Article], phrases: Phrases, rebuilt: str) -> None:
         manifest = store.check(place)
         self._articles: Final = articles
+        self._spelling: Final = Spelling(articles, phrases)
         self._rarity: Final = manifest.rarity
         self._points: Final = list(point_ids(articles, phrases))
         self._decoys: Final[Vectors] = np.load(place / store.DECOY_VECTORS)
@@ -119,7 +121,7 @@ class KnowledgeIndex:
 
     def evidence(self, text: str, lang: str, served: Served = ALWAYS) -> list[tuple[Article, Evidence]]:
         """The best articles with what speaks for each, the best first."""
-        asked = plain(spelled_out(plain(text), lang))
+        asked = plain(self._spelling.restored(spelled_out(plain(text), lang), lang))
         if not any(character.isalpha() for character in asked):
             return []
         vector = embedder().queries([asked])[0]

@@ -113,13 +113,13 @@ def point_ids(articles: Sequence[Article], phrases: Phrases) -> Iterator[range]:
         yield range(start, start := start + 1 + len(questions(article, phrases)))
 
 
-def fused(rankings: Sequence[Iterable[int]]) -> list[int]:
-    """The :data:`CANDIDATES` articles that some rankings put first together, by reciprocal rank fusion."""
+def fused(rankings: Sequence[Iterable[int]], most: int = CANDIDATES) -> list[int]:
+    """The ``most`` articles that some rankings put first together, by reciprocal rank fusion."""
     gained: dict[int, float] = defaultdict(float)
     for ranking in rankings:
         for rank, number in enumerate(ranking, start=1):
             gained[number] += 1 / (_RRF_K + rank)
-    return sorted(gained, key=lambda number: -gained[number])[:CANDIDATES]
+    return sorted(gained, key=lambda number: -gained[number])[:most]
 
 
 def overlap(

@@ -121,6 +121,10 @@ class Authority:
         """The account's current JWT, with its list of revoked edges."""
         return (self.directory / "account.jwt").read_text()
 
+    def sign_texts(self, octets: bytes) -> bytes:
+        """Signs what nodes shall say, by the account's key, which every node knows from its credential."""
+        return self.account.sign_octets(octets)
+
     def server_bundle(self, name: str) -> Bundle:
         """What one server of the centre needs, with a fresh certificate."""
         server = next((s for s in self.state.servers if s.name == name), None)

@@ -38,6 +38,11 @@ class Key:
         """A fresh key from the system's randomness."""
         return cls(nkeys.encode_seed(secrets.token_bytes(32), _PREFIX[kind]).decode())
 
+    def sign_octets(self, octets: bytes) -> bytes:
+        """The Ed25519 signature of some octets."""
+        signature: bytes = self._pair.sign(octets)
+        return signature
+
     def sign(self, claims: Mapping[str, Any], issued_at: int) -> str:
         """The claims as a JWT issued by this key. ``issued_at`` is Unix time in seconds."""
         body = {"iss": self.public, "iat": issued_at, **claims}
@@ -126,3 +131,13 @@ def credentials(token: str, seed: str) -> str:
         f"-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n"
         f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
     )
+
+
+def issuer(creds: str) -> str:
+    """Public key of who signed the token in the text of a ``.creds`` file: a centre's account.
+
+    Raises ValueError for what is no such text."""
+    lines = creds.strip().splitlines()
+    if len(lines) < 2:
+        raise ValueError("no credentials: no token in them")
+    return str(read_claims(lines[1])["iss"])

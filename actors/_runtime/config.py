@@ -28,11 +28,15 @@ def default_data_dir() -> str:
     return os.environ.get("EVY_DATA") or str(Path(state) / "evy")
 
 
-_EDGE: Final = (("sms",), ("intake", "route", "compress", "alert", "link", "node"), ("rag", "infer_small"))
-_CENTRE: Final = (("infer_large", "forget"),)
+_EDGE: Final = (
+    ("sms",),
+    ("intake", "route", "compress", "alert", "bulletin", "link", "mesh", "node"),
+    ("rag", "infer_small"),
+)
+_CENTRE: Final = (("infer_large", "forget", "collect", "feeds", "sync"),)
 _WATCH: Final = (("analytics",),)
 PROCESSES: Final[Mapping[Profile, tuple[tuple[str, ...], ...]]] = {
-    "lilevy": _EDGE + _WATCH,
+    "lilevy": (*_EDGE, ("analytics", "sync")),
     "bigevy": _CENTRE + _WATCH,
     "hybrid": _EDGE + _CENTRE + _WATCH,
 }
@@ -68,7 +72,8 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_days: Annotated[float, msgspec.Meta(ge=2)] = 90.0
     """Nothing that tells of a person is kept longer: events, dead letters, numbers, what was sent.
 
-    At least 2, because a text may be tried for a day. An opt-out stays, and work that waits."""
+    At least 2, because a text may be tried for a day. An opt-out stays, work that waits, and the number of
+    who asked for public alerts."""
     replicas: int = 1
     """Copies of each stream; 3 on a cluster of three servers."""
     processes: tuple[tuple[str, ...], ...] = ()

@@ -8,9 +8,10 @@ import asyncio
 import importlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from actors._runtime.actor import Actor, KeyValue, Output
+from actors._runtime import services
+from actors._runtime.actor import Actor, KeyValue, Output, ServiceHandler
 from actors._runtime.bus import NatsBus, bus_errors
 from actors._runtime.config import Config
 from actors._runtime.erase import Person, erase, streams, sweep
@@ -19,19 +20,22 @@ from actors._runtime.identity import Identity
 from actors._runtime.link import Link, NatsLink, NoLink
 from actors._runtime.memory import MemoryKeyValue
 from actors._runtime.node_view import NodeView
-from actors._runtime.provision import Place
+from actors._runtime.objects import NatsObjects, NoObjects, Objects
+from actors._runtime.provision import Place, edges
 from actors._runtime.stream_info import StreamInfo, ask_all
 from actors._runtime.telemetry import TelemetryConfig
 from subjects.errors import ConfigError
-from subjects.messages import DeadLetter, Event
+from subjects.messages import DeadLetter, Event, Message
 from subjects.node_state import NodeState
 from subjects.registry import STREAMS, WORK
+from subjects.services import service
 
-ACTORS: Final = (*dict.fromkeys(row.actor for row in WORK), "link", "node", "analytics")
-"""Every actor, in the order of the pipeline; the last three handle no work."""
+ACTORS: Final = tuple(dict.fromkeys((*(row.actor for row in WORK), "feeds", "link", "node", "analytics")))
+"""Every actor, in the order of the pipeline; `feeds`, `link` and `node` handle no work."""
 
-TABLES: Final = frozenset({"node", "power", "telemetry", *ACTORS})
-"""Tables of `evy.toml`. ``[node]`` is about all of the node; what the actor `node` reads is ``[power]``."""
+TABLES: Final = frozenset({"node", "power", "telemetry", "llm", "providers", *ACTORS})
+"""Tables of `evy.toml`. ``[node]`` is about all of the node; what the actor `node` reads is ``[power]``;
+``[llm]`` is `actors/_llm.py`, ``[providers.*]`` belongs to `infer_large`."""
 
 
 class Context(Protocol):
@@ -42,6 +46,9 @@ class Context(Protocol):
 
     def link(self) -> Link:
         """The line to the centre, for one actor to watch."""
+
+    def objects(self) -> Objects:
+        """What the centre has published, read over the link."""
 
     def node_state(self) -> Callable[[], NodeState]:
         """A live view of the node: what it gives now is what the actor `node` said last."""
@@ -70,6 +77,12 @@ class Context(Protocol):
     def emit(self, event: Event) -> None:
         """Publishes an event without waiting."""
 
+    async def nodes(self) -> list[str]:
+        """Nodes of this centre, or of this hybrid, by name; none at an edge. Raises :class:`BusError`."""
+
+    async def ask(self, name: str, question: Message, *, within_s: float) -> Any:
+        """The reply of a service of this node. Raises as `services.ask` does."""
+
     async def erase(self, node: str, person: Person) -> int:
         """Takes a person of a node out of all that a centre keeps for it; gives how many messages."""
 
@@ -93,11 +106,25 @@ class BusContext:
         place = Place.of(self.config.node)
         return NatsLink(self._bus, place) if place.linked else NoLink()
 
+    def objects(self) -> Objects:
+        """The centre's object store."""
+        place = Place.of(self.config.node)
+        return NatsObjects(self._bus, place) if place.linked else NoObjects()
+
     def node_state(self) -> Callable[[], NodeState]:
         """A live view; all actors of a process share it."""
         if self._view is None:
             self._view = NodeView(self._bus)
         return self._view
+
+    async def nodes(self) -> list[str]:
+        """Who has streams here."""
+        with bus_errors("list the nodes"):
+            return await edges(self._bus.client)
+
+    async def ask(self, name: str, question: Message, *, within_s: float) -> Any:
+        """By the bus."""
+        return await services.ask(self._bus, name, question, within_s=within_s)
 
     async def erase(self, node: str, person: Person) -> int:
         """Streams of the node, events and dead letters of this server; octets of the former too."""
@@ -138,12 +165,18 @@ class MemoryContext:
         self.events: list[Event] = []
         self.state = NodeState(node=identity.node)
         """What :meth:`node_state` gives; tests set it."""
+        self.services: dict[str, ServiceHandler] = {}
+        """What :meth:`ask` asks; tests set it."""
         self._followers: list[tuple[Collection[str], Callable[[Event], Awaitable[None]]]] = []
         self._telling: set[asyncio.Future[None]] = set()
 
     def link(self) -> Link:
         """There is none."""
         return NoLink()
+
+    def objects(self) -> Objects:
+        """There is none."""
+        return NoObjects()
 
     def node_state(self) -> Callable[[], NodeState]:
         """What ``state`` is at that moment."""
@@ -156,6 +189,17 @@ class MemoryContext:
     def now(self) -> float:
         """The system's clock, put right by ``state``."""
         return time.time() + self.state.ahead_s
+
+    async def nodes(self) -> list[str]:
+        """Only itself."""
+        return [self.identity.node]
+
+    async def ask(self, name: str, question: Message, *, within_s: float) -> Any:  # noqa: ARG002  # no bus, no wait
+        """By the handler that :attr:`services` has, at once."""
+        row = service(name)
+        if name not in self.services:
+            raise services.nobody(row, self.identity.node)
+        return await self.services[name](question)
 
     async def erase(self, node: str, person: Person) -> int:  # noqa: ARG002  # likewise
         """There is nothing to keep a person in."""

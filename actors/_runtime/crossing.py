@@ -20,7 +20,7 @@ from actors._runtime.provision import Place, edges
 from actors._runtime.stream_info import ANSWERS_WITHIN_S, NotThereError, StreamInfo, ask
 from subjects import names
 from subjects.errors import MessageError
-from subjects.messages import Event, decode
+from subjects.messages import Event, Query, decode
 from subjects.names import HUB, LANES, Lane
 from subjects.registry import STREAMS, WORK
 
@@ -59,6 +59,8 @@ class Taking(msgspec.Struct, frozen=True):
     """Seconds since it last heard from the source; None: not since its server started."""
     error: str = ""
     """What its server says is wrong."""
+    renewed: float | None = None
+    """Unix time at which it was renewed, if of all sources here it was the last (`sources.py`)."""
 
 
 class Crossing(msgspec.Struct, frozen=True):
@@ -108,9 +110,9 @@ _MENDS: Final[Mapping[Verdict, tuple[str, str]]] = {
     "stalled": (
         "stalled: {stream} {heard} from {source} while the link is up",
         (
-            "after a start or a first link it takes up to a minute. If it stays: `evy link` at the other end "
-            "shows whether {source} is there; then restart the server that holds {stream}: it goes on where "
-            "it stopped, nothing lost or doubled"
+            "after a start or a first link it takes up to a minute, and what stays silent for longer is "
+            "renewed by itself (event source_renewed), as long as actors run here. If it stays: `evy link` "
+            "at the other end shows whether {source} is there"
         ),
     ),
     "full": (
@@ -131,6 +133,19 @@ async def look(bus: NatsBus, place: Place) -> list[Crossing]:
 
     Empty when there is no link to look at. Raises :class:`BusError` when its own server does not answer.
     """
+    links, renewal = await asyncio.gather(_links(bus, place), _last(bus, "source_renewed"))
+    return [_with_renewal(found, renewal) for found in links] if renewal else links
+
+
+def _with_renewal(crossing: Crossing, event: Event) -> Crossing:
+    taking = tuple(
+        msgspec.structs.replace(one, renewed=event.at) if one.stream == event.fields.get("stream") else one
+        for one in crossing.taking
+    )
+    return msgspec.structs.replace(crossing, taking=taking)
+
+
+async def _links(bus: NatsBus, place: Place) -> list[Crossing]:
     if place.profile == "lilevy":
         return [await _at_node(bus, place)] if place.linked else []
     with bus_errors("list the nodes of this centre"):
@@ -169,7 +184,7 @@ async def _at_node(bus: NatsBus, place: Place) -> Crossing:
         at if kind == ("link_up" if up else "link_down") else None,
         leaving=_held(leaving),
         returning=_held(returning) if returning else None,
-        taking=tuple(taking for stream in streams for taking in _taking(stream, up=up)),
+        taking=tuple(taking for stream in streams for taking in taken(stream, up=up)),
     )
 
 
@@ -190,7 +205,7 @@ async def _at_centre(bus: NatsBus, edge: str) -> Crossing:
         reason,
         arrived=_held(arrived),
         returning=_held(returning),
-        taking=tuple(_taking(arrived, up=up)),
+        taking=tuple(taken(arrived, up=up)),
         workers=workers,
     )
 
@@ -199,18 +214,24 @@ async def _since(bus: NatsBus) -> tuple[str, float | None]:
     """Kind and Unix time of the last event of the actor `link`."""
     last: Event | None = None
     for kind in ("link_up", "link_down"):
-        with contextlib.suppress(nats.errors.Error, nats.js.errors.Error, MessageError, TimeoutError):
-            raw = await bus.js.get_last_msg(f"EVT_{bus.node}", names.event_subject(kind))
-            event = decode(raw.data or b"", Event)
+        event = await _last(bus, kind)
+        if event is not None:
             last = event if last is None or event.at >= last.at else last
     return (last.kind, last.at) if last else ("", None)
 
 
+async def _last(bus: NatsBus, kind: str) -> Event | None:
+    with contextlib.suppress(nats.errors.Error, nats.js.errors.Error, MessageError, TimeoutError):
+        raw = await bus.js.get_last_msg(f"EVT_{bus.node}", names.event_subject(kind))
+        return decode(raw.data or b"", Event)
+    return None
+
+
 async def _workers(bus: NatsBus, edge: str) -> int:
-    """Pull requests that wait and messages under way at the centre's durables for one node."""
+    """Pull requests that wait and messages under way at the centre's durables for one node's queries."""
     count = 0
     for row in WORK:
-        for lane in LANES if row.at == "centre" else ():
+        for lane in LANES if row.at == "centre" and row.message is Query else ():
             with (
                 bus_errors(f"look at {row.durable(edge, lane)}"),
                 contextlib.suppress(nats.js.errors.NotFoundError),
@@ -232,7 +253,8 @@ def _held(info: StreamInfo) -> Held:
     return Held(info.config["name"], lanes, age_s)
 
 
-def _taking(info: StreamInfo, *, up: bool) -> Iterator[Taking]:
+def taken(info: StreamInfo, *, up: bool) -> Iterator[Taking]:
+    """What a stream takes over, each source with its verdict; ``up``: so is the link."""
     bound = info.config.get("max_msgs_per_subject", -1)
     for source in info.sources:
         heads = tuple(transform.dest.partition("{{")[0] for transform in source.subject_transforms)

@@ -181,7 +181,8 @@ class NatsEventLog:
                 f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}", request, reply=inbox
             )
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(done.wait(), ANSWER_WITHIN_S)
+                async with asyncio.timeout(ANSWER_WITHIN_S):
+                    await done.wait()
         finally:
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import nats.errors
@@ -31,6 +31,8 @@ DRAIN_S: Final = 8.0
 """Time for handlers to finish when asked to stop; one that waits for a lost modem would never end."""
 BACK_PRESSURE_WAIT_S: Final = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Waits between tries to publish an output that the server does not take; the last one repeats."""
+CANCEL_AGAIN_S: Final = 32.0
+"""Time for a cancelled task to tidy up before it is cancelled again: `sms` gives its modem thirty seconds."""
 BUS_PATIENCE_S: Final = 600.0
 """How long one delivery waits for a bus that does not give its handler what it asks for. What fails so long
 with six deliveries is no outage any more."""
@@ -276,6 +278,21 @@ class Handling:
         return "dead"
 
 
+async def end(tasks: Collection[asyncio.Task[Any]], patience_s: float = CANCEL_AGAIN_S) -> None:
+    """Cancels tasks until they have ended; their results and errors stay in them.
+
+    One call is not enough before Python 3.12: `asyncio.wait_for`, which every request of nats-py passes
+    through, drops a cancellation that comes together with its result, and a loop then goes on for ever.
+    """
+    living = {task for task in tasks if not task.done()}
+    while living:
+        for task in living:
+            task.cancel()
+        _, living = await asyncio.wait(living, timeout=patience_s)
+        if living:
+            log.warning("not ended by a cancellation, cancelled again: %s", living)
+
+
 async def run_lanes(
     actors: Sequence[Actor],
     lanes: Sequence[Callable[[], Coroutine[Any, Any, None]]],
@@ -294,5 +311,4 @@ async def run_lanes(
         await silence()
         if workers:
             await asyncio.wait(workers)
-        for task in own:
-            task.cancel()
+        await end(own)

@@ -31,6 +31,11 @@ class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
         """Pseudonym of a phone number: 20 hex digits of HMAC-SHA256, stable on this node only."""
         return hmac.new(self.secret, b"number:" + number.encode(), hashlib.sha256).hexdigest()[:20]
 
+    def report_ref(self, query_id: str) -> str:
+        """What a report calls a text: 16 hex digits of HMAC-SHA256. Who has it can neither find the query it
+        stands for nor tell which texts are of one person."""
+        return hmac.new(self.secret, b"report:" + query_id.encode(), hashlib.sha256).hexdigest()[:16]
+
 
 RESTORING: Final = "restoring"
 """In the data directory, while a backup is unpacked there: it is no node yet."""

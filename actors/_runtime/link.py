@@ -55,6 +55,9 @@ class Link(Protocol):
     async def watch(self, changed: Callable[[LinkState], None]) -> None:
         """Looks again and again, for ever; calls ``changed`` whenever ``up`` changed."""
 
+    async def look(self) -> LinkState:
+        """Looks once and gives what it saw."""
+
     def missed(self) -> None:
         """An answer of the centre did not come in time."""
 
@@ -70,6 +73,10 @@ class NoLink:
     async def watch(self, changed: Callable[[LinkState], None]) -> None:  # noqa: ARG002  # nothing changes
         """Never looks."""
         await asyncio.Event().wait()
+
+    async def look(self) -> LinkState:
+        """There is nothing to see."""
+        return self.state
 
     def missed(self) -> None:
         """Nothing was expected."""

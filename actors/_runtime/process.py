@@ -12,10 +12,12 @@ import uvloop
 
 from actors._runtime.actor import Actor
 from actors._runtime.bus import NatsBus
+from actors._runtime.handling import end
 from actors._runtime.health import answer_alive
 from actors._runtime.identity import Identity
 from actors._runtime.provision import Place, provision
 from actors._runtime.reaper import Reaper
+from actors._runtime.sources import Sources
 from actors._runtime.worker import run_actors
 
 log = logging.getLogger("evy.process")
@@ -64,12 +66,14 @@ async def serve(  # noqa: PLR0917  # who, where, what, and until when
         await answer_alive(bus, "+".join(names))
         dead = asyncio.create_task(bus.watch_alive())
         dead.add_done_callback(lambda task: None if task.cancelled() else stop.set())
-        reaping = asyncio.create_task(Reaper(bus, place).run())
+        beside = [
+            asyncio.create_task(Reaper(bus, place).run()),
+            asyncio.create_task(Sources(bus, place).run()),
+        ]
         try:
             await run_actors(bus, actors, stop)
         finally:
-            reaping.cancel()
-            await asyncio.wait([reaping])
+            await end(beside)
         return 1 if dead.done() and not dead.cancelled() else 0
     finally:
         await bus.close()

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Collection, Iterable
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from nats.aio.client import Client
@@ -82,8 +82,8 @@ class Place(msgspec.Struct, frozen=True):
         """Streams of this server, those of a centre's other nodes not included."""
         wanted = {
             "lilevy": ("node", "both", "uplink") if self.centre else ("node", "both"),
-            "bigevy": ("both",),
-            "hybrid": ("node", "both", "uplink", "centre"),
+            "bigevy": ("both", "hub"),
+            "hybrid": ("node", "both", "uplink", "centre", "hub"),
         }[self.profile]
         return [self.stream(row, self.node) for row in STREAMS if row.at in wanted]
 
@@ -112,6 +112,7 @@ class Place(msgspec.Struct, frozen=True):
             # The server has no asynchronous replicated streams; a replica's write is no slower for us.
             persist_mode=PersistMode.ASYNC if row.persist == "async" and self.replicas == 1 else None,
             sources=[self._source(row.source, node, row.name)] if row.source and self.linked else None,
+            allow_rollup_hdrs=row.objects,
         )
 
     def _source(self, row: Source, node: str, name: str) -> StreamSource:
@@ -128,7 +129,7 @@ class Place(msgspec.Struct, frozen=True):
             consumer=None if here else StreamConsumerSource(taker, _deliver_to(row, node, taker)),
         )
 
-    def takers(self, node: str, *, at: Literal["node", "centre"]) -> list[tuple[str, ConsumerConfig]]:
+    def takers(self, node: str) -> list[tuple[str, ConsumerConfig]]:
         """Durables, each with its stream, by which the other end of the link takes messages of ``node`` from
         streams of this one.
 
@@ -138,6 +139,7 @@ class Place(msgspec.Struct, frozen=True):
         """
         if self.profile == "hybrid" or not self.linked:
             return []
+        at = "centre" if self.profile == "bigevy" else "node"
         found = []
         for row in STREAMS:
             if row.source is None or row.at == at:
@@ -231,8 +233,10 @@ async def provision(
     """Makes the streams and buckets of a server, and the durables of ``actors`` (None: of all); returns
     where the server differs, one line each.
 
-    Differences are left as they are (an operator may have had reasons) unless ``apply``. Sources are the
-    exception: a node that was enrolled at a centre must begin to listen to it.
+    Differences are left as they are (an operator may have had reasons) unless ``apply``. Sources and their
+    durables are the exception: a node that was enrolled at a centre must begin to listen to it, and what a
+    newer release sends over the link must be let through. The durables by which the other end of the link
+    takes messages are made later, by :class:`sources.Sources`.
     """
     configs = place.streams()
     if place.profile != "bigevy":
@@ -242,21 +246,33 @@ async def provision(
         js, [(ADVISORIES.name.format(node=place.node), reaper_config(place.node))], apply=apply
     )
     if place.profile == "lilevy":
-        drift += await _consumers(js, place.takers(place.node, at="node"), apply=apply)
+        drift += await _consumers(js, place.takers(place.node), apply=True, make=False)
     return drift + await _durables(js, place.node, place.rows(actors), apply=apply)
 
 
 async def provision_edge(js: JetStreamContext, place: Place, edge: str, *, apply: bool = False) -> list[str]:
-    """At a centre: makes the streams and durables of one of its nodes; returns the drift.
+    """At a centre: makes the streams of one of its nodes and the durables of those who work for it; returns
+    the drift.
 
     Raises :class:`ConfigError` for a name that no node may have.
     """
     if place.profile != "bigevy" or edge == HUB:
         raise ConfigError(f"{edge!r} cannot be enrolled at a {place.profile}")
     drift = await _streams(js, place.streams_of(edge), place.keep_days * 86400, apply=apply)
-    drift += await _consumers(js, place.takers(edge, at="centre"), apply=apply)
+    drift += await _consumers(js, place.takers(edge), apply=True, make=False)
     rows = [row for row in WORK if row.at == "centre"]
     return drift + await _durables(js, edge, rows, apply=apply)
+
+
+async def provide_takers(js: JetStreamContext, place: Place, node: str) -> None:
+    """Makes the durables by which the other end of the link takes messages of ``node``; those that are there
+    stay as they are.
+
+    Where an older stream of the same name may have been taken from within :data:`sources.QUIET_S`, this loses
+    messages: it is for :class:`sources.Sources`, and for tests with nodes that are new. Raises NotFoundError
+    where a stream is missing.
+    """
+    await _consumers(js, place.takers(node), apply=False)
 
 
 async def remove_edge(js: JetStreamContext, place: Place, edge: str) -> None:
@@ -326,7 +342,7 @@ async def _durables(js: JetStreamContext, node: str, rows: Iterable[Work], *, ap
 
 
 async def _consumers(
-    js: JetStreamContext, configs: Iterable[tuple[str, ConsumerConfig]], *, apply: bool
+    js: JetStreamContext, configs: Iterable[tuple[str, ConsumerConfig]], *, apply: bool, make: bool = True
 ) -> list[str]:
     drift: list[str] = []
     for stream, wanted in configs:
@@ -334,7 +350,8 @@ async def _consumers(
         try:
             there = (await js.consumer_info(stream, name)).config
         except NotFoundError:
-            await js.add_consumer(stream, wanted)
+            if make:
+                await js.add_consumer(stream, wanted)
             continue
         differs = list(_differences(wanted, there, f"durable {name}"))
         if differs and apply:

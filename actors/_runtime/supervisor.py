@@ -176,7 +176,8 @@ class Child:
             deaths = 0 if time.monotonic() - started > STEADY_AFTER_S else deaths + 1
             wait_s = RESTART_WAIT_S[min(deaths, len(RESTART_WAIT_S) - 1)]
             self.restarts += 1
-            log.error("%s ended (%s); starting it again in %.1f s", self.name, _how(code), wait_s)
+            level = logging.ERROR if code else logging.INFO  # 0: it asks for it, such as for new texts
+            log.log(level, "%s ended (%s); starting it again in %.1f s", self.name, _how(code), wait_s)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), wait_s)
 

@@ -17,19 +17,20 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from actors._people.cases import Case, Rota, Said, Whereabouts, case_key, record, rota_key
-from actors._people.contacts import AlertConfig, Contact, load_contacts
+from actors._people.cases import NEIGHBOUR, Case, Rota, Said, Whereabouts, case_key, record, rota_key
+from actors._people.contacts import AlertConfig, Contact, contacts_of
 from actors._runtime.actor import Actor, Emit, Handler, KeyValue, Output
 from actors._runtime.bus import BusError
 from actors._runtime.clock import boot_id, boot_s
 from actors._runtime.context import Context
 from actors._runtime.state import change, read
 from actors.alert import rota as rotas
-from actors.alert.steps import COALESCE_S, Happened, Steps
+from actors.alert.steps import COALESCE_S, SAFE, Happened, Steps
 from actors.alert.words import Clock, Words
 from actors.knowledge import Notice, Texts
 from subjects import names
 from subjects.errors import RetryLaterError
+from subjects.mesh import MeshPacket, MeshReply
 from subjects.messages import Alert, Event, OutboundSms, Place, ResponderReply
 from subjects.node_state import NodeState
 
@@ -88,6 +89,7 @@ class Alerts:
         sender_ref: Callable[[str], str],
         config: AlertConfig | None = None,
         clock: Clock = time.time,
+        state: Callable[[], NodeState] = lambda: NodeState(node=""),
         now_s: Callable[[], float] = boot_s,
         boot: Callable[[], str] = boot_id,
     ) -> None:
@@ -105,7 +107,14 @@ class Alerts:
         self._now_s = now_s
         self._boot = boot
         self._words = Words(texts, clock)
-        self._steps = Steps(contacts, self._words, self._config, self._minute)
+        self._steps = Steps(
+            contacts,
+            self._words,
+            self._config,
+            self._minute,
+            lambda: has_mesh(state()),
+            lambda: is_mute(state()),
+        )
         self._touched = asyncio.Event()
         self._numbers = range(0)
         self._shared = asyncio.Lock()
@@ -118,7 +127,7 @@ class Alerts:
         if alert.kind != "danger":
             await self._step(alert.sender_ref, alert.query_id, lambda case: self._followed(case, alert))
             return []
-        known = await self._known_place(alert.sender_ref)
+        known = (alert.place, 0.0) if alert.place else await self._known_place(alert.sender_ref)
         consent = await read(self._consents, alert.sender_ref, _Stopped) or _Stopped()
         number = 0
 
@@ -149,6 +158,8 @@ class Alerts:
 
     async def replied(self, reply: ResponderReply) -> Sequence[Output]:
         """A responder's 1 or 2 → their case, and a text to them that says what was understood."""
+        if reply.responder.startswith(NEIGHBOUR):
+            return await self._neighbour_replied(reply)
         contact = self._contacts.get(reply.responder)
         if contact is None:
             return []
@@ -172,6 +183,21 @@ class Alerts:
         await self._step(about.ref, "", step)
         case = await record(self._cases, case_key(about.ref), Case)
         return [self._confirmed(reply, contact, case)]
+
+    async def _neighbour_replied(self, reply: ResponderReply) -> Sequence[Output]:
+        """Responders of another node answered for one of our cases; that node has confirmed it to them."""
+        stopped = await self._stopped(reply.sender_ref)
+        now_s = self._now_s()
+
+        def step(case: Case | None) -> tuple[Case | None, list[Happened]]:
+            if case is None or not case.neighbours:
+                return None, []
+            adopted = self._steps.adopted(case, self._boot(), now_s)
+            after, happened = self._steps.answered(adopted, reply, now_s, stopped=stopped(case), in_full=True)
+            return (after, happened) if happened else (None, [])
+
+        await self._step(reply.sender_ref, "", step)
+        return []
 
     def _confirmed(self, reply: ResponderReply, contact: Contact, case: Case | None) -> Output:
         if case is None:  # a day has passed
@@ -227,6 +253,9 @@ class Alerts:
             return
         unreached = set()
         for said in case.outbox:
+            if said.to == NEIGHBOUR:
+                await self._over_mesh(said, case, ref)
+                continue
             if not said.to:
                 await self._send(said, case.lane, ref)
                 continue
@@ -267,6 +296,30 @@ class Alerts:
 
         async with self._shared:
             return await self._change(rota_key(said.to), Rota, step)
+
+    async def _over_mesh(self, said: Said, case: Case, ref: str) -> None:
+        """A case of ours for all other nodes, or what becomes of one of theirs for the node that it is of."""
+        if case.origin:
+            peer, _, theirs = case.origin.partition(".")
+            reply = MeshReply(theirs, "coming" if said.text == "coming" else "unheard")
+            packet = MeshPacket(node=self._node, lane="flash", peer=int(peer), reply=reply)
+        else:
+            alert = Alert(
+                query_id=case.query_id,
+                node=self._node,
+                sender_ref=ref,
+                text="",
+                lang=case.lang,
+                lane="flash",
+                priority="emergency",
+                needs=case.needs,
+                topic=case.topic,
+                kind="safe" if said.text == SAFE else "danger",
+                place=case.place,
+            )
+            packet = MeshPacket(node=self._node, lane="flash", query_id=case.query_id, alert=alert)
+        output = Output(names.MESH_OUT, "flash", packet, said.query_id, "mesh", said.ordinal, optional=True)
+        await self._publish(output, "alert")
 
     async def _send(self, said: Said, lane: names.Lane, ref: str) -> None:
         message = OutboundSms(
@@ -313,7 +366,8 @@ class Alerts:
                 log.warning("cases wait for the bus: %s", error)
             await asyncio.sleep(LOOK_AFTER_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._touched.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._touched.wait()
 
     async def look(self) -> float:
         """Does everything that is due; gives when (boot clock) the next thing is."""
@@ -437,6 +491,18 @@ class Alerts:
         )
 
 
+def has_mesh(state: NodeState) -> bool:
+    """Whether another node can hear of somebody in danger here."""
+    return state.mesh is not None and state.mesh.radio == "up" and state.mesh.neighbours > 0
+
+
+def is_mute(state: NodeState) -> bool:
+    """Whether this node has modems and none of them sends now."""
+    return bool(state.modems) and not any(
+        modem.state == "up" and modem.registered is not False for modem in state.modems
+    )
+
+
 def clock_of(state: Callable[[], NodeState], now: Callable[[], float] = time.time) -> Clock:
     """The time, unless the node says that it does not know it; without an actor `node`, by plausibility."""
 
@@ -452,7 +518,7 @@ async def build(context: Context) -> Actor:
     """The actor of a node; a warning says so when nobody would hear an alert."""
     config = context.config.section("alert", AlertConfig)
     path = context.config.node.directory / config.contacts
-    contacts = load_contacts(path)
+    contacts = contacts_of(context.config.node.directory, config.contacts)
     if not contacts:
         log.warning("no responders: alerts are only events until %s names some", path)
     alerts = Alerts(
@@ -467,6 +533,7 @@ async def build(context: Context) -> Actor:
         sender_ref=context.identity.sender_ref,
         config=config,
         clock=clock_of(context.node_state(), context.now),
+        state=context.node_state(),
     )
     handlers: dict[str, Handler] = {names.ALERT: alerts.handle, names.ALERT_REPLY: alerts.replied}
     return Actor("alert", handlers, tasks=(alerts.watch,))

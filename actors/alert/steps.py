@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from actors._people.cases import Asked, Case, Said
+from actors._people.cases import NEIGHBOUR, Asked, Case, Said
 from actors._people.contacts import AlertConfig, Contact, in_order
 from actors._people.place import one_line, shown
 from actors.alert.words import NUMBER, TEXT_CHARACTERS, Words
@@ -29,6 +29,9 @@ ASK_PLACE_ORDINAL: Final = 10
 TOLD_ORDINAL: Final = 20
 """Ordinals of texts to the person; `intake` uses those below ten for the same query."""
 
+SAFE: Final = "safe"
+"""What the other nodes are told of a case that is over."""
+
 Happened = tuple[str, dict[str, Any]]
 """Kind and fields of an event."""
 
@@ -36,15 +39,27 @@ changed = msgspec.structs.replace
 
 
 class Steps:
-    """The rules of a case. ``minute`` gives the minute of the local day, None while it is not known."""
+    """The rules of a case.
 
-    def __init__(
-        self, contacts: Sequence[Contact], words: Words, config: AlertConfig, minute: Callable[[], int | None]
+    ``minute`` gives the minute of the local day, None while it is not known; ``has_mesh`` whether other
+    nodes may hear of it, ``is_mute`` whether no text of this node leaves.
+    """
+
+    def __init__(  # noqa: PLR0917  # who is asked, in which words, by which rules
+        self,
+        contacts: Sequence[Contact],
+        words: Words,
+        config: AlertConfig,
+        minute: Callable[[], int | None],
+        has_mesh: Callable[[], bool] = lambda: False,
+        is_mute: Callable[[], bool] = lambda: False,
     ) -> None:
         self._contacts = {contact.key: contact for contact in contacts}
         self._words = words
         self._config = config
         self._minute = minute
+        self._has_mesh = has_mesh
+        self._is_mute = is_mute
 
     def adopted(self, case: Case, boot_id: str, now_s: float) -> Case:
         """A case of an earlier boot goes on where it was, with every wait begun anew: how long the node was
@@ -88,14 +103,19 @@ class Steps:
             place_asked=alert.place_asked,
             consents=consents,
             own_key=own_key,
+            origin=alert.origin,
         )
         case, happened = self.ask(case, now_s, age_s=age_s)
         if not case.asked:
-            return changed(case, unheard=True), [("alert_unheard", {"responders": [], "count": 1})]
+            case, more = self._ask_neighbours(changed(case, unheard=True))
+            return case, [("alert_unheard", {"responders": [], "count": 1}), *more]
+        more = []
+        if self._is_mute():
+            case, more = self._ask_neighbours(case)
         if not (case.discreet or case.place or case.place_asked):
             said = self._to_person(case, self._words.say("ask_place", case.lang), ASK_PLACE_ORDINAL)
             case = changed(case, place_asked=True, outbox=(*case.outbox, said))
-        return case, [("alert_sent", dict(happened[0][1], count=1))]
+        return case, [("alert_sent", dict(happened[0][1], count=1, **_area(case))), *more]
 
     def ask(self, case: Case, now_s: float, *, age_s: float = 0.0) -> tuple[Case, list[Happened]]:
         """Asks the next responders; the case as it was when there are none left."""
@@ -159,6 +179,8 @@ class Steps:
         if place is None or place == case.place:
             return case, []
         case = changed(case, place=place)
+        if case.neighbours:
+            case, _ = self._ask_neighbours(case)
         if case.updates >= UPDATES:
             return case, [("alert_coalesced", {"updates": case.updates})]
         case = changed(case, updates=case.updates + 1)
@@ -168,7 +190,7 @@ class Steps:
             return self._words.say("alert_place", lang, case=case.number, number=NUMBER, place=shown(place))
 
         case = self._to_all(case, text, alert.query_id, now_s)
-        return case, [("alert_place", {"responders": self.names(case)})]
+        return case, [("alert_place", {"responders": self.names(case), **_area(case)})]
 
     def wrote(self, case: Case, alert: Alert, now_s: float) -> tuple[Case, list[Happened]]:
         """The person texted something that is no emergency and no question: it may help who goes to find
@@ -197,6 +219,8 @@ class Steps:
             return self._words.say("alert_safe", lang, case=case.number, number=NUMBER)
 
         case = changed(self._to_all(case, text, alert.query_id, now_s), closed=True)
+        if case.neighbours:
+            case, _ = self._ask_neighbours(case, SAFE)
         return case, [("alert_closed", {"responders": self.names(case), "reason": "safe"})]
 
     def answered(
@@ -211,7 +235,7 @@ class Steps:
         case = changed(case, asked=(*others, Asked(reply.responder, reply.answer)))
         contact = self._contacts.get(reply.responder)
         happened: list[Happened] = [
-            (f"alert_{reply.answer}", {"responder": contact.name if contact else "", "case": case.number})
+            (f"alert_{reply.answer}", {"responder": _name(contact, reply), "case": case.number})
         ]
         if reply.answer == "coming" and contact and not in_full:
             place = self._words.place(case.place, self._words.lang_of(contact))
@@ -236,7 +260,17 @@ class Steps:
             return changed(asked, unheard=False), happened
         case = changed(case, unheard=True)
         case, told = self._tell(case, "unheard", stopped=stopped)
-        return case, [("alert_unheard", {"responders": self.names(case), "count": case.count}), *told]
+        case, more = self._ask_neighbours(case)
+        said: Happened = ("alert_unheard", {"responders": self.names(case), "count": case.count})
+        return case, [said, *told, *more]
+
+    def _ask_neighbours(self, case: Case, what: str = "") -> tuple[Case, list[Happened]]:
+        """Tells the other nodes of the mesh: reference, place and need. Each has responders of its own."""
+        if case.origin or not self._has_mesh():
+            return case, []
+        said = Said(NEIGHBOUR, what, case.lang, case.query_id, case.neighbours)
+        case = changed(case, neighbours=case.neighbours + 1, outbox=(*case.outbox, said))
+        return case, [("alert_neighbours", {"case": case.number})]
 
     def posted(self, case: Case, posted: Collection[Said], unreached: Collection[str]) -> Case:
         """The case without the texts that are on the bus; who could not be reached is not waited for."""
@@ -294,6 +328,8 @@ class Steps:
 
     def _tell(self, case: Case, key: str, *, stopped: bool, **values: object) -> tuple[Case, list[Happened]]:
         """Tells the person something that has become true, once."""
+        if case.origin:
+            return self._tell_origin(case, key)
         withheld = ""
         if case.discreet:
             withheld = "somebody may see the phone"
@@ -310,5 +346,32 @@ class Steps:
         case = changed(case, told=(*case.told, key), outbox=(*case.outbox, said))
         return case, [("alert_told", {"what": key})]
 
+    def _tell_origin(self, case: Case, key: str) -> tuple[Case, list[Happened]]:
+        """Tells the person's own node what it does not know: that somebody here goes, or no longer does."""
+        before = case.told[-1] if case.told else ""
+        if key == before or (key != "coming" and before != "coming") or len(case.told) >= TOLD_AT_MOST:
+            return case, []
+        said = Said(NEIGHBOUR, key, case.lang, case.query_id, TOLD_ORDINAL + len(case.told))
+        return changed(case, told=(*case.told, key), outbox=(*case.outbox, said)), [
+            ("alert_told", {"what": key})
+        ]
+
     def _to_person(self, case: Case, text: str, ordinal: int) -> Said:
         return Said("", text, case.lang, case.query_id, ordinal)
+
+
+def _name(contact: Contact | None, reply: ResponderReply) -> str:
+    """Who answered: a responder here, or a node with responders of its own."""
+    if contact:
+        return contact.name
+    return f"mesh node {reply.responder.removeprefix(NEIGHBOUR)}"
+
+
+def _area(case: Case) -> dict[str, object]:
+    """For statistics: the needs of a case and a tenth of a degree around it; nothing of a discreet one, and
+    nothing where only words say where it is."""
+    place = case.place
+    if case.discreet or place is None or place.latitude is None or place.longitude is None:
+        return {}
+    degrees = {"latitude": round(place.latitude, 1), "longitude": round(place.longitude, 1)}
+    return {**degrees, "needs": list(case.needs)}

@@ -49,9 +49,10 @@ class Words:
         # Somebody may be hiding beside the phone: then the responder is told not to call it.
         key: Notice = "alert_responder_discreet" if case.discreet else "alert_responder"
         what, at = self.what(case, lang), self._time(case.received_at)
-        return self._fitted(
-            key, lang, case.text, case=case.number, what=what, number=NUMBER, time=at, place=place
-        )
+        # Of somebody at another node nothing is here but where and what: no number and no words.
+        who = f"EVY {case.origin.partition('.')[0]}" if case.origin else NUMBER
+        words = case.text or ", ".join(case.needs)
+        return self._fitted(key, lang, words, case=case.number, what=what, number=who, time=at, place=place)
 
     def more(self, contact: Contact, case: Case, count: int) -> str:
         """What the person texted since."""

@@ -1,7 +1,8 @@
 """analytics keeps what happened: events and spans of this node, from the event stream into the event store.
 
-It handles no work, and no fault of its own stops the node: while the store cannot be written, events wait in
-the stream; a store that cannot be read is set aside and begun anew from what the stream still has.
+A node with a centre tells it, without who and what (`uplink`, `leaving`); a centre stores that of all its
+nodes (`centre`). No fault of its own stops the node: while the store cannot be written, events wait in the
+stream; a store that cannot be read is set aside and begun anew from what the stream still has.
 """
 
 import asyncio
@@ -15,11 +16,16 @@ from typing import Any, Final
 import msgspec
 
 from actors._event_store import EventStore, StoreBrokenError, StoreError, path_in, set_aside, spans_of
-from actors._runtime.actor import Actor, Emit
+from actors._reports import AnalyticsConfig, open_store
+from actors._runtime.actor import Actor, Emit, Handler
 from actors._runtime.bus import BusError
+from actors._runtime.config import Config
 from actors._runtime.context import Context
 from actors._runtime.event_log import EventLog, Page
 from actors._runtime.telemetry import TelemetryConfig
+from actors.analytics.centre import Centre
+from actors.analytics.uplink import Uplink, keep_back
+from subjects import names
 from subjects.messages import Event
 
 log = logging.getLogger("evy.analytics")
@@ -56,18 +62,21 @@ class Analytics:
         emit: Emit,
         config: TelemetryConfig,
         seen: Sequence[Seen] = (),
+        tells: bool = True,
         free: Callable[[Path], int] = free_octets,
         now: Callable[[], float] = time.time,
         every_s: float = EVERY_S,
         retry_s: float = RETRY_S,
     ) -> None:
-        """``now`` gives Unix time; ``free`` the octets free on the disk of a directory."""
+        """``now`` gives Unix time; ``free`` the octets free on the disk of a directory. ``tells``: an uplink
+        reads the store too; what is stored while none does is never told."""
         self._node = node
         self._path = path
         self._events = events
         self._emit = emit
         self._config = config
         self._seen = seen
+        self._tells = tells
         self._free = free
         self._now = now
         self._every_s = every_s
@@ -133,6 +142,8 @@ class Analytics:
 
     def _keep(self, store: EventStore, page: Page) -> None:
         store.add(page)
+        if not self._tells:
+            keep_back(store)
         self._backlog = self._backlog and len(page.events) == LIMIT
         if not self._backlog:
             for seen in self._seen:
@@ -180,6 +191,16 @@ async def build(context: Context) -> Actor:
     seen: list[Seen] = []
     tasks: list[Callable[[], Coroutine[Any, Any, None]]] = []
     closing: list[Callable[[], None]] = []
+    handlers: dict[str, Handler] = {}
+    centre = _centre(context)
+    if centre:
+        handlers[names.REPORT] = centre.handle
+        tasks.append(centre.prune)
+    path = path_in(context.config.node.directory)
+    tells = _tells(context.config)
+    if tells:
+        uplink = Uplink(context.identity, path, context.link().look, context.publish)
+        tasks.append(uplink.run)
     if config.otlp_endpoint:
         # Only here: the libraries of OpenTelemetry take 20 MB and most nodes have no collector.
         from actors.analytics.otlp import Otlp  # noqa: PLC0415
@@ -189,11 +210,12 @@ async def build(context: Context) -> Actor:
         closing.append(otlp.close)
     analytics = Analytics(
         node=node,
-        path=path_in(context.config.node.directory),
+        path=path,
         events=log_of_events,
         emit=context.emit,
         config=config,
         seen=seen,
+        tells=tells,
     )
     if config.metrics_port:
         from actors.analytics.scrape import Scrape  # noqa: PLC0415  # likewise
@@ -204,7 +226,25 @@ async def build(context: Context) -> Actor:
 
     async def close() -> None:
         await analytics.close()
+        if centre:
+            await centre.close()
         for end in closing:
             await asyncio.to_thread(end)
 
-    return Actor("analytics", {}, tasks=(analytics.run, *tasks), close=close)
+    return Actor("analytics", handlers, tasks=(analytics.run, *tasks), close=close)
+
+
+def _tells(config: Config) -> bool:
+    """Whether this node reports to a centre."""
+    node = config.node
+    wanted = config.section("analytics", AnalyticsConfig).report and not node.node_only
+    return wanted and (node.profile == "hybrid" or (node.profile == "lilevy" and node.centre))
+
+
+def _centre(context: Context) -> Centre | None:
+    """What stores the reports of the nodes, where there are any."""
+    config = context.config
+    if config.node.profile == "lilevy":
+        return None
+    keep_days = min(config.section("analytics", AnalyticsConfig).keep_days, config.node.keep_days)
+    return Centre(context.identity.node, open_store(config), context.emit, keep_days=keep_days)

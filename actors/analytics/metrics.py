@@ -18,7 +18,7 @@ from actors._runtime.event_log import Page
 from actors._runtime.stream_info import StreamInfo
 from actors._runtime.telemetry import SPANS, Span
 from subjects.messages import Event
-from subjects.node_state import NodeState
+from subjects.node_state import MeshState, NodeState
 
 STAGE_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 REPLY_S: Final = (0.5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 900, 3600)
@@ -161,6 +161,8 @@ class _NodeState(Collector):
                 yield GaugeMetricFamily(name, what, value * factor)
         if state.link != "none":
             yield GaugeMetricFamily("evy_link_up", "1 while the centre answers", state.link == "up")
+        if state.mesh:
+            yield from _of_mesh(state.mesh)
         up = GaugeMetricFamily("evy_modem_up", "1 while a modem answers", labels=("modem",))
         registered = GaugeMetricFamily(
             "evy_modem_registered", "1 while the network has accepted a modem", labels=("modem",)
@@ -176,6 +178,15 @@ class _NodeState(Collector):
                 if (value := getattr(modem, field)) is not None:
                     family.add_metric((modem.name,), value)
             yield family
+
+
+def _of_mesh(mesh: MeshState) -> Iterable[Metric]:
+    yield GaugeMetricFamily("evy_mesh_up", "1 while the LoRa radio works", mesh.radio == "up")
+    yield GaugeMetricFamily("evy_mesh_neighbours", "Nodes that are heard directly", mesh.neighbours)
+    yield GaugeMetricFamily("evy_mesh_uplink", "1 while a node in reach has a link", mesh.uplink)
+    if mesh.airtime_percent is not None:
+        share = mesh.airtime_percent / 100
+        yield GaugeMetricFamily("evy_mesh_airtime_ratio", "Share of the lawful airtime", share)
 
 
 class _Now(Collector):

@@ -74,8 +74,8 @@ class Stats(msgspec.Struct, frozen=True):
     hours: list[Hour]
 
 
-class _Tally:
-    """What is counted on the way."""
+class Tally:
+    """What is counted on the way, of one node."""
 
     def __init__(self) -> None:
         self.received: dict[str, float] = {}
@@ -96,6 +96,7 @@ class _Tally:
         self.hours: dict[str, list[int]] = {}
 
     def hour(self, at: float) -> list[int]:
+        """Texts in and answered of an hour."""
         return self.hours.setdefault(time.strftime("%Y-%m-%d %H:00", time.localtime(at)), [0, 0])
 
     def add(self, event: Event) -> None:
@@ -153,7 +154,58 @@ class _Tally:
         if (ms := fields.get("ms")) is not None:
             self.submitted.append(float(ms) / 1000)
 
-    _BY_KIND: Final[dict[str, Callable[["_Tally", Event], None]]] = {
+    def absorb(self, other: "Tally", until: float) -> None:
+        """Adds what was counted of another node, whose time ended at ``until``."""
+        self.received |= other.received
+        self.replied |= other.replied
+        self.delivered |= other.delivered
+        self.submitted += other.submitted
+        for mine, theirs in (
+            (self.lanes, other.lanes),
+            (self.languages, other.languages),
+            (self.steps, other.steps),
+            (self.refusals, other.refusals),
+            (self.alerts, other.alerts),
+            (self.dead_letters, other.dead_letters),
+        ):
+            mine.update(theirs)
+        self.segments += other.segments
+        self.undelivered += other.undelivered
+        self.outages += other.outages
+        self.down_s += other.without_modem_s(until)
+        for begin, counts in other.hours.items():
+            mine_of_hour = self.hours.setdefault(begin, [0, 0])
+            mine_of_hour[0] += counts[0]
+            mine_of_hour[1] += counts[1]
+
+    def without_modem_s(self, until: float) -> float:
+        """Seconds without a modem, the present outage until then included."""
+        return self.down_s + sum(_plausible(until - since) for since in self.down_since.values())
+
+    def stats(self, node: str, since: float, until: float) -> Stats:
+        """What was counted."""
+        return Stats(
+            node=node,
+            since=since,
+            until=until,
+            received=len(self.received),
+            lanes=_ordered(self.lanes),
+            languages=_ordered(self.languages),
+            answered=len(self.replied),
+            steps=_ordered(self.steps),
+            segments=self.segments,
+            submitted=Latency.of([s for s in self.submitted if 0 <= s < PLAUSIBLE_S]),
+            delivered=Latency.of([s for s in self.delivered.values() if 0 <= s < PLAUSIBLE_S]),
+            undelivered=self.undelivered,
+            refusals=_ordered(self.refusals),
+            alerts=_ordered(self.alerts),
+            dead_letters=_ordered(self.dead_letters),
+            modem_outages=self.outages,
+            modem_down_s=round(self.without_modem_s(until), 1),
+            hours=[Hour(begin, *counts) for begin, counts in sorted(self.hours.items())],
+        )
+
+    _BY_KIND: Final[dict[str, Callable[["Tally", Event], None]]] = {
         "received": _received,
         "triaged": _triaged,
         "sent": _sent,
@@ -170,30 +222,10 @@ class _Tally:
 
 def stats_of(node: str, events: Iterable[Event], since: float, until: float) -> Stats:
     """Statistics over events in the order in which they happened."""
-    tally = _Tally()
+    tally = Tally()
     for event in events:
         tally.add(event)
-    down_s = tally.down_s + sum(_plausible(until - since) for since in tally.down_since.values())
-    return Stats(
-        node=node,
-        since=since,
-        until=until,
-        received=len(tally.received),
-        lanes=_ordered(tally.lanes),
-        languages=_ordered(tally.languages),
-        answered=len(tally.replied),
-        steps=_ordered(tally.steps),
-        segments=tally.segments,
-        submitted=Latency.of([s for s in tally.submitted if 0 <= s < PLAUSIBLE_S]),
-        delivered=Latency.of([s for s in tally.delivered.values() if 0 <= s < PLAUSIBLE_S]),
-        undelivered=tally.undelivered,
-        refusals=_ordered(tally.refusals),
-        alerts=_ordered(tally.alerts),
-        dead_letters=_ordered(tally.dead_letters),
-        modem_outages=tally.outages,
-        modem_down_s=round(down_s, 1),
-        hours=[Hour(begin, *counts) for begin, counts in sorted(tally.hours.items())],
-    )
+    return tally.stats(node, since, until)
 
 
 def _ordered(counter: Counter[str]) -> dict[str, int]:

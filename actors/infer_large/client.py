@@ -1,4 +1,4 @@
-"""One client for any server that speaks OpenAI's chat API: vLLM, llama.cpp's server, later providers.
+"""One client for any server that speaks OpenAI's chat API: vLLM, llama.cpp's server, outside providers.
 
 Nothing a server sends is believed: its answer has a size and a time limit, must be the JSON that the API
 promises, and is never followed elsewhere (a redirect would carry a person's text to another machine).
@@ -9,7 +9,7 @@ import ipaddress
 import ssl
 import time
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -23,11 +23,13 @@ MAX_REPLY_OCTETS: Final = 256 * 1024
 
 CONNECT_S: Final = 5.0
 HEALTH_S: Final = 5.0
+HEALTH: Final = "/health"
 
 _STRANGE_STATUS: Final = {
-    401: "it wants another key: check api_key_file",
-    403: "it wants another key: check api_key_file",
-    404: "it has no such page or model: check base_url and model",
+    401: "it wants another key: check the key file",
+    402: "its account has no money left: pay the provider",
+    403: "it wants another key: check the key file",
+    404: "it has no such page or model: check its address and model",
 }
 _TOO_MANY: Final = 429
 
@@ -38,12 +40,26 @@ class ServerError(EvyError):
     """The server gave no answer that can be used; another time it may.
 
     ``retry_after_s`` is what the server asked for; ``busy`` says that it works and has too much to do.
+    ``status`` is 0 without a whole answer; ``sent`` is False when no octet of the request can have arrived;
+    ``usage`` is what a useless answer says it took.
     """
 
-    def __init__(self, reason: str, retry_after_s: float | None = None, *, busy: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        retry_after_s: float | None = None,
+        *,
+        busy: bool = False,
+        status: int = 0,
+        sent: bool = True,
+        usage: "Usage | None" = None,
+    ) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
         self.busy = busy
+        self.status = status
+        self.sent = sent
+        self.usage = usage
 
 
 class RequestError(EvyError):
@@ -63,6 +79,13 @@ class Endpoint(msgspec.Struct, frozen=True):
     ca_file: str = ""
     plain_http: bool = False
     takes: Privacy = "private"
+    exact: bool = False
+    """``base_url`` is the API's own address, as a provider's documentation gives it: ``/v1`` or whatever else
+    is its end."""
+    form: Literal["schema", "object"] = "schema"
+    """How JSON is asked for: "object" is what every provider knows, "schema" is stricter."""
+    reasoning: bool = False
+    """The model thinks first: another name of the limit, no temperature."""
 
     def __post_init__(self) -> None:
         check_address("base_url", self.base_url, plain_http=self.plain_http)
@@ -71,6 +94,11 @@ class Endpoint(msgspec.Struct, frozen=True):
     def root(self) -> str:
         """Address without the API's own path."""
         return self.base_url.rstrip("/").removesuffix("/v1")
+
+    @property
+    def api(self) -> str:
+        """Address of the API: what stands before ``/chat/completions``."""
+        return self.base_url.rstrip("/") if self.exact else self.root + "/v1"
 
     def key(self) -> str:
         """The key from its file, "" without one. Raises :class:`ConfigError`."""
@@ -102,11 +130,14 @@ def read_key(name: str, file: str) -> str:
     return key
 
 
+_Tokens = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
+
+
 class Usage(msgspec.Struct, frozen=True):
     """Tokens of one answer."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: _Tokens = 0
+    completion_tokens: _Tokens = 0
 
 
 class _Said(msgspec.Struct, frozen=True):
@@ -120,6 +151,10 @@ class _Choice(msgspec.Struct, frozen=True):
 
 class _Completion(msgspec.Struct, frozen=True):
     choices: tuple[_Choice, ...]
+    usage: Usage | None = None
+
+
+class _Billed(msgspec.Struct, frozen=True):
     usage: Usage | None = None
 
 
@@ -138,16 +173,19 @@ class Reply(msgspec.Struct, frozen=True):
     finish: str
     usage: Usage
     ms: float
+    counted: bool = True
+    """The server said its tokens."""
 
 
 class ChatClient:
     """Client of one endpoint; keeps its connections open. Used from one event loop, closed at the end."""
 
-    def __init__(self, endpoint: Endpoint, timeout_s: float) -> None:
+    def __init__(self, endpoint: Endpoint, timeout_s: float, *, key: str = "") -> None:
+        """``key`` is one that is in no file; else the endpoint's is read. Raises :class:`ConfigError`."""
         self.endpoint: Final = endpoint
         self._timeout: Final = aiohttp.ClientTimeout(total=timeout_s, connect=CONNECT_S)
         self._headers: Final = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        if key := endpoint.key():
+        if key := key or endpoint.key():
             self._headers["Authorization"] = f"Bearer {key}"
         self._tls: Final = _tls(endpoint.ca_file)
         self._session: aiohttp.ClientSession | None = None
@@ -161,33 +199,48 @@ class ChatClient:
         ``model`` "" is the endpoint's, and without one the first that the server lists. Raises
         :class:`ServerError` and :class:`RequestError`.
         """
-        body: dict[str, Any] = {
-            "model": model or self.endpoint.model or await self._listed_first(),
-            "messages": messages,
-            "max_tokens": max_tokens,
-            "temperature": 0,
-            "seed": 1,  # the same question again gets the same answer as far as the server can
-        }
-        if schema is not None:
+        named = model or self.endpoint.model or await self._listed_first()
+        return await self.complete(self.body(messages, max_tokens, named, schema))
+
+    def body(self, messages: list[dict[str, str]], max_tokens: int, model: str, schema: Any = None) -> bytes:
+        """The request that asks for an answer of at most ``max_tokens``."""
+        body: dict[str, Any] = {"model": model, "messages": messages}
+        if self.endpoint.reasoning:
+            body["max_completion_tokens"] = max_tokens
+        else:
+            body |= {"max_tokens": max_tokens, "temperature": 0}
+        if self.endpoint.form == "schema":
+            body["seed"] = 1  # the same question again gets the same answer as far as the server can
+        if schema is not None and self.endpoint.form == "schema":
             form = {"name": "answer", "strict": True, "schema": schema}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
+        elif schema is not None:
+            body["response_format"] = {"type": "json_object"}
+        return msgspec.json.encode(body)
+
+    async def complete(self, body: bytes) -> Reply:
+        """The answer to a request of :meth:`body`. Raises :class:`ServerError` and :class:`RequestError`."""
         started = time.monotonic()
-        octets = await self._fetch("POST", "/v1/chat/completions", msgspec.json.encode(body))
+        octets = await self._fetch("POST", "/chat/completions", body)
         made = self._decode(octets, _Completion)
         if not made.choices:
-            raise ServerError(f"{self.endpoint.root}: an answer without a choice")
+            reason = f"{self.endpoint.root}: an answer without a choice"
+            raise ServerError(reason, status=200, usage=_billed(octets))
         choice = made.choices[0]
         ms = (time.monotonic() - started) * 1000
-        return Reply(choice.message.content or "", choice.finish_reason or "", made.usage or Usage(), ms)
+        counted = made.usage is not None and made.usage.prompt_tokens > 0
+        return Reply(
+            choice.message.content or "", choice.finish_reason or "", made.usage or Usage(), ms, counted
+        )
 
     async def models(self) -> tuple[str, ...]:
         """Names of the models that the server has. Raises :class:`ServerError`."""
-        listed = self._decode(await self._fetch("GET", "/v1/models", within_s=HEALTH_S), _Models)
+        listed = self._decode(await self._fetch("GET", "/models", within_s=HEALTH_S), _Models)
         return tuple(model.id for model in listed.data)
 
     async def check(self) -> None:
         """Returns when the server says it is well. Raises :class:`ServerError`."""
-        await self._fetch("GET", "/health", within_s=HEALTH_S)
+        await self._fetch("GET", HEALTH, within_s=HEALTH_S)
 
     async def close(self) -> None:
         """Closes its connections."""
@@ -213,7 +266,7 @@ class ChatClient:
                 connector=connector, headers=self._headers, auto_decompress=False, trust_env=False
             )
         timeout = aiohttp.ClientTimeout(total=within_s, connect=CONNECT_S) if within_s else self._timeout
-        url = self.endpoint.root + path
+        url = (self.endpoint.root if path == HEALTH else self.endpoint.api) + path
         try:
             async with self._session.request(
                 method, url, data=body, timeout=timeout, allow_redirects=False
@@ -224,7 +277,8 @@ class ChatClient:
         except TimeoutError as error:
             raise ServerError(f"{url}: no answer within {timeout.total:.0f} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise ServerError(f"{url}: {error or type(error).__name__}") from error
+            sent = not isinstance(error, aiohttp.ClientConnectorError)
+            raise ServerError(f"{url}: {error or type(error).__name__}", sent=sent) from error
 
     def _judge(self, response: aiohttp.ClientResponse, octets: bytes) -> None:
         """Raises what a status other than 200 means."""
@@ -237,15 +291,25 @@ class ChatClient:
             self._first_model = ""  # the server may have been started again with another model
         if 400 <= status < 500 and status not in (*_STRANGE_STATUS, 408, _TOO_MANY):
             raise RequestError(reason)
-        raise ServerError(reason, _retry_after_s(response), busy=status == _TOO_MANY)
+        busy = status == _TOO_MANY
+        raise ServerError(reason, _retry_after_s(response), busy=busy, status=status)
 
     def _decode(self, octets: bytes, of: type[T]) -> T:
         try:
             return msgspec.json.decode(octets, type=of)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ServerError(
-                f"{self.endpoint.root}: {len(octets)} octets that are not what the chat API promises: {error}"
+                f"{self.endpoint.root}: {len(octets)} octets are not what the chat API promises: {error}",
+                status=200,
+                usage=_billed(octets),
             ) from error
+
+
+def _billed(octets: bytes) -> Usage | None:
+    """What a useless answer says it took."""
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.json.decode(octets, type=_Billed).usage
+    return None
 
 
 async def _bounded(content: aiohttp.StreamReader, url: str) -> bytes:

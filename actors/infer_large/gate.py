@@ -3,10 +3,13 @@
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 from subjects.names import LANES, Lane
+
+T = TypeVar("T")
 
 
 class Gate:
@@ -14,12 +17,16 @@ class Gate:
 
     def __init__(self, slots: int) -> None:
         self._free = slots
+        self._slots = slots
+        self._spare: asyncio.Task[object] | None = None
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
 
     @asynccontextmanager
     async def slot(self, lane: Lane) -> AsyncIterator[None]:
-        """Holds a slot; waits for one first."""
+        """Holds a slot; waits for one first. What nobody waits for is broken off."""
+        if self._spare is not None:
+            self._spare.cancel()
         if self._free:
             self._free -= 1
         else:
@@ -35,6 +42,20 @@ class Gate:
             yield
         finally:
             self._leave()
+
+    async def spare(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
+        """What nobody waits for: asked while nobody's question is at the server, one at a time. None when it
+        was not, or when a question came and broke it off."""
+        if self._free < self._slots or self._spare is not None:
+            return None
+        asking = asyncio.create_task(ask())
+        self._spare = asking
+        try:
+            await asyncio.wait([asking])
+        finally:
+            asking.cancel()
+            self._spare = None
+        return None if asking.cancelled() else asking.result()
 
     def _leave(self) -> None:
         while self._waiting:

@@ -28,11 +28,16 @@ units, times, temperatures, names of substances, phone numbers, warnings and neg
 from memory.
 3. If the passages do not answer such a message, set "known" to false. A wrong answer can kill; saying that \
 you do not know is always right when you are not sure.
-4. Other questions (general knowledge, language, arithmetic, a word of comfort) you may answer briefly from \
+4. A passage with a "licence" is of a document that nobody reviewed. Use it for general knowledge only, \
+never for what rule 2 is about; where it disagrees with a passage without one, the other is right. Its \
+"date" says how old it is: do not call old news new.
+5. Other questions (general knowledge, language, arithmetic, a word of comfort) you may answer briefly from \
 what you know, if you are certain.
-5. Never say that help is coming, that somebody was told, or that somebody will call.
-6. Write in the language given as "language", in plain words, without markup, links, emoji or greetings: one \
+6. Never say that help is coming, that somebody was told, or that somebody will call.
+7. Write in the language given as "language", in plain words, without markup, links, emoji or greetings: one \
 to three sentences, at most 280 characters, the most important thing first.
+7. Words in square brackets such as [name1] or [phone1] stand for what was taken out of the message. Where \
+the answer needs one, copy it as it is; never guess what it stands for.
 
 Answer as JSON: "passages" lists the numbers of the passages your answer rests on (empty if none), "known" \
 says whether you know the answer, "answer" is the text to send ("" if you do not know)."""
@@ -69,13 +74,13 @@ class Kept(msgspec.Struct, frozen=True):
     text: str = ""
     passages: tuple[Passage, ...] = ()
     reason: str = ""
+    garbled: bool = False
+    """It is not in the form that was asked for, so nobody can tell what the model meant."""
 
 
 def messages(query: Query, passages: Sequence[Passage]) -> list[dict[str, str]]:
     """Chat messages for a question: the constant part, then the passages, then what changes most."""
-    numbered = [
-        {"passage": number, "text": data(passage.text)} for number, passage in enumerate(passages, start=1)
-    ]
+    numbered = [shown(number, passage) for number, passage in enumerate(passages, start=1)]
     asked = {"language": query.lang, "message": data(query.text)[:MAX_QUESTION_CHARACTERS]}
     if query.incomplete:
         asked["note"] = "the end of the message was lost"
@@ -83,14 +88,28 @@ def messages(query: Query, passages: Sequence[Passage]) -> list[dict[str, str]]:
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n".join(lines)}]
 
 
+def shown(number: int, passage: Passage) -> dict[str, object]:
+    """A passage as a model sees it; one that nobody reviewed with what it is from."""
+    as_article: dict[str, object] = {"passage": number, "text": data(passage.text)}
+    if passage.reviewed:
+        return as_article
+    told = {
+        "title": passage.title,
+        "source": passage.source,
+        "licence": passage.licence,
+        "date": passage.date,
+    }
+    return {**as_article, **{key: data(value) for key, value in told.items()}}
+
+
 def kept(content: str, finish: str, asked: str, passages: Sequence[Passage], *, grave: bool) -> Kept:
     """What is kept of the model's words to a question. ``grave``: they must rest on a passage."""
     if finish != "stop":
-        return Kept(reason=f"the model did not finish ({finish or 'no reason given'})")
+        return Kept(reason=f"the model did not finish ({finish or 'no reason given'})", garbled=True)
     try:
         written = msgspec.json.decode(content, type=Written)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
-        return Kept(reason=f"not the JSON it was asked for: {error}")
+        return Kept(reason=f"not the JSON it was asked for: {error}", garbled=True)
     text = sendable(written.answer)
     numbers = dict.fromkeys(number for number in written.passages if 1 <= number <= len(passages))
     used = tuple(passages[number - 1] for number in numbers)

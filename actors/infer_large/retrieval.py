@@ -23,6 +23,7 @@ from actors._retrieval.index import ALWAYS, KnowledgeIndex
 from actors._retrieval.phrases import Phrases, questions, read_phrases
 from actors._retrieval.points import QUESTION, TEXT, Point, decoys, fused, overlap, points
 from actors._retrieval.shipped import FILE, Known
+from actors._retrieval.spelling import Spelling
 from actors._retrieval.vectors import DIMENSIONS, bm25, embedder, plain, spelled_out
 from actors.knowledge import ENGLISH, SHIPPED, Article, Texts
 from subjects.errors import ConfigError, EvyError
@@ -72,6 +73,7 @@ class Retrieval:
         if not url:
             return
         self._articles: Final = articles
+        self._spelling: Final = Spelling(articles, phrases)
         known = Known(FILE)
         self._points: Final = list(points(articles, phrases, known))
         self._decoys: Final = decoys(articles, phrases, known)
@@ -143,7 +145,7 @@ class Retrieval:
             return await asyncio.to_thread(self._local.search, text, lang, limit, served)
         if not self._url:
             return []
-        asked = plain(spelled_out(plain(text), lang))
+        asked = plain(self._spelling.restored(spelled_out(plain(text), lang), lang))
         if not self._articles or not any(character.isalpha() for character in asked):
             return []
         vector = (await asyncio.to_thread(embedder().queries, [asked]))[0]

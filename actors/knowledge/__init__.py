@@ -1,5 +1,6 @@
 """What EVY knows and says: reviewed templates, notices and articles, as data files with one loader."""
 
+from actors.knowledge.engines import packer, redactor, route_rules, triage_files, triager
 from actors.knowledge.loader import (
     ENGLISH,
     GENERAL,
@@ -14,13 +15,11 @@ from actors.knowledge.loader import (
     Source,
     Template,
     Texts,
+    bundled,
+    first_that_works,
     layers,
-    packer,
-    redactor,
-    route_rules,
-    triage_files,
-    triager,
 )
+from actors.knowledge.shortening import load_compressor, shipped_compressor
 
 __all__ = [
     "ENGLISH",
@@ -36,10 +35,14 @@ __all__ = [
     "Source",
     "Template",
     "Texts",
+    "bundled",
+    "first_that_works",
     "layers",
+    "load_compressor",
     "packer",
     "redactor",
     "route_rules",
+    "shipped_compressor",
     "triage_files",
     "triager",
 ]

@@ -5,19 +5,17 @@ A directory of texts holds ``sources.toml`` or ``sources/*.toml``, ``templates/*
 the same name, so a community's own texts lie over the shipped ones.
 """
 
-import ctypes
 import datetime as dt
 import logging
 import re
 import string
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 import msgspec
-from evy_core import CoreError, Packer, Redactor, Triager
 
 from actors.knowledge.follow import MAX_LABEL, MOST, FollowUps
 from subjects.errors import ConfigError
@@ -29,6 +27,12 @@ SHIPPED: Final = Path(__file__).parent
 
 OWN: Final = "knowledge"
 """Folder of a node's own texts in its data directory."""
+
+BUNDLES: Final = "sync"
+"""Folder of what a centre sent in the data directory; its link ``current`` names the version in use."""
+ALL: Final = "all"
+REGION: Final = "in-"
+"""Folders of a version: the texts of every node, and those of each region."""
 
 ENGLISH: Final = "en"
 """The language every text exists in, and the one said when the sender's is missing."""
@@ -83,6 +87,10 @@ Notice = Literal[
     "reply_cannot",
     "reply_closed",
     "reply_unknown",
+    "alerts_on",
+    "alerts_off",
+    "alerts_unknown",
+    "alerts_none",
 ]
 
 NOTICES: Final[Mapping[Notice, frozenset[str]]] = {
@@ -111,6 +119,8 @@ NOTICES: Final[Mapping[Notice, frozenset[str]]] = {
     "reply_cannot": frozenset({"case"}),
     "reply_closed": frozenset({"case"}),
     "reply_unknown": frozenset({"case", "yours"}),
+    "alerts_on": frozenset({"places"}),
+    "alerts_unknown": frozenset({"places"}),
 }
 """Every notice and the values its caller gives; ``emergency_number`` is known in all of them."""
 
@@ -121,77 +131,38 @@ Words = Annotated[str, msgspec.Meta(pattern=r"^\S(.*\S)?$")]
 """One line that does not begin or end with white space."""
 
 
+_T = TypeVar("_T")
+
+
 def layers(data: Path) -> list[Path]:
-    """Folders of a node's texts: the shipped one, then its own in its data directory if it has one."""
+    """Folders of a node's texts: the shipped one, what its centre sent, then its own."""
     own = data / OWN
-    return [SHIPPED, own] if own.is_dir() else [SHIPPED]
+    return [SHIPPED, *bundled(data), own] if own.is_dir() else [SHIPPED, *bundled(data)]
 
 
-def route_rules(directory: Path = SHIPPED) -> str:
-    """Text of the ladder's limits, as `evy_core.Router` takes it."""
-    return (directory / "route.toml").read_text(encoding="utf-8")
+def bundled(data: Path) -> list[Path]:
+    """Folders of the version that a centre sent, by its own path: it stays one version while it is read."""
+    version = (data / BUNDLES / "current").resolve()
+    regions = sorted(version.glob(f"{REGION}*"))
+    return [path for path in (version / ALL, *regions) if path.is_dir()]
 
 
-def triage_files(directory: Path = SHIPPED) -> list[tuple[str, str]]:
-    """Name and text of each file of the triage, as `evy_core.Triager` takes them."""
-    found = sorted((directory / "triage").glob("*.toml"))
-    if not found:
-        raise ConfigError(f"{directory}/triage: no files; without them no emergency is recognised")
-    found += sorted((directory / "triage").glob("*.tsv"))
-    return [(path.name, path.read_text(encoding="utf-8")) for path in found]
-
-
-def _give_back() -> None:
-    """Gives the system what compiling left: glibc would keep it, a third as much again."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-@cache
-def triager() -> Triager:
-    """The shipped triage, compiled once for all of a process: it is immutable, and takes megabytes.
-
-    Raises :class:`ConfigError` that names the file.
-    """
-    try:
-        made = Triager(triage_files())
-    except CoreError as error:
-        raise ConfigError(f"{SHIPPED / 'triage'}: {error}") from error
-    _give_back()
-    return made
-
-
-def packer(texts: "Texts", directory: Path = SHIPPED) -> Packer:
-    """Packing with the model of a directory; ``texts`` may go by name to a node that says the same ones.
-
-    Raises :class:`ConfigError` that names the file.
-    """
-    path = directory / "pack.model"
-    try:
-        made = Packer(path.read_bytes(), texts.whole())
-    except (OSError, CoreError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    _give_back()
-    return made
-
-
-def redactor(directory: Path = SHIPPED) -> Redactor:
-    """Redaction with the rules and names of a directory.
-
-    The words of triage and of the articles are what an answer needs, so all of them count as ordinary words
-    and are taken for a name only after a clear cue. Raises :class:`ConfigError` that names the file.
-    """
-    files = sorted((directory / "pii").glob("*.toml"))
-    words = [*(directory / "triage").glob("*.toml"), *(directory / "articles").rglob("*.toml")]
-    words = [*sorted(words), directory / "compress" / "substances.txt"]
-    try:
-        rules = [(path.name, path.read_text(encoding="utf-8")) for path in files]
-        made = Redactor(rules, [path.read_text(encoding="utf-8") for path in words])
-    except (OSError, UnicodeDecodeError, CoreError) as error:
-        raise ConfigError(f"redaction rules in {directory}/pii: {error}") from error
-    _give_back()
-    return made
+def first_that_works(
+    data: Path, make: Callable[[Sequence[Path]], _T], tell: Callable[[ConfigError], object] | None = None
+) -> _T:
+    """What ``make`` makes of all layers of a node, without those with a mistake: the node's own goes first,
+    then what its centre sent. Raises :class:`ConfigError` when the shipped ones have one."""
+    wholes = [layers(data), [SHIPPED, *bundled(data)], [SHIPPED]]
+    for folders in [whole for number, whole in enumerate(wholes) if whole not in wholes[:number]]:
+        try:
+            return make(folders)
+        except ConfigError as error:
+            if folders == [SHIPPED]:
+                raise
+            _LOG.warning("texts of %s are left out: %s", folders[-1], error)
+            if tell:
+                tell(error)
+    raise AssertionError("the shipped layer is the last")
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -336,19 +307,13 @@ class Texts:
 
     @classmethod
     def of_node(cls, data: Path, emergency_number: str) -> "Texts":
-        """What a node says: the shipped texts, and over them its own from its data directory.
+        """What a node says: the shipped texts, over them what its centre sent, and its own over both.
 
         Articles are read when somebody asks for them, most of a second later on a Raspberry Pi: few actors
         do. Own texts with a mistake are left out: the node goes on without them, and `rag` tells it. Raises
         :class:`ConfigError` as :meth:`load` does, for the shipped ones.
         """
-        try:
-            return cls._of(layers(data), emergency_number)
-        except ConfigError as error:
-            if layers(data) == [SHIPPED]:
-                raise
-            _LOG.warning("the node's own texts are left out: %s", error)
-            return cls._of([SHIPPED], emergency_number)
+        return first_that_works(data, lambda folders: cls._of(folders, emergency_number))
 
     @classmethod
     def _of(cls, layers: Sequence[Path], emergency_number: str) -> "Texts":

@@ -29,7 +29,7 @@ from actors.node.held import held
 from actors.node.sms_time import SmsTime, set_by_network, step_system_clock
 from subjects.errors import MessageError
 from subjects.messages import Event, decode, encode
-from subjects.node_state import MEGABYTE, STATE_KEY, ModemState, NodeState
+from subjects.node_state import MEGABYTE, STATE_KEY, MeshState, ModemState, NodeState
 
 log = logging.getLogger("evy.node")
 
@@ -43,7 +43,9 @@ CLOCK_OFF_S: Final = 2.0
 """Less is not worth a step of the system's clock: texts are stamped to the second."""
 MODEMS: Final = 8
 """Modems of one node at most; each costs 200 octets."""
-FOLLOWED: Final = ("modem_state", "link_up", "link_down", "received")
+MESH_SILENT_S: Final = 180.0
+"""A mesh of which nothing was heard for so long is not known any more: its actor speaks every minute."""
+FOLLOWED: Final = ("modem_state", "link_up", "link_down", "mesh_state", "received")
 
 
 class Node:
@@ -83,6 +85,7 @@ class Node:
         self._said: set[str] = set()
         self._time = SmsTime(now() - boot_s())
         self._percents: deque[float] = deque(maxlen=SMOOTHED)
+        self._mesh_at_s = boot_s()
         self._reading = Reading()
         self._read_at = float("-inf")
         self._gauge_error = ""
@@ -101,6 +104,7 @@ class Node:
                     self.state,
                     link=before.link,
                     modems=before.modems,
+                    mesh=before.mesh,
                     battery_rule_percent=before.battery_rule_percent,
                     memory_rule_octets=before.memory_rule_octets,
                 )
@@ -119,6 +123,13 @@ class Node:
         if event.kind in {"link_up", "link_down"}:
             link = "up" if event.kind == "link_up" else "down"
             self.state = msgspec.structs.replace(self.state, link=link)
+        elif event.kind == "mesh_state":
+            try:
+                self.state = msgspec.structs.replace(self.state, mesh=MeshState.of_event(event.fields))
+                self._mesh_at_s = self._boot_s()
+            except msgspec.ValidationError as error:
+                log.warning("an event mesh_state that tells no state: %s", error)
+                return
         else:
             try:
                 told = ModemState.of_event(event.fields)
@@ -154,8 +165,10 @@ class Node:
         by_network = self._by_network()
         at, offset = self._now(), self._time.offset_s
         ahead_s = 0.0 if by_network or offset is None else offset + self._boot_s() - at
+        mesh = self.state.mesh if self._boot_s() - self._mesh_at_s < MESH_SILENT_S else None
         self.state = msgspec.structs.replace(
             self.state,
+            mesh=mesh,
             at=at + ahead_s,
             battery_percent=reading.percent,
             battery_rule_percent=held(before.battery_rule_percent, reading.percent, *self._battery_limits),
@@ -250,6 +263,8 @@ class Node:
             before, after = getattr(told, name), getattr(state, name)
             if before != after:
                 found.append(f"{name.replace('_', ' ')}: {_word(before)} -> {_word(after)}")
+        if (before := _of_mesh(told.mesh)) != (after := _of_mesh(state.mesh)):
+            found.append(f"mesh: {before} -> {after}")
         for modem in state.modems:
             was = next((other for other in told.modems if other.name == modem.name), None)
             if was is None or (was.state, was.registered) != (modem.state, modem.registered):
@@ -269,6 +284,16 @@ def crossed(
         for limit in limits
         if (before < limit) != (after < limit)
     ]
+
+
+def _of_mesh(mesh: MeshState | None) -> str:
+    """What is worth an event when it changes."""
+    if mesh is None:
+        return "none"
+    if mesh.radio == "down":
+        return "radio down"
+    has = [word for word, known in (("link", mesh.uplink), ("modem", mesh.modem)) if known]
+    return f"up, within reach: {' and '.join(has) or 'no link and no modem'}"
 
 
 def _word(value: object) -> str:

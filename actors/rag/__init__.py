@@ -6,7 +6,8 @@ advice is worse than none.
 
 With a link, the centre gets the question, and a copy of it waits in ``rag`` for the moment when the person
 should have an answer: if the centre has not answered by then, the ladder does. Without one the ladder
-answers at once, and the question waits for the link where nothing forbids.
+answers at once, and the question waits for the link where nothing forbids; where the mesh knows a node
+with a link, it goes there as well.
 """
 
 import asyncio
@@ -21,20 +22,22 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
-from evy_core import Router, Situation
+from evy_core import Redactor, Router, Situation
 
+from actors._masked import Taken
 from actors._retrieval.confidence import NEAR, SURE, UNSURE
 from actors._retrieval.index import KnowledgeIndex, Served
 from actors._runtime import clock
-from actors._runtime.actor import Actor, Emit, Output
+from actors._runtime.actor import Actor, Emit, KeyValue, Output
 from actors._runtime.context import Context
 from actors._runtime.link import Link
 from actors._runtime.provision import Place
-from actors.knowledge import OWN, SHIPPED, Texts, layers, redactor, route_rules
-from actors.rag.library import Library, Tell, look, watch
+from actors.knowledge import OWN, Texts, bundled, first_that_works, layers, redactor, route_rules
+from actors.rag.library import Library, look, watch
 from actors.rag.turns import reader
 from subjects import names
 from subjects.errors import ConfigError, RetryLaterError
+from subjects.mesh import MeshPacket
 from subjects.messages import Answer, Event, Passage, Query, Step, answer_to
 from subjects.node_state import NodeState
 from subjects.services import SearchReply, SearchRequest
@@ -57,6 +60,9 @@ MOST_FOUND: Final = 20
 
 RESERVE_S: Final = 3.0
 """Left before the deadline for the ladder's own answer, when the centre's has not come."""
+
+BUSY_PERCENT: Final = 50.0
+"""From this share of the mesh's lawful airtime on, a routine question does not go over it."""
 
 DISCREET: Final = frozenset({"violence"})
 """Needs whose sender gets no text later on: somebody else may be looking at the phone."""
@@ -104,11 +110,21 @@ def by_rules(router: Router, state: Callable[[], NodeState] = lambda: NodeState(
             battery_percent=at.battery_rule_percent,
             free_memory_mb=at.memory_rule_mb,
             link_up=link_up,
+            neighbour_link=_neighbour(query, at),
         )
         [decision] = router.decide([situation])
         return Decision(decision.next, decision.reason, decision.wait)
 
     return decide
+
+
+def _neighbour(query: Query, at: NodeState) -> bool:
+    """Whether a node on the mesh can ask a centre for this one. What has come by mesh is not sent on, and
+    routine questions leave the last half of the air to others."""
+    mesh = at.mesh
+    if mesh is None or mesh.radio != "up" or not mesh.uplink or query.origin:
+        return False
+    return query.lane != "routine" or (mesh.airtime_percent or 0.0) < BUSY_PERCENT
 
 
 class Found(NamedTuple):
@@ -125,11 +141,14 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Centre:
-    """What ``rag`` needs to ask the centre. ``redact`` takes out who and where; ``answered`` tells whether a
+    """What ``rag`` needs to ask the centre, over a link of its own or of another node.
+
+    ``redactor`` takes out who and where, ``masked`` keeps what it took out; ``answered`` tells whether a
     query has its answer; ``wait_s`` is how long a question may wait for the link."""
 
     link: Link
-    redact: Callable[[str], str]
+    redactor: Redactor
+    masked: KeyValue
     answered: Callable[[str], Awaitable[bool]]
     wait_s: float
 
@@ -200,12 +219,15 @@ class Rag:
         asked = msgspec.structs.replace(query, asked=True, wait=wait)
         if decision.next == names.INFER_LARGE:
             return (
-                self._asking(asked, self._centre),
+                await self._asking(asked, self._centre),
                 Output(names.RAG, query.lane, asked, query.id, "in_time"),
             )
-        if decision.wait and late:
-            return (self._ladder(asked, decision, found), self._asking(asked, self._centre))
-        return (self._ladder(query, decision, found),)
+        elsewhere = []
+        if late and decision.next == names.MESH_OUT:
+            elsewhere.append(await self._over_mesh(asked, self._centre))
+        if late and decision.wait:
+            elsewhere.append(await self._asking(asked, self._centre))
+        return (self._ladder(asked if elsewhere else query, decision, found), *elsewhere)
 
     async def _further(self, query: Query) -> Sequence[Output]:
         """The article about an emergency that has its template already, under its title unless retrieval is
@@ -323,12 +345,28 @@ class Rag:
         text = self._texts.say("near", query.lang, title=near.title, text=near.text)
         return _written(query, "verbatim", text, (near,))
 
-    @staticmethod
-    def _asking(query: Query, centre: Centre) -> Output:
-        """The question as it may leave the node. A full uplink keeps nobody waiting."""
-        session = msgspec.structs.replace(query.session, before=centre.redact(query.session.before))
-        sent = msgspec.structs.replace(query, text=centre.redact(query.text), session=session)
+    @classmethod
+    async def _asking(cls, query: Query, centre: Centre) -> Output:
+        """The question for the centre. A full uplink keeps nobody waiting."""
+        sent = await cls._leaving(query, centre)
         return Output(names.INFER_LARGE, query.lane, sent, query.id, optional=True)
+
+    async def _over_mesh(self, query: Query, centre: Centre) -> Output:
+        """The question for a node that has a link; its answer comes as the centre's would."""
+        sent = await self._leaving(query, centre)
+        packet = MeshPacket(node=self._node, lane=query.lane, query_id=query.id, until=query.wait, query=sent)
+        return Output(names.MESH_OUT, query.lane, packet, query.id, optional=True)
+
+    @staticmethod
+    async def _leaving(query: Query, centre: Centre) -> Query:
+        """The question as it may leave the node; what was taken out stays."""
+        [masked] = centre.redactor.mask([query.text])
+        [before] = centre.redactor.redact([query.session.before])
+        if masked.stands:
+            kept = Taken(query.sender_ref, dict(masked.stands))
+            await centre.masked.put(query.id, msgspec.json.encode(kept))
+        session = msgspec.structs.replace(query.session, before=before.text)
+        return msgspec.structs.replace(query, text=masked.text, session=session)
 
     def _report(self, query: Query, kind: str, **fields: object) -> None:
         self._emit(
@@ -421,38 +459,34 @@ async def build(context: Context) -> Actor:
     def tell(kind: str, fields: Mapping[str, object]) -> None:
         context.emit(Event(kind=kind, node=identity, actor="rag", at=context.now(), fields=dict(fields)))
 
-    own = node.directory / OWN
-    seen = await asyncio.to_thread(look, own)
-    library = Library(await asyncio.to_thread(_first, make, node.directory, tell), served)
+    def sent_and_own() -> list[Path]:
+        return [*bundled(node.directory), node.directory / OWN]
+
+    def refused(error: ConfigError) -> None:
+        tell("knowledge_refused", {"reason": str(error)})
+
+    seen = await asyncio.to_thread(look, sent_and_own())
+    first = await asyncio.to_thread(first_that_works, node.directory, make, refused)
     decide = by_rules(Router(route_rules()), state)
+    library = Library(first, served)
     made = actor(identity, library, decide, texts, context.emit, await _centre(context))
-    renewing = partial(watch, library, own, lambda: make(layers(node.directory)), tell, seen=seen)
+    renewing = partial(watch, library, sent_and_own, lambda: make(layers(node.directory)), tell, seen=seen)
     return replace(made, tasks=[*made.tasks, renewing])
 
 
-def _first(make: Callable[[Sequence[Path]], KnowledgeIndex], data: Path, tell: Tell) -> KnowledgeIndex:
-    """The index of all texts; with a mistake in the node's own, that of the shipped ones."""
-    try:
-        return make(layers(data))
-    except ConfigError as error:
-        if layers(data) == [SHIPPED]:
-            raise
-        tell("knowledge_refused", {"reason": str(error)})
-        return make([SHIPPED])
+class _MeshTable(msgspec.Struct, frozen=True):
+    """What is read of ``[mesh]``, which belongs to `mesh`."""
+
+    device: str = ""
 
 
 async def _centre(context: Context) -> Centre | None:
     node = context.config.node
-    if not Place.of(node).linked:
+    if not (Place.of(node).linked or context.config.section("mesh", _MeshTable).device):
         return None
     answers = await context.bucket("answered")
-    redaction = redactor()
-
-    def redact(text: str) -> str:
-        [redacted] = redaction.redact([text])
-        return redacted.text
 
     async def answered(query_id: str) -> bool:
         return await answers.get(query_id) is not None
 
-    return Centre(context.link(), redact, answered, node.wait_s)
+    return Centre(context.link(), redactor(), await context.bucket("masked"), answered, node.wait_s)

@@ -1,14 +1,14 @@
-"""The knowledge of a node as it changes: shipped articles and its own, renewed while searching goes on.
+"""The knowledge of a node as it changes: shipped articles, its centre's and its own.
 
-A community's articles lie in the data directory's ``knowledge``, where `evy knowledge add` puts them. When
-files there have changed and are at rest, a new index is built beside the old one, which answers until the new
-one takes its place; a search that is under way ends on the index it began with. Files with a mistake are
-refused with the name of the file, and the old index goes on.
+A community's articles lie in the data directory's ``knowledge``, where `evy knowledge add` puts them, those
+of its centre in ``sync``. When files there have changed and are at rest, a new index is built beside the old
+one, which answers until the new one takes its place; a search that is under way ends on the index it began
+with. Files with a mistake are refused with the name of the file, and the old index goes on.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -62,14 +62,14 @@ class Library:
 
 async def watch(
     library: Library,
-    own: Path,
+    folders: Callable[[], Iterable[Path]],
     make: Callable[[], KnowledgeIndex],
     tell: Tell,
     *,
     seen: frozenset[tuple[str, int, int]],
     every_s: float = LOOK_EVERY_S,
 ) -> None:
-    """Renews ``library`` whenever the files under ``own`` are other than ``seen``, until it is cancelled.
+    """Renews ``library`` whenever the files under ``folders`` are other than ``seen``, until it is cancelled.
 
     ``make`` opens the index of the files as they are; it may raise :class:`ConfigError`, OSError or whatever
     the engine raises.
@@ -77,7 +77,7 @@ async def watch(
     before = seen
     while True:
         await asyncio.sleep(every_s)
-        now = await asyncio.to_thread(look, own)
+        now = await asyncio.to_thread(look, folders())
         moving, before = now != before, now
         if now == seen or moving:  # somebody may still be writing
             continue
@@ -98,10 +98,10 @@ async def watch(
             tell("knowledge_renewed", {"articles": index.articles, "before": was})
 
 
-def look(own: Path) -> frozenset[tuple[str, int, int]]:
-    """Name, time of change and size of each text file of a folder; empty when there is none."""
+def look(folders: Iterable[Path]) -> frozenset[tuple[str, int, int]]:
+    """Name, time of change and size of each text file of some folders; empty when there is none."""
     found = set()
-    for path in own.rglob("*.toml"):
+    for path in (path for folder in folders for path in folder.rglob("*.toml")):
         try:
             status = path.stat()
         except OSError:  # gone between the two calls, which the next look sees

@@ -18,6 +18,7 @@ from actors._runtime.identity import Identity
 from actors.knowledge import triager
 from actors.sms.at_modem import AtModem
 from actors.sms.config import ModemConfig, SmsConfig
+from actors.sms.elsewhere import Elsewhere
 from actors.sms.found import Claims, FoundModem
 from actors.sms.gammu_modem import GammuModem, speed_of
 from actors.sms.ledger import LAST_WRITTEN, Ledger, last_entries
@@ -55,10 +56,13 @@ class Sms:
         outbox: Outbox,
         numbers: KeyValue,
         consent: KeyValue,
+        bulletins: KeyValue,
+        elsewhere: Elsewhere | None = None,
         publish: Callable[[Output, str], Awaitable[None]],
         dead_letter: Callable[[DeadLetter, str], Awaitable[None]],
         emit: Emit,
         answer_within_s: float = 15.0,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._identity = identity
         self._emit = emit
@@ -102,6 +106,9 @@ class Sms:
             pseudonym=identity.sender_ref,
             tell=self._event,
             failover_after_s=config.failover_after_s,
+            bulletins=bulletins,
+            elsewhere=elsewhere,
+            now=now,
         )
 
     async def run(self) -> None:
@@ -165,10 +172,10 @@ class Sms:
         )
 
 
-def triage_lane() -> LaneOf:
-    """Lane of a text by the shipped triage."""
-    shipped = triager()
-    return lambda text: names.LANE_OF[shipped.classify([text])[0].priority]
+def triage_lane(data: Path | None = None) -> LaneOf:
+    """Lane of a text by the triage of a node; without its data directory by the shipped one."""
+    heard = triager(data)
+    return lambda text: names.LANE_OF[heard.classify([text])[0].priority]
 
 
 def driver_of(
@@ -209,17 +216,22 @@ async def build(context: Context) -> Actor:
         drivers={
             modem.name: driver_of(modem, directory, hang_up=hang_up, claims=claims) for modem in config.modems
         },
-        lane_of=triage_lane(),
+        lane_of=triage_lane(directory),
         ledger=entries,
         parts=await context.bucket("parts"),
         modems=await context.bucket("modems"),
         outbox=outbox,
         numbers=numbers,
         consent=await context.bucket("consent"),
+        bulletins=await context.bucket("bulletins"),
+        elsewhere=Elsewhere(
+            context.identity.node, await context.bucket("mesh"), context.node_state(), context.publish
+        ),
         publish=context.publish,
         dead_letter=context.dead_letter,
         emit=context.emit,
         answer_within_s=context.config.node.answer_within_s,
+        now=context.now,
     )
 
     async def tell_again(event: Event) -> None:

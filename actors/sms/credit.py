@@ -98,7 +98,8 @@ class Credit:
         wait_s = FIRST_S
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._doubt.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._doubt.wait()
             doubted = self._doubt.is_set()
             wait_s = self._config.every_s if await self._look() else AGAIN_S
             if doubted:

@@ -5,6 +5,8 @@ in the middle of a text for good, the whole text goes by another one, and its fi
 says which modem a text belongs to.
 """
 
+import asyncio
+import contextlib
 import hashlib
 import logging
 import math
@@ -15,9 +17,12 @@ from typing import Final
 import msgspec
 from evy_core import segment
 
+from actors._people.consent import Consent
 from actors._runtime.actor import KeyValue
 from actors._runtime.state import read
+from actors.sms import elsewhere as mesh
 from actors.sms.choice import in_order
+from actors.sms.elsewhere import Elsewhere
 from actors.sms.ledger import DONE, Entry, Found, Ledger
 from actors.sms.modem import Part
 from actors.sms.outbox import Outbox
@@ -37,12 +42,16 @@ PATIENCE_S: Final = 15.0
 """A text that must wait longer for its modem is put back, and its slot is free for others."""
 LONGEST_S: Final = 300.0
 """Longest time that a text is put back for: deliveries are counted, and a day of tries is wanted."""
+LEAST_VALID_S: Final = 300
+"""The shortest time that TP-VP can say."""
 LOOK_S: Final = 5.0
 """How often a text looks again whether its own modem is back, while another one is there."""
 
 
-class _Stopped(msgspec.Struct, frozen=True):
-    stopped: bool
+class _Over(msgspec.Struct, frozen=True):
+    """What is read of a public alert, which `bulletin` writes."""
+
+    over: str = ""
 
 
 class Sending:
@@ -61,8 +70,12 @@ class Sending:
         pseudonym: Callable[[str], str],
         tell: Tell,
         failover_after_s: float,
+        bulletins: KeyValue,
+        elsewhere: Elsewhere | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """``ledger`` reads entries of any modem; ``homes`` holds the modem that each person texted last."""
+        """``ledger`` reads entries of any modem; ``homes`` holds the modem that each person texted last;
+        ``elsewhere`` is asked when none here sends what saves."""
         self._stations: Mapping[str, Station] = {station.name: station for station in stations}
         self._ledger = ledger
         self._changes = changes
@@ -73,6 +86,9 @@ class Sending:
         self._pseudonym = pseudonym
         self._tell = tell
         self._failover_after_s = failover_after_s
+        self._bulletins = bulletins
+        self._elsewhere = elsewhere
+        self._now = now
 
     async def handle(self, out: OutboundSms) -> None:
         """Sends one text, part by part; each part exactly once, whatever dies in between."""
@@ -85,11 +101,13 @@ class Sending:
             raise RefusedError(f"{cut.count} segments; an SMS has at most {MAX_PARTS}")
         reference = hashlib.blake2b(out.ledger_key(0).encode(), digest_size=1).digest()[0]
         valid_s = validity_s(out.lane, out.kind)
+        if out.expires_at:
+            valid_s = max(LEAST_VALID_S, min(valid_s, math.ceil(out.expires_at - self._now())))
         parts = [
             Part(number, words, cut.encoding, reference, index, cut.count, valid_s)
             for index, words in enumerate(cut.segments, 1)
         ]
-        modem, held = await self._send(out, parts)
+        modem, held = await self._send(out, parts, text)
         for key, _ in held:
             await self._outbox.keep(out, int(key.rpartition(".")[2]))
         for key, entry in held:  # only now: the other parts need not wait for one that may have left
@@ -112,11 +130,9 @@ class Sending:
         """The number to send to; empty when the person does not want this text."""
         if out.number:
             return out.number
-        if out.kind in {"followup", "alert"}:
-            consent = await read(self._consent, out.sender_ref, _Stopped)
-            if consent and consent.stopped:
-                self._tell("withheld", query_id=out.query_id, lane=out.lane, reason="STOP", purpose=out.kind)
-                return ""
+        if out.kind in {"followup", "alert"} and (reason := await self._unwanted(out)):
+            self._tell("withheld", query_id=out.query_id, lane=out.lane, reason=reason, purpose=out.kind)
+            return ""
         entry = await self._numbers.get(out.sender_ref)
         if entry is None:
             # A dead letter would keep a text of somebody who was forgotten, and could never be sent.
@@ -125,13 +141,29 @@ class Sending:
             return ""
         return entry[0].decode()
 
+    async def _unwanted(self, out: OutboundSms) -> str:
+        """Why a text that nobody asked for must not go now; empty: it may."""
+        consent = await read(self._consent, out.sender_ref, Consent)
+        if consent and consent.stopped:
+            return "STOP"
+        if not out.bulletin:
+            return ""
+        if not (consent and consent.alerts):
+            return "asked for no public alerts"
+        if out.expires_at and out.expires_at <= self._now():
+            return "the alert expired"
+        kept = await read(self._bulletins, f"alert.{out.bulletin}", _Over)
+        return f"the alert was {kept.over}" if kept and kept.over else ""
+
     async def _with_number(self, out: OutboundSms) -> str:
         if not out.about_ref:
             return out.text
         entry = await self._numbers.get(out.about_ref)
         return out.text.replace("{number}", entry[0].decode() if entry else "unknown number")
 
-    async def _send(self, out: OutboundSms, parts: Sequence[Part]) -> tuple[str, list[tuple[str, Entry]]]:
+    async def _send(
+        self, out: OutboundSms, parts: Sequence[Part], text: str
+    ) -> tuple[str, list[tuple[str, Entry]]]:
         """Brings every part to a state in which it is never submitted again; gives the modem that sent it,
         and the parts that are HELD."""
         keys = [out.ledger_key(part.index) for part in parts]
@@ -145,7 +177,9 @@ class Sending:
             if await self._settle_open(keys, found, begun):
                 found = [await self._ledger.read(key) for key in keys]
                 continue
-            station = await self._free(out, parts[0].number, order, begun)
+            station = await self._station(out, parts[0].number, text, order, begun)
+            if station is None:
+                return mesh.MODEM, []
             if begun and station.name != begun:
                 log.warning("%s goes by modem %s: %s is away", keys[0], station.name, begun)
                 self._tell(
@@ -192,6 +226,21 @@ class Sending:
             await station.abandon(key, entry)
             return True
         return False
+
+    async def _station(  # as :meth:`_free`
+        self, out: OutboundSms, number: str, text: str, order: Sequence[Station], begun: str
+    ) -> Station | None:
+        """As :meth:`_free`; None when meanwhile another node has a text that saves, of which nothing was
+        submitted here."""
+        if out.lane != "flash" or self._elsewhere is None:
+            return await self._free(out, number, order, begun)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(mesh.LOOK_S):
+                    return await self._free(out, number, order, begun)
+            away = all(station.away_s() >= mesh.AFTER_S for station in order)
+            if away and not begun and await self._elsewhere.has(out, number, text):
+                return None
 
     async def _free(self, out: OutboundSms, number: str, order: Sequence[Station], begun: str) -> Station:
         """The modem that sends this text, once it can. Raises :class:`RetryLaterError` if that takes long."""

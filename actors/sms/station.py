@@ -1,6 +1,7 @@
 """One modem of the node: its line, its ledger, its quota, and how it is."""
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -45,10 +46,9 @@ class Changes:
 
     async def wait(self, within_s: float) -> None:
         """Until the next change, or the time is over."""
-        try:
-            await asyncio.wait_for(self._event.wait(), None if math.isinf(within_s) else within_s)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if math.isinf(within_s) else within_s):
+                await self._event.wait()
 
 
 class Station:

@@ -88,3 +88,16 @@ pub fn packer() -> Packer {
     let model = fs::read(root().join("actors/knowledge/pack.model")).expect("a checkout");
     Packer::new(&model, &[]).expect("the shipped model")
 }
+
+/// Language and text of questions of 160 characters, as people may send them where there is a mesh only.
+///
+/// # Panics
+/// When the vectors cannot be read.
+pub fn mesh_queries() -> Vec<(String, String)> {
+    let text = read(&root().join("tests/vectors/mesh_queries.tsv"));
+    let line = |line: &str| {
+        let (lang, text) = line.split_once('\t').expect("language and text");
+        (lang.to_owned(), text.to_owned())
+    };
+    text.lines().map(line).collect()
+}

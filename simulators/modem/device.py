@@ -13,9 +13,9 @@ from simulators.modem.commands import PIN_TRIES, obey
 from simulators.modem.models import MODELS
 from simulators.modem.session import CMS_INVALID_PDU, Session
 from simulators.modem.shown import is_class_0
-from simulators.modem.terminal import Terminal
 from simulators.modem.ussd import Ussd
 from simulators.network import Network
+from simulators.terminal import Terminal
 
 log = logging.getLogger("simulators.modem")
 

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from tests.bench import (
     answers,
+    bulletins,
     core,
     core_memory,
     disk,
@@ -28,7 +29,9 @@ from tests.bench import (
     model,
     modem_line,
     rate,
+    reports,
     start,
+    sync,
     telemetry,
     writes,
 )
@@ -52,6 +55,7 @@ AREAS: Final[dict[str, Callable[[Setting], list[Row]]]] = {
     "sustained": rate.sustained,
     "telemetry": telemetry.measure,
     "answer": answers.measure,
+    "bulletins": bulletins.measure,
     "model": model.measure,
     "large": large.measure,
     "memory": memory.measure,
@@ -65,6 +69,8 @@ AREAS: Final[dict[str, Callable[[Setting], list[Row]]]] = {
     "resume": link.resume,
     "link-slow": link.slow,
     "wire": link.wire,
+    "sync": sync.measure,
+    "reports": reports.measure,
     "bridges": peers.measure,
 }
 

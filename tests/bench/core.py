@@ -9,8 +9,7 @@ from typing import TypeVar
 
 import evy_core
 
-from actors.compress import shipped_compressor
-from actors.knowledge import Texts, packer, redactor, route_rules, triage_files
+from actors.knowledge import Texts, packer, redactor, route_rules, shipped_compressor, triage_files
 from subjects.names import Priority
 from tests.bench.rows import Figure, Goal, Row, Setting, spread
 

@@ -39,8 +39,14 @@ def main() -> None:
     import evy_core  # noqa: PLC0415  # what is measured
 
     library = _unique_mb() - before
-    from actors.compress import shipped_compressor  # noqa: PLC0415  # the actors around it are not
-    from actors.knowledge import Texts, packer, redactor, route_rules, triager  # noqa: PLC0415  # likewise
+    from actors.knowledge import (  # noqa: PLC0415  # likewise
+        Texts,
+        packer,
+        redactor,
+        route_rules,
+        shipped_compressor,  # the actors around it are not
+        triager,
+    )
 
     said = Texts.load()  # Python's own
     before = _unique_mb() - library

@@ -198,6 +198,7 @@ async def build_sms(context: BusContext, modem: Modem, poll_interval_s: float = 
         outbox=outbox,
         numbers=numbers,
         consent=await context.bucket("consent"),
+        bulletins=await context.bucket("bulletins"),
         publish=context.publish,
         dead_letter=context.dead_letter,
         emit=context.emit,

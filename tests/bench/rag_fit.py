@@ -31,6 +31,7 @@ from actors._retrieval.confidence import (
 from actors._retrieval.phrases import answering, asked_of, questions, read_phrases
 from actors._retrieval.points import CANDIDATES, overlap
 from actors._retrieval.shipped import FILE, Known
+from actors._retrieval.spelling import Spelling
 from actors._retrieval.vectors import Vectors, bm25, plain, spelled_out
 from actors.knowledge import ENGLISH, Article, Texts
 
@@ -86,6 +87,7 @@ class Everything:
     def __init__(self) -> None:
         self.articles: Final = Texts.load().articles()
         self.phrases: Final = read_phrases()
+        self.spelling: Final = Spelling(self.articles, self.phrases)
         self.known: Final = Known(FILE)
         self.asked: Final = asked_of(self.articles, self.phrases)
         self.counts: Final = np.array([len(questions(article, self.phrases)) for article in self.articles])
@@ -112,7 +114,7 @@ class Everything:
         """The best article for each of some texts in one language."""
         lang = texts[0].lang
         served = np.flatnonzero(_served(self.articles, lang))
-        said = [plain(spelled_out(plain(text.text), lang)) for text in texts]
+        said = [plain(self.spelling.restored(spelled_out(plain(text.text), lang), lang)) for text in texts]
         for start in range(0, len(texts), _AT_ONCE):
             vectors = self.known.vectors(said[start : start + _AT_ONCE], asked=True)
             for text, words, vector in zip(

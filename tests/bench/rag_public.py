@@ -70,7 +70,7 @@ def pairs(most: int) -> list[Pair]:
     """Entries of at least two sentences, each with one of them taken out; always the same ones."""
     dice = random.Random(SEED)
     found = []
-    for title, body in [entry for package in PACKAGES for entry in _entries(_dictionary(package))]:
+    for title, body in [entry for packed in PACKAGES.items() for entry in entries(dictionary(*packed))]:
         sentences = [s for s in re.split(r"(?<=[.!?])\s+", body) if len(s) > SHORT]
         if len(sentences) < 2:
             continue
@@ -83,9 +83,10 @@ def pairs(most: int) -> list[Pair]:
     return found[:most]
 
 
-def _dictionary(package: str) -> str:
+def dictionary(package: str, name: str) -> str:
+    """The text of a Debian package of one dictionary, fetched at the first call."""
     unpacked = WORK / package
-    path = unpacked / "usr" / "share" / "dictd" / PACKAGES[package]
+    path = unpacked / "usr" / "share" / "dictd" / name
     if not path.exists():
         WORK.mkdir(parents=True, exist_ok=True)
         subprocess.run(["apt-get", "download", "-q", package], cwd=WORK, check=True, capture_output=True)
@@ -94,15 +95,15 @@ def _dictionary(package: str) -> str:
     return gzip.decompress(path.read_bytes()).decode("utf-8", "replace")
 
 
-def _entries(dictionary: str) -> list[tuple[str, str]]:
+def entries(text: str) -> list[tuple[str, str]]:
     """Headword and text of each entry: a line at the margin, then indented ones."""
-    entries: list[tuple[str, list[str]]] = []
-    for line in dictionary.splitlines():
+    found: list[tuple[str, list[str]]] = []
+    for line in text.splitlines():
         if line and not line[0].isspace():
-            entries.append((line.split("%%%")[0].strip(), []))
-        elif entries:
-            entries[-1][1].append(line.strip())
-    clean = ((title, re.sub(r"[{}]", "", " ".join(" ".join(lines).split()))) for title, lines in entries)
+            found.append((line.split("%%%")[0].strip(), []))
+        elif found:
+            found[-1][1].append(line.strip())
+    clean = ((title, re.sub(r"[{}]", "", " ".join(" ".join(lines).split()))) for title, lines in found)
     return [(title, re.sub(r"^<[^>]*> ", "", body)) for title, body in clean]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from actors._runtime.handling import end
 from actors._runtime.telemetry import TRACEPARENT, Spans, TelemetryConfig, step
 from actors.analytics import Analytics
 from subjects.messages import Event, encode
@@ -79,8 +80,7 @@ async def _text(directory: Path, count: int) -> Cost:
                 await asyncio.sleep(0.1)
         storing_s = sum(node.cpu_s()) - before
         octets = analytics.store.octets if analytics.store else 0
-        task.cancel()
-        await asyncio.wait([task])
+        await end([task])
         await analytics.close()
     return Cost(text_s / count * 1000, storing_s / count * 1000, octets / count)
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.knowledge import SHIPPED, Texts
-from actors.knowledge.loader import triage_files
+from actors.knowledge.engines import triage_files
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "triage.jsonl"
 LANGUAGES = {"en", "es", "fr", "pt", "ht", "sw", "hi", "ar", "tl"}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from evy_core import Triage, Triager
 
-from actors.knowledge.loader import triage_files
+from actors.knowledge.engines import triage_files
 
 FILES = sorted((Path(__file__).parents[1] / "vectors").glob("triage_*.jsonl"))
 BY_LANGUAGE = pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from evy_core import DataError, Triager
 
-from actors.knowledge.loader import triage_files
+from actors.knowledge.engines import triage_files
 
 NAME = "model.tsv"
 ALARM = "alarm.tsv"

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from evy_core import Triage, Triager
 
-from actors.knowledge.loader import triage_files
+from actors.knowledge.engines import triage_files
 from tests.eval.report import ROOT, Share, SkippedError, Table
 
 PRIORITIES: Final = ("emergency", "urgent", "normal")

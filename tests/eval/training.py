@@ -17,7 +17,8 @@ import msgspec
 import numpy as np
 from evy_core import Triager
 
-from actors.knowledge.loader import SHIPPED, triage_files
+from actors.knowledge.engines import triage_files
+from actors.knowledge.loader import SHIPPED
 from tests.eval.labelled import NEEDS, PRIORITIES, VECTORS
 from tests.eval.messages import MAPPED, URGENT, Message, dev_ids, groups, public
 

@@ -22,8 +22,15 @@ from tests.fuzz.seeds import SEEDS
 ROOT: Final = Path(__file__).parents[2]
 CRATE: Final = ROOT / "rust_ext" / "fuzz"
 KEPT: Final = ROOT / "var" / "fuzz"
-RUST: Final = ("pdu", "text", "packed")
-MOST_OCTETS: Final = {"pdu": 300, "text": 2000, "packed": 400, "at_lines": 1500, "envelopes": 1000}
+RUST: Final = ("pdu", "text", "packed", "frame")
+MOST_OCTETS: Final = {
+    "pdu": 300,
+    "text": 2000,
+    "packed": 400,
+    "frame": 700,
+    "at_lines": 1500,
+    "envelopes": 1000,
+}
 INSTRUMENT: Final = (
     "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 "
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters "

@@ -1,6 +1,7 @@
 """What each target starts from: well-formed input, which the fuzzer then damages."""
 
 from collections.abc import Iterator
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,9 @@ import msgspec
 from evy_core import Deliver, Submit, encode_pdus
 
 from actors.knowledge import Texts, packer
+from subjects.bulletin import Area, Bulletin, Info, Reference
+from subjects.event_report import EventReport, Reported
+from subjects.mesh import MeshNeeds, MeshPacket, MeshReply
 from subjects.messages import (
     Alert,
     Answer,
@@ -22,6 +26,8 @@ from subjects.messages import (
     Passage,
     Query,
     ResponderReply,
+    SyncReport,
+    Unanswered,
     encode,
 )
 
@@ -59,6 +65,22 @@ def packed() -> list[bytes]:
     return packing.pack(texts) + packing.pack(said.whole()[:3], to_same=True)
 
 
+def frames() -> Iterator[bytes]:
+    """Frames of each kind, whole and in parts, sealed octets apart by 0xFE; kept state; a request."""
+    clear = bytes([1 << 5 | 3 << 1, 7, 2, 3, 0, 0, 0, 9])
+    for kind in range(5):
+        flags = kind << 5 | 1 << 2 | 1 << 1
+        whole = bytes([1, 3, 0, 0, kind, flags])
+        parts = [bytes([1, 3, 0, 0, kind, flags | 1, index, 3]) + b"help" for index in range(3)]
+        yield clear + b"\xfe" + b"\xfe".join([whole + b"help", *parts])
+    yield bytes([0, 0, 9, 0b101])
+    sections = b"EVYM\x01" + bytes([1, 0, 0, 0, 17]) + bytes(11) + bytes([32, 2, 0, 0, 0, 42])
+    yield sections + sha256(sections).digest()[:8]
+    yield bytes(8) + bytes(11) + bytes([32, 2, 0, 0, 0, 42])
+    spent = (869_400_000, 3_600_000, 9_000_000)
+    yield bytes(8) + b"".join(number.to_bytes(4) for number in spent) + b"\x03" * 10
+
+
 def at_lines() -> Iterator[bytes]:
     """Answers to opening, listing and sending, in the order in which the driver asks."""
     stored = encode_pdus([Deliver("+34600111222", "help")])[0]
@@ -86,6 +108,13 @@ def envelopes() -> Iterator[bytes]:
             query_id="q", node="n1", sender_ref="r", responder="c1", answer="coming", lane="flash", case=7
         ),
         Forget(node="n1", refs=("r",), queries=("q",)),
+        EventReport(node="n1", stream="0" * 12, events=(Reported(1, 1, "sent", "flash", "", {"ms": 9}),)),
+        SyncReport(node="n1", at=1.5, state="refused", version=3, bundle=4, reason="why", octets=9),
+        Unanswered(id="0" * 32, node="n1", text="?", lang="es", day="2026-11-22", needs=("water",)),
+        _bulletin(),
+        MeshPacket(node="n1", lane="flash", peer=3, network=7, id=9, payload=b"\x01\x00", broadcast=True),
+        MeshPacket(node="n1", lane="flash", peer=3, reply=MeshReply("0a1b2c3d", "coming")),
+        MeshPacket(node="n1", lane="routine", needs=MeshNeeds("mill", {"water": 3})),
         Event(kind="received", node="n1", actor="sms", at=1.5, fields={"parts": [1, None, {"x": True}]}),
         DeadLetter(
             subject="sms.in.flash",
@@ -101,4 +130,30 @@ def envelopes() -> Iterator[bytes]:
     yield from map(encode, messages)
 
 
-SEEDS: Final = {"pdu": pdu, "text": text, "packed": packed, "at_lines": at_lines, "envelopes": envelopes}
+def _bulletin() -> Bulletin:
+    shore = Area(
+        "shore",
+        polygons=(((1.0, 2.0), (1.0, 3.0), (2.0, 3.0)),),
+        circles=((1.0, 2.0, 5.0),),
+        geocodes=(("SAME", "1"),),
+    )
+    return Bulletin(
+        identifier="a1",
+        sender="met",
+        sent_at=1.5,
+        status="Actual",
+        msg_type="Update",
+        scope="Public",
+        references=(Reference("met", "a0", 0.5),),
+        infos=(Info("Flood", "Immediate", "Extreme", "Observed", expires_at=9.5, areas=(shore,)),),
+    )
+
+
+SEEDS: Final = {
+    "pdu": pdu,
+    "text": text,
+    "packed": packed,
+    "frame": frames,
+    "at_lines": at_lines,
+    "envelopes": envelopes,
+}

@@ -16,14 +16,18 @@ from typing import Any
 import msgspec
 
 from actors._runtime.actor import Output
+from actors._runtime.handling import end
 from actors._runtime.identity import Identity
 from actors._runtime.memory import MemoryKeyValue
 from actors.sms import Sms, SmsConfig, driver_of
+from actors.sms.elsewhere import Elsewhere
 from actors.sms.found import Claims
 from actors.sms.outbox import Outbox
 from subjects.errors import RetryLaterError
+from subjects.mesh import MeshPacket
 from subjects.messages import DeadLetter, Event, InboundSms, OutboundSms
 from subjects.names import Lane
+from subjects.node_state import NodeState
 
 NUMBER = "+34600111222"
 IDENTITY = Identity("n1", b"secret of a test", "00")
@@ -73,6 +77,10 @@ class Node:
         self.modems = FileKeyValue(directory / "modems")
         self.numbers = MemoryKeyValue()
         self.consent = MemoryKeyValue()
+        self.bulletins = MemoryKeyValue()
+        self.mesh = MemoryKeyValue()
+        self.state = NodeState(node="n1")
+        self.over_mesh: list[MeshPacket] = []
         self.received: list[InboundSms] = []
         self.letters: list[DeadLetter] = []
         self.events: list[Event] = []
@@ -98,6 +106,8 @@ class Node:
             outbox=self.outbox,
             numbers=self.numbers,
             consent=self.consent,
+            bulletins=self.bulletins,
+            elsewhere=Elsewhere("n1", self.mesh, lambda: self.state, self._to_mesh),
             publish=self._publish,
             dead_letter=self._dead_letter,
             emit=self.events.append,
@@ -122,6 +132,10 @@ class Node:
         assert isinstance(output.message, InboundSms)
         self.received.append(output.message)
 
+    async def _to_mesh(self, output: Output, _: str) -> None:
+        assert isinstance(output.message, MeshPacket)
+        self.over_mesh.append(output.message)
+
     async def _dead_letter(self, letter: DeadLetter, _: str) -> None:
         self.letters.append(letter)
 
@@ -134,9 +148,7 @@ class Node:
             await until(lambda: self.kinds().count("modem_up") >= modems or task.done(), 30)
             yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await end([task])
 
     async def send(
         self, text: str, *, query_id: str = "q1", lane: Lane = "routine", number: str = NUMBER

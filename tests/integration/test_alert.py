@@ -18,6 +18,7 @@ from actors._runtime.actor import Output
 from actors._runtime.bus import NatsBus
 from actors._runtime.config import Config
 from actors._runtime.context import BusContext, build_actors
+from actors._runtime.handling import end
 from actors._runtime.worker import run_actors
 from actors.alert import rota
 from actors.knowledge import Texts
@@ -42,14 +43,6 @@ async def worker(bus: NatsBus, directory: Path) -> "asyncio.Task[None]":
     config = Config({"node": {"name": NODE, "data_dir": str(directory)}})
     actors = await build_actors(("alert",), BusContext(config, bus))
     return asyncio.create_task(run_actors(bus, actors, asyncio.Event()))
-
-
-async def end(*tasks: "asyncio.Task[None]") -> None:
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def outgoing(bus: NatsBus) -> list[OutboundSms]:
@@ -91,7 +84,7 @@ async def test_a_mass_incident_is_told_in_full_and_once_whoever_is_lost(
     await asyncio.gather(*(publish(number) for number in range(PEOPLE)))
     while len(await cases.keys("case.")) < PEOPLE // 4:  # the server does not tell
         await asyncio.sleep(0.02)
-    await end(first)  # what it had in hand comes again, to the other
+    await end([first])  # what it had in hand comes again, to the other
 
     async def settled() -> bool:
         keys = await cases.keys("case.")
@@ -152,7 +145,7 @@ async def test_a_mass_incident_is_told_in_full_and_once_whoever_is_lost(
     [details] = [sms for sms in new if sms.kind == "alert"]
     assert details.text.startswith(f"EVY ALERT {number} ")
     assert details.about_ref == next(sms.sender_ref for sms in new if sms.kind == "notice")
-    await end(second)
+    await end([second])
 
     # What a person at the node sees of it.
     toml = tmp_path / "evy.toml"

@@ -13,6 +13,7 @@ from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.config import Config
 from actors._runtime.context import BusContext, build_actors
 from actors._runtime.event_log import NatsEventLog, Page, Position
+from actors._runtime.handling import end
 from actors._runtime.provision import provision
 from actors._runtime.telemetry import TelemetryConfig
 from actors._runtime.worker import run_actors
@@ -59,9 +60,7 @@ class Watched:
         try:
             yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await end([task])
             await self.actor.close()
 
     def kinds(self) -> list[str]:

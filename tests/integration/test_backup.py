@@ -29,6 +29,7 @@ from actors._runtime.identity import load_identity
 from actors._runtime.own_server import own_server
 from actors._runtime.provision import Place, provision, provision_edge
 from actors._runtime.snapshot import in_order
+from actors._runtime.sources import Sources
 from subjects import names
 from subjects.errors import ConfigError
 from subjects.messages import OutboundSms, Query
@@ -328,7 +329,8 @@ def test_streams_are_packed_so_that_a_text_on_its_way_is_in_one_of_them() -> Non
 
 
 async def test_the_centre_goes_on_with_a_restored_node(tmp_path: Path) -> None:
-    """The centre has taken more than the backup knows of: the restored uplink begins again below that."""
+    """The centre has taken more than the backup knows of: the restored uplink begins again below that. And
+    it is back before the centre has noticed that it was gone: as many messages again pass for old ones."""
     linked = Linked(tmp_path, edges=("e1",))
     async with running(linked) as (hub, edges):
         config = Config({"node": {"name": "e1", "data_dir": str(tmp_path / "e1")}})
@@ -365,9 +367,11 @@ async def test_the_centre_goes_on_with_a_restored_node(tmp_path: Path) -> None:
         await reaches_centre(bus, "e1")
         await provision(bus.js, Place("e1", centre=True))
         await provision_edge(hub.js, linked.place, "e1")
-        for serial in range(8, 10):
+        keeping = asyncio.create_task(Sources(bus, Place("e1", centre=True), every_s=1).run())
+        for serial in range(8, 16):
             await bus.publish(query(serial), "test")
-        await holds(hub, "IN_e1", 10, within_s=60)
+        await holds(hub, "IN_e1", 16, within_s=60)
+        keeping.cancel()
         answer = msgspec.json.encode({"v": 1, "hello": "from the centre"})
         await hub.js.publish("down.e1.compress.routine", answer)
         await holds(bus, "WORK_e1", 1, within_s=60)

@@ -101,8 +101,8 @@ LINK = ("tcp", "link", "catch-up", "resume", "link-slow", "wire")
 def test_a_quick_run_measures_every_row_and_loses_no_text(tmp_path: Path) -> None:
     rows = bench(tmp_path, *(area for area in AREAS if area not in {*LINK, "bridges", "line"}))
     skipped = {name for name, row in rows.items() if row["skipped"]}
-    # strace and llama-cpp-python may be missing here; a slow card and a big model take minutes.
-    assert skipped <= {"writes", "slow", "large", "model-rate-built"}
+    # strace and llama-cpp-python may be missing here; a slow card, a big model and a thin line take minutes.
+    assert skipped <= {"writes", "slow", "large", "sync-link", "model-rate-built"}
     measured = {"triage", "route", "compress", "segment", "disk", "gateway", "emergency", "chain", "memory"}
     assert min(repeats(rows["telemetry"])["store"]) > 0
     assert (

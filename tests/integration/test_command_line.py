@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,22 @@ BAD_LINES: list[tuple[object, str]] = [
     ({"id": 4, "text": "x" * 50_000}, "40000"),
     ({"id": 5, "text": "x", "max_segments": 0}, "max_segments"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator["subprocess.Popen[str]"]:
+    """An actor without a server, begun with the first test of this file: it gives up after half a minute."""
+    directory = tmp_path_factory.mktemp("alone")
+    config = directory / "evy.toml"
+    config.write_text(f'[node]\ndata_dir = "{directory}"\nnats_port = {free_port()}\n')
+    with subprocess.Popen(
+        [sys.executable, "-m", "actors", "--config", str(config), "run", "intake"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        yield process
+        process.kill()
 
 
 def test_help_lists_every_command_and_each_teaches() -> None:
@@ -103,21 +119,6 @@ def test_mistakes_are_one_line_with_the_mend(arguments: tuple[str, ...], says: s
     assert done.returncode != 0
     assert says in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_run_without_a_server_says_how_to_start_one(tmp_path: Path) -> None:
-    config = tmp_path / "evy.toml"
-    config.write_text(f'[node]\ndata_dir = "{tmp_path}"\nnats_port = {free_port()}\n')
-    with subprocess.Popen(
-        [sys.executable, "-m", "actors", "--config", str(config), "run", "intake"],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as process:
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "start it with `evy up`" in errors
-    assert "Traceback" not in errors
 
 
 def test_triage_jsonl_keeps_order_and_ids_and_answers_bad_lines() -> None:
@@ -280,3 +281,10 @@ def test_sim_modem_appears_at_its_link_and_leaves_nothing(tmp_path: Path) -> Non
         simulator.terminate()
         assert simulator.wait(10) == 0
     assert not link.is_symlink()
+
+
+def test_run_without_a_server_says_how_to_start_one(alone: "subprocess.Popen[str]") -> None:
+    _, errors = alone.communicate(timeout=60)
+    assert alone.returncode == 1
+    assert "start it with `evy up`" in errors
+    assert "Traceback" not in errors

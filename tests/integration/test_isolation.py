@@ -19,12 +19,15 @@ from actors._runtime.bus import NatsBus
 from actors._runtime.supervisor import nats_server_path
 from subjects import names
 from subjects.link import edge_permissions
+from subjects.registry import BUNDLES
 from tests.conftest import free_port
 from tests.linked import Linked, holds, reaches_centre, running
 
 pytestmark = pytest.mark.nats
 
 SECRET = b"what e2's people write"
+READ = f"$JS.hub.API.STREAM.MSG.GET.{BUNDLES.name}"
+"""The one request about another stream than its own that a node may make."""
 
 
 async def quiet(_: Exception) -> None:
@@ -164,6 +167,8 @@ async def test_a_stolen_credential_opens_nothing_of_others(tmp_path: Path, domai
                 *forbidden("IN_e1", "e1_infer_large_flash"),
                 *forbidden("DOWN_e2", "WORK_e2"),
                 *forbidden("IN_e2", "e2_infer_large_flash"),
+                *(order for order in forbidden(BUNDLES.name, "spy") if order != READ),
+                "$O.bundles.M.x",
                 "$JS.hub.API.CONSUMER.RESET.DOWN_e2.WORK_e2",
                 "$JS.e2.API.STREAM.PURGE.UP_e2",
                 "$JS.hub.API.STREAM.CREATE.MINE",
@@ -217,6 +222,7 @@ async def test_an_answer_that_is_sent_elsewhere_does_nothing(tmp_path: Path) -> 
         for edge in linked.edges.values():
             edge.stop()
         await hub.js.publish("down.e2.compress.flash", SECRET)
+        await hub.js.publish("$O.bundles.M.x", b"")  # an empty one could be an order where a word is not
         before = await state_of(hub)
         ended = asyncio.Event()
 
@@ -229,7 +235,8 @@ async def test_an_answer_that_is_sent_elsewhere_does_nothing(tmp_path: Path) -> 
                 if request.startswith("$JS.hub.API."):
                     for stream, durable in (("IN_e2", "e2_infer_large_flash"), ("DOWN_e2", "FLASH_e2")):
                         for order in forbidden(stream, durable):
-                            await rogue.publish(request, b"", reply=order)
+                            for asked in (b"", b'{"seq":1}', b'{"last_by_subj":"$O.bundles.M.x"}'):
+                                await rogue.publish(request, asked, reply=order)
             # An answer does go where no JetStream listens (K3): this one tells that the others are through.
             await rogue.publish("$JS.hub.API.STREAM.INFO.DOWN_e1", b"", reply="sms.in.flash")
             await asyncio.wait_for(ended.wait(), 20)

@@ -13,11 +13,11 @@ import pytest
 
 from actors._runtime.bus import NatsBus
 from actors._runtime.crossing import Crossing, look
-from actors._runtime.provision import Place, provision, provision_edge
+from actors._runtime.provision import Place, provision
 from actors._runtime.server_files import join
 from simulators.link import Link
 from tests.conftest import free_port
-from tests.linked import Linked, Machine, holds
+from tests.linked import Linked, Machine, holds, provide
 
 pytestmark = pytest.mark.nats
 
@@ -70,10 +70,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         hub = await linked.connect_hub()
         stack.push_async_callback(hub.close)
         await provision(hub.js, linked.place)
-        await provision_edge(hub.js, linked.place, "e1")
         edge = await linked.connect_edge("e1")
         stack.push_async_callback(edge.close)
-        await provision(edge.js, EDGE)
+        await provide(hub, linked.place, edge, "e1")
         yield World(linked, link, hub, edge)
 
 

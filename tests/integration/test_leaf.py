@@ -10,7 +10,7 @@ import pytest
 
 from actors._runtime.bus import NatsBus
 from actors._runtime.link import NatsLink
-from actors._runtime.provision import FIRST_SEQUENCE, Place, provision, provision_edge
+from actors._runtime.provision import FIRST_SEQUENCE, Place, provide_takers, provision, provision_edge
 from subjects import names
 from tests.conftest import NODE
 from tests.linked import Linked, holds, running
@@ -66,6 +66,7 @@ async def test_a_durable_that_is_set_back_never_claims_what_was_not_acknowledged
     """The taker believes what the answer says. From a stream that begins at 1 one in twelve is wrong, given
     while the state is being written: see FIRST_SEQUENCE in provision.py."""
     await provision(bus.js, Place(NODE, centre=True))
+    await provide_takers(bus.js, Place(NODE, centre=True), NODE)
     await bus.client.subscribe(f"dlv.up.{NODE}.IN_{NODE}")  # a link that takes and never acknowledges
     for attempt in range(40):
         await bus.js.publish("infer.large.flash", b"x")

@@ -14,9 +14,11 @@ from typing import Final, Literal, NamedTuple, get_args
 
 import pytest
 
+from actors._llm import llm_config
 from actors._runtime.config import Config
 from actors._runtime.context import TABLES
 from actors._runtime.telemetry import TelemetryConfig
+from actors.infer_large.providers import ProviderConfig
 from tests.conftest import free_port
 from tests.linked import Linked, running
 
@@ -26,7 +28,7 @@ NODE: Final = "valley-1"
 Place = Literal["node", "centre"]
 
 LOOKS_AGAIN: Final = re.compile(
-    r"(curl|evy (link|trace|logs|stats)|"
+    r"(curl|evy (link|trace|logs|stats|report)|"
     r"nats( --context \w+)? (stream (subjects|info|get)|consumer|server|sub)) "
 )
 """Commands that only look may have to look again: what they shall show is on its way."""
@@ -82,6 +84,8 @@ def test_settings_on_the_page_are_known() -> None:
         config = Config(tomllib.loads(block))
         config.check_sections(TABLES)
         config.section("telemetry", TelemetryConfig)
+        llm_config(config, {})
+        config.section("providers", dict[str, ProviderConfig])
 
 
 def command_line() -> Path | None:
@@ -115,6 +119,8 @@ class Machines:
             lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
             if place == "node":
                 lines += ["[telemetry]", f"metrics_port = {self._metrics_port}"]
+                lines += ["[bulletin.places.lakeside]", 'name = "Lakeside"']
+                lines += ["latitude = 38.48", "longitude = -119.95"]
             (directory / f"{place}.toml").write_text("\n".join(["[node]", *lines]))
         (directory / "backup").mkdir()
         (self._data("centre") / "keys").symlink_to(linked.directory / "keys")
@@ -180,12 +186,14 @@ async def machines(directory: Path, program: Path) -> AsyncIterator[Machines]:
         made = Machines(directory, linked, program)
         log = (directory / "actors.log").open("wb")
         stack.callback(log.close)
-        working = ("intake", "route", "compress", "alert", "link", "analytics")
-        actors = await made.start("node", "evy", "run", *working)
-        reading = asyncio.create_task(actors.stdout.read() if actors.stdout else asyncio.sleep(0))
-        stack.callback(reading.cancel)
-        stack.push_async_callback(actors.wait)
-        stack.callback(actors.terminate)
+        working = ("intake", "route", "compress", "alert", "link", "mesh", "analytics")
+        started: list[tuple[Place, tuple[str, ...]]] = [("node", working), ("centre", ("analytics",))]
+        for place, names in started:
+            actors = await made.start(place, "evy", "run", *names)
+            reading = asyncio.create_task(actors.stdout.read() if actors.stdout else asyncio.sleep(0))
+            stack.callback(reading.cancel)
+            stack.push_async_callback(actors.wait)
+            stack.callback(actors.terminate)
         yield made
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from actors._runtime import clock
 from simulators.modem import Modem
 from simulators.network import Network
+from subjects.node_state import MeshState, NodeState
 from tests.integration.sms_node import IDENTITY, NUMBER, Node, until
 
 pytestmark = pytest.mark.modem
@@ -211,6 +213,38 @@ async def test_kill_9_and_a_modem_that_is_away_afterwards(
         assert (submitted(one), shown(one)) == (["once"], ["once"])
         assert len(submitted(two)) == 20
         assert (await entry_of(node, "q1.reply.1"))["modem"] == "one"
+
+
+async def test_what_saves_goes_by_another_nodes_modem_when_none_here_sends(
+    modems: tuple[Modem, Modem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.sms.elsewhere.AFTER_S", 0.2)
+    monkeypatch.setattr("actors.sms.elsewhere.LOOK_S", 0.05)
+    one, two = modems
+    node = node_of(tmp_path, modems, failover_after_s=0.1)
+    async with node.running(2):
+        for modem in modems:
+            modem.unplug()
+        await until(lambda: node.kinds().count("modem_lost") == 2)
+        saves = asyncio.create_task(node.send("go uphill now", query_id="q1", lane="flash"))
+        other = asyncio.create_task(node.send("boil it", query_id="q2"))
+        await asyncio.sleep(1.0)
+        assert node.over_mesh == []  # nobody is within reach who has one
+        node.state = NodeState(node="n1", mesh=MeshState(radio="up", neighbours=1, modem=True))
+        await until(lambda: len(node.over_mesh) > 2)
+        assert not saves.done()  # nobody has said that they have it
+        assert {(p.sms and p.sms.number, p.sms and p.sms.text, p.lane) for p in node.over_mesh} == {
+            (NUMBER, "go uphill now", "flash")
+        }
+        await node.mesh.put("sms.q1.reply.0", b"delivered")
+        await saves
+        assert [event.fields["modem"] for event in node.events if event.kind == "sent"] == ["mesh"]
+        for modem in modems:
+            modem.plug()
+        await other
+        assert [text for text in shown(one) + shown(two) if text] == ["boil it"]
+    assert {packet.query_id for packet in node.over_mesh} == {"q1"}
+    assert all(packet.until and clock.remaining_s(packet.until) <= 900 for packet in node.over_mesh)
 
 
 async def test_prefixes(modems: tuple[Modem, Modem], tmp_path: Path) -> None:

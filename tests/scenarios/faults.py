@@ -5,6 +5,7 @@ mended here.
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -134,7 +135,8 @@ def set_clocks(machines: Sequence[Machine], ahead_s: int) -> None:
     for machine in machines:
         for program in (machine.server, *machine.actors.values()):
             if program.pid:
-                set_clock(program.pid, ahead_s)
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended just now
+                    set_clock(program.pid, ahead_s)
 
 
 async def full_disk(land: Land, chance: random.Random, seconds: float) -> None:

@@ -22,7 +22,7 @@ from nats.js.errors import NotFoundError
 from actors._runtime.authority import Authority
 from actors._runtime.bus import BusError, NatsBus, bus_errors
 from actors._runtime.identity import load_identity
-from actors._runtime.provision import Place, provision, provision_edge
+from actors._runtime.provision import Place, provide_takers, provision, provision_edge
 from actors._runtime.server_files import Bundle, HubServer, join
 from actors._runtime.store_watch import cannot_write
 from actors._runtime.supervisor import Child, nats_server_path
@@ -281,6 +281,7 @@ class Land:
             await self._provide()
             for program in self.programs:
                 await program.up()
+            await self._takes_orders()
         except BaseException:
             await self._down()
             raise
@@ -303,11 +304,14 @@ class Land:
                             await provision(bus.js, place)
                             for edge in EDGES:
                                 await provision_edge(bus.js, place, edge)
+                                await provide_takers(bus.js, place, edge)  # new nodes need no patience
                         break
                     except BusError:  # a cluster that has no leader yet
                         await asyncio.sleep(0.3)
         for machine in self.edges.values():
             await self.provide_edge(machine)
+            async with machine.bus() as bus:
+                await provide_takers(bus.js, Place(machine.node, centre=True), machine.node)
 
     async def provide_edge(self, edge: Machine) -> None:
         """What the first `evy run` of an edge makes."""
@@ -319,6 +323,14 @@ class Land:
         await asyncio.gather(*(program.up() for program in self.programs))
         await self.order(Heal())
         await self.order(Shape())
+
+    async def _takes_orders(self, within_s: float = 60) -> None:
+        """Returns when every edge's line does."""
+        async with asyncio.timeout(within_s):
+            for edge in self.edges.values():
+                for number in range(len(SERVERS)):
+                    while not (edge.directory / f"line{number}").exists():
+                        await asyncio.sleep(0.05)
 
     async def order(self, order: LinkOrder, *edges: str) -> None:
         """Gives an order to the line of some edges, or of all."""

@@ -35,6 +35,8 @@ DRIVER = os.environ.get("EVY_CHAOS_DRIVER", "gammu")
 VICTIMS = ("sms", "intake", "route", "compress")
 OTHERS = (("rag", "infer_small"), ("alert",))
 KILL_EVERY_S = (0.5, 4.0)
+KILLS = TEXTS
+"""Then they are left alone: on a slow machine every one dies before it has read its texts, for minutes."""
 IN_FLIGHT = 20
 """Texts under way at a time: fewer than the SIM has slots, more than the pipeline has."""
 
@@ -80,8 +82,8 @@ class Swarm:
         return Child(name, [sys.executable, "-m", module, *arguments], {}, self.directory / f"{name}.log")
 
     async def kill(self, finished: asyncio.Event) -> None:
-        """Kills one of the four at a random moment, again and again."""
-        while not finished.is_set():
+        """Kills one of the four at a random moment, again and again, until :data:`KILLS`."""
+        while not finished.is_set() and self.kills.total() < KILLS:
             await asyncio.sleep(self.random.uniform(*KILL_EVERY_S))
             name = self.random.choice(VICTIMS)
             process = self.victims[name].process

@@ -21,7 +21,7 @@ from actors._runtime.actor import Actor, Output
 from actors._runtime.authority import Authority
 from actors._runtime.bus import NatsBus
 from actors._runtime.identity import Identity, load_identity
-from actors._runtime.provision import Place, provision, provision_edge
+from actors._runtime.provision import Place, provision
 from actors._runtime.server_files import HubServer, join
 from actors._runtime.supervisor import nats_server_path
 from actors._runtime.worker import run_actors
@@ -30,7 +30,7 @@ from simulators.network import Entry
 from subjects import names
 from subjects.messages import Event, Query, answer_to
 from subjects.names import HUB
-from tests.linked import reaches_centre
+from tests.linked import provide, reaches_centre
 from tests.scenarios.capture import Capture, packets, streams
 from tests.scenarios.hosts import Host, Hosts
 
@@ -70,7 +70,9 @@ data_dir = "{directory}"
 nats_url = "nats://127.0.0.1:{port}"
 node_only = {node_only}
 answer_within_s = 20
-processes = [["sms"], ["intake", "route", "compress", "alert", "link", "rag", "infer_small"]]
+processes = [
+    ["sms"], ["intake", "route", "compress", "alert", "link", "rag", "infer_small", "bulletin", "mesh"]
+]
 
 [sms]
 device = "{directory}/modem"
@@ -240,8 +242,7 @@ class World:
         for stream in self.place.streams_of(name):
             if not stream.sources:
                 await hub.js.add_stream(stream)
-        await provision(edge.bus.js, Place(name, centre=True))
-        await provision_edge(hub.js, self.place, name)
+        await provide(hub, self.place, edge.bus, name)
 
         async def note(event: Event) -> None:
             edge.events.append(event)

@@ -39,7 +39,10 @@ ALERT = f"""
 at_once = 1
 wait_s = {{ flash = {WAIT_S} }}
 """
-PROCESSES = '[["sms"], ["intake", "route", "compress", "link", "node"], ["alert"], ["rag", "infer_small"]]'
+PROCESSES = """[
+    ["sms"], ["intake", "route", "compress", "link", "node"], ["alert"],
+    ["rag", "infer_small", "bulletin", "mesh"]
+]"""
 
 
 @asynccontextmanager

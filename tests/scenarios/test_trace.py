@@ -120,7 +120,7 @@ async def test_a_text_is_traced_from_end_to_end(
         assert (value(found, "evy_memory_free_bytes") or 0) > 0
         assert (value(found, "evy_stream_messages", stream="EVT_demo") or 0) > 10
         memory = {labels[0][1] for name, labels in found if name == "evy_process_resident_memory_bytes"}
-        assert {"sms", "analytics", "nats-server"} <= memory
+        assert {"sms", "analytics+sync", "nats-server"} <= memory
         async with asyncio.timeout(WITHIN_S):
             while {hop["id"] for hop in trace["hops"] if hop["id"]} - {
                 span.span_id.hex() for span in collector.spans()

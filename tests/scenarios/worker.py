@@ -99,6 +99,7 @@ async def build_sms(context: BusContext, log: Log) -> Actor:
         outbox=outbox,
         numbers=numbers,
         consent=await context.bucket("consent"),
+        bulletins=await context.bucket("bulletins"),
         publish=context.publish,
         dead_letter=context.dead_letter,
         emit=context.emit,
@@ -120,16 +121,31 @@ async def build_compress(context: BusContext, log: Log) -> Actor:
 
 async def build_infer_large(context: BusContext, log: Log) -> Actor:
     """A centre that knows one answer: the name of the query."""
+    return answering(log, "Answer to {}")
+
+
+async def build_solder(context: BusContext, log: Log) -> Actor:
+    """A centre that knows one answer, which says more than «I do not know»."""
+    return answering(log, "Heat the joint with the torch, not the rod; brush flux on it first. Reference {}")
+
+
+def answering(log: Log, words: str) -> Actor:
+    """The actor `infer_large` as far as others see it; ``{}`` in its words is the query."""
 
     async def handle(query: Query) -> Sequence[Output]:
         log.write(Saw(query.id, time.monotonic()))
-        answer = answer_to(query, "verbatim", f"Answer to {query.id}", by_centre=True)
+        answer = answer_to(query, "verbatim", words.format(query.id), by_centre=True)
         return [Output(names.down(query.node, names.COMPRESS), query.lane, answer, query.id)]
 
     return Actor("infer_large", {names.INFER_LARGE: handle})
 
 
-ROLES = {"compress": build_compress, "sms": build_sms, "infer_large": build_infer_large}
+ROLES = {
+    "compress": build_compress,
+    "sms": build_sms,
+    "infer_large": build_infer_large,
+    "solder": build_solder,
+}
 
 
 def work(role: str, config: Config) -> int:

@@ -23,7 +23,7 @@ from actors._runtime.authority import Authority
 from actors._runtime.bus import NatsBus
 from actors._runtime.config import load_config
 from actors._runtime.identity import load_identity
-from actors._runtime.provision import Place, provision, provision_edge
+from actors._runtime.provision import Place, provide_takers, provision, provision_edge
 from actors._runtime.server_files import HubServer, join
 from actors._runtime.supervisor import Child, supervise
 from simulators.battery import BatteryReply, Charge
@@ -166,6 +166,7 @@ class Site:
             Link(("127.0.0.1", 0), ("127.0.0.1", leaf), seed=self.seed)
         )
         await provision_edge(hub.js, Place(HUB, "bigevy"), NODE)
+        await provide_takers(hub.js, Place(HUB, "bigevy"), NODE)
         await self.simulator.up()
         stack.push_async_callback(self.simulator.down)
         await self.battery.up()
@@ -185,6 +186,7 @@ class Site:
         async with asyncio.timeout(READY_WITHIN_S):
             while not await bus.has_workers(Place(NODE, centre=True).rows()):
                 await asyncio.sleep(0.2)
+        await provide_takers(bus.js, Place(NODE, centre=True), NODE)
 
     async def _centre(self, stack: contextlib.AsyncExitStack) -> tuple[Authority, NatsBus]:
         """A centre that knows a district; its model knows nothing, and says so."""

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import time
 from typing import Any
 
 import msgspec
@@ -17,9 +18,10 @@ from actors.alert import Alerts, clock_of
 from actors.alert.rota import admitted, current, with_digest
 from actors.alert.words import Words
 from actors.knowledge import NOTICES, Texts
+from subjects.mesh import MeshPacket, MeshReply
 from subjects.messages import Alert, Event, OutboundSms, Place, ResponderAnswer, ResponderReply
 from subjects.names import Lane
-from subjects.node_state import NodeState
+from subjects.node_state import MeshState, ModemState, NodeState
 
 TEXTS = Texts.load()
 ONE, TWO, THREE = (Contact(name, f"+5091111111{n}") for n, name in enumerate(("Ana", "Ben", "Cleo")))
@@ -42,6 +44,8 @@ class Room:
         self.cases, self.sessions, self.consents = MemoryKeyValue(), MemoryKeyValue(), MemoryKeyValue()
         self.events: list[Event] = []
         self.sent: dict[tuple[str, str, int], OutboundSms] = {}
+        self.state = NodeState(node="n1")
+        self.over_mesh: dict[tuple[str, str, int], MeshPacket] = {}
         self.publishes_left = 10**6
         self.count = itertools.count(1)
         self.contacts = contacts or (ONE,)
@@ -64,6 +68,7 @@ class Room:
             clock=lambda: self.time,
             now_s=lambda: self.now_s,
             boot=lambda: self.boot,
+            state=lambda: self.state,
         )
 
     async def publish(self, output: Output, _: str) -> None:
@@ -74,6 +79,9 @@ class Room:
 
     def keep(self, output: Output) -> None:
         message = output.message
+        if isinstance(message, MeshPacket):
+            self.over_mesh.setdefault((output.query_id, output.kind, output.ordinal), message)
+            return
         assert isinstance(message, OutboundSms)
         # What the ledger does: the second of two texts with one key is not sent.
         self.sent.setdefault((message.query_id, message.kind, message.ordinal), message)
@@ -410,7 +418,6 @@ async def test_who_is_near_and_on_duty_is_asked_first_and_nobody_is_left_out() -
 
 
 def _local(hour: int) -> float:
-    import time  # noqa: PLC0415
 
     return time.mktime((2027, 1, 15, hour, 0, 0, 0, 0, -1))
 
@@ -724,3 +731,100 @@ def test_waits_are_configured_by_lane() -> None:
     config = msgspec.convert({"wait_s": {"flash": 60}}, AlertConfig)
     assert config.wait_s == Waits(flash=60, priority=900)
     assert Rota().asked == ()
+
+
+# ── over the mesh ─────────────────────────────────────────────────────────────────────────────────────────
+
+ON_MESH = NodeState(node="n1", mesh=MeshState(radio="up", neighbours=1))
+
+
+def packets(room: Room) -> list[MeshPacket]:
+    return list(room.over_mesh.values())
+
+
+async def test_when_nobody_here_goes_the_other_nodes_are_told_place_and_need_and_nothing_else() -> None:
+    room = Room(ONE)
+    room.state = ON_MESH
+    await room.alert("my leg, call 0712 345 678", place=Place("the mill", 1.5, 36.5))
+    assert packets(room) == []
+    await room.reply(ONE, "cannot")
+    [packet] = packets(room)
+    assert (packet.lane, packet.peer) == ("flash", 0)
+    assert packet.alert is not None
+    assert (packet.alert.needs, packet.alert.place) == (("medical",), Place("the mill", 1.5, 36.5))
+    assert (packet.alert.text, packet.alert.topic, packet.alert.query_id) == ("", "bleeding", "q1")
+    assert "alert_neighbours" in room.kinds()
+    await room.alert("by the river", kind="place", place=Place("by the river"))
+    assert [one.alert.place.text for one in packets(room) if one.alert and one.alert.place] == [
+        "the mill",
+        "by the river",
+    ]
+    await room.alert("I am safe", kind="safe")
+    assert packets(room)[-1].alert is not None
+    assert packets(room)[-1].alert.kind == "safe"  # type: ignore[union-attr]  # asserted the line before
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (msgspec.structs.replace(ON_MESH, modems=(ModemState(name="m", state="dead"),)), 1),
+        (msgspec.structs.replace(ON_MESH, modems=(ModemState(name="m", state="up", registered=False),)), 1),
+        (msgspec.structs.replace(ON_MESH, modems=(ModemState(name="m", state="up"),)), 0),
+        (NodeState(node="n1", mesh=MeshState(radio="down"), modems=(ModemState(name="m", state="dead"),)), 0),
+        (NodeState(node="n1", modems=(ModemState(name="m", state="dead"),)), 0),
+    ],
+)
+async def test_a_node_without_a_modem_tells_the_others_at_once(state: NodeState, told: int) -> None:
+    room = Room()
+    room.state = state
+    await room.alert()
+    assert len(packets(room)) == told
+
+
+async def test_a_responder_of_another_node_is_one_answer_and_the_person_hears_of_it() -> None:
+    room = Room(ONE)
+    room.state = ON_MESH
+    await room.alert()
+    await room.reply(ONE, "cannot")
+    coming = ResponderReply(
+        query_id="r9", node="n1", sender_ref="pia", responder="mesh7", answer="coming", lane="flash"
+    )
+    before = len(room.sent)
+    for _ in range(2):
+        assert await room.alerts.replied(coming) == []
+    told = to_person(list(room.sent.values())[before:])
+    assert told == [said("told_coming", time=time.strftime("%H:%M", time.localtime(NOON)))]
+    assert [event.fields for event in room.events if event.kind == "alert_coming"] == [
+        {"responder": "mesh node 7", "case": 1}
+    ]
+    gone = msgspec.structs.replace(coming, query_id="r10", answer="cannot")
+    await room.alerts.replied(gone)
+    assert said("told_withdrawn") in to_person(list(room.sent.values()))
+    # A node that nobody told of a case cannot answer for one.
+    quiet = Room(ONE)
+    await quiet.alert()
+    await quiet.alerts.replied(coming)
+    assert (await quiet.case()).state == "asking"
+
+
+async def test_somebody_at_another_node_is_a_case_here_whose_news_goes_there() -> None:
+    room = Room(ONE)
+    room.state = ON_MESH
+    texts = await room.alert(
+        "", sender="mesh7-0a1b2c3d", origin="7.0a1b2c3d", place=Place("the mill"), place_asked=True
+    )
+    [message] = texts
+    assert message.number == ONE.number
+    assert "EVY 7: medical" in message.text
+    assert "the mill" in message.text
+    assert "{number}" not in message.text
+    await room.reply(ONE)
+    await room.reply(ONE, "cannot")
+    assert [(packet.peer, packet.reply) for packet in packets(room)] == [
+        (7, MeshReply("0a1b2c3d", "coming")),
+        (7, MeshReply("0a1b2c3d", "unheard")),
+    ]
+    assert [sms for sms in room.sent.values() if not sms.number and sms.sender_ref.startswith("mesh")] == []
+    await room.reply(ONE)
+    [safe] = await room.alert("", sender="mesh7-0a1b2c3d", origin="7.0a1b2c3d", kind="safe")
+    assert safe.number == ONE.number

@@ -4,18 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from evy_core import segment
 
+from actors._masked import Taken, restored
 from actors._runtime.actor import Output
 from actors._runtime.config import Config
 from actors._runtime.context import MemoryContext
 from actors._runtime.identity import Identity
 from actors._runtime.memory import MemoryKeyValue
-from actors.compress import Compress, build, load_compressor, shipped_compressor
-from actors.knowledge import SHIPPED, Texts
+from actors.compress import Compress, build
+from actors.knowledge import SHIPPED, Texts, load_compressor, shipped_compressor
 from subjects import names
 from subjects.errors import ConfigError
+from subjects.mesh import MeshPacket
 from subjects.messages import Answer, Deadline, Event, OutboundSms, Passage
 from subjects.node_state import NodeState
 
@@ -45,6 +48,7 @@ class Desk:
     def __init__(self, max_segments: int | None = None) -> None:
         self.more = MemoryKeyValue()
         self.answered = MemoryKeyValue()
+        self.masked = MemoryKeyValue()
         self.events: list[Event] = []
         self.left_s = 60.0
         self.compress = Compress(
@@ -55,6 +59,7 @@ class Desk:
             TEXTS,
             self.events.append,
             max_segments,
+            masked=self.masked,
             remaining_s=lambda _: self.left_s,
         )
 
@@ -334,6 +339,40 @@ async def test_a_passage_that_hardly_fits_is_never_sent_by_itself() -> None:
     ).text == f"{BOIL.text} [C1]"
 
 
+TOWER = Passage(
+    id="wiki/1",
+    text="The tower of Serrat is 330 m high. Paracetamol is taken as 500 mg tablets. "
+    "Call 555 1234 for tickets.",
+    source="Wiki",
+    score=0.49,
+    licence="CC-BY-SA-4.0",
+    date="2026-11-01",
+)
+
+
+async def test_a_passage_that_nobody_reviewed_supports_a_fact_and_is_never_sent_by_itself(desk: Desk) -> None:
+    fact = await desk.answer("q1", "The tower of Serrat is 330 m high.", passages=(TOWER,), by_centre=True)
+    assert fact.text.startswith("The tower of Serrat is 330 m high.")
+    sure = Passage(**{**{name: getattr(TOWER, name) for name in TOWER.__struct_fields__}, "score": 0.99})
+    for made_up in ("The tower of Serrat is 400 m high.", ""):
+        for passage in (TOWER, sure):
+            sent = await desk.answer(
+                f"q{len(made_up)}-{passage.score}", made_up, passages=(passage,), by_centre=True
+            )
+            assert sent.step == "unsure"
+            assert sent.text == TEXTS.say("unsure", "en")
+
+
+@pytest.mark.parametrize(
+    "advice",
+    ["Paracetamol is taken as 500 mg tablets.", "Call 555 1234 for tickets."],
+)
+async def test_what_one_does_to_a_body_rests_on_reviewed_words(desk: Desk, advice: str) -> None:
+    assert (await desk.answer("q1", advice, passages=(TOWER,), by_centre=True)).step == "unsure"
+    reviewed = Passage(id="a", text=TOWER.text, score=0.6)
+    assert (await desk.answer("q2", advice, passages=(TOWER, reviewed), by_centre=True)).step == "model"
+
+
 async def test_an_answer_past_its_time_ends_with_an_event() -> None:
     desk = Desk()
     await desk.answer("q1", "I do not know.", asked=True, wait=WAIT, **UNSURE)
@@ -420,3 +459,95 @@ async def test_the_actor_of_a_node_follows_its_battery() -> None:
         assert isinstance(output.message, OutboundSms)
         [size] = segment([output.message.text])
         assert size.count == segments
+
+
+# what was taken out before the question left
+
+
+async def taken_out(desk: Desk, **stands: str) -> None:
+    kept = Taken("ana", {f"[{name.replace('_', '-')}]": words for name, words in stands.items()})
+    await desk.masked.put("q1", msgspec.json.encode(kept))
+
+
+async def test_what_was_taken_out_is_put_back_before_the_check(desk: Desk) -> None:
+    await taken_out(desk, name1="Kofi Mensah", phone1="0712 345 678")
+    said = "[name1]: bring the water to a rolling boil for 1 full minute."
+    answer = await desk.answer("q1", said, by_centre=True, passages=(BOIL,))
+    assert answer.text == "Kofi Mensah: bring the water to a rolling boil for 1 full minute."
+    # A number that no passage has is refused, though the person wrote it; and no event tells it.
+    harmful = "Boil it for 1 full minute, then call [phone1]."
+    refused = await desk.answer("q1", harmful, by_centre=True, passages=(BOIL,))
+    assert refused.text.startswith(BOIL.text)
+    told = [event.fields["refused"] for event in desk.events if event.kind == "fitted"][-1]
+    assert told
+    assert not any("345" in reason for reason in told)
+
+
+@pytest.mark.parametrize(
+    "strange", ["[name2]", "[name]", "[ Name7 ]", "[PHONE1]", "name1", "NAME1", "[place-coordinates1]"]
+)
+async def test_an_answer_with_an_unknown_placeholder_is_refused(desk: Desk, strange: str) -> None:
+    await taken_out(desk, name1="Kofi")
+    said = f"Tell {strange} to bring the water to a rolling boil for 1 full minute."
+    answer = await desk.answer("q1", said, by_centre=True, passages=(BOIL,))
+    assert answer.step == "verbatim"
+    assert answer.text.startswith(BOIL.text)
+    assert [event.fields["reason"] for event in desk.events if event.kind == "refused"]
+
+
+async def test_brackets_of_reviewed_texts_stay(desk: Desk) -> None:
+    said = "Write [name] and age on the arm band."
+    assert (await desk.answer("q1", said, verbatim=True, step="verbatim")).text == said
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("[name1] and [NAME1], [phone1]", "Kofi and Kofi, 5551234"),
+        ("nothing", "nothing"),
+        ("a surname1 is no placeholder", "a surname1 is no placeholder"),
+        ("[name3]", None),
+        ("ask name1", None),
+    ],
+)
+def test_placeholders_are_put_back_whole_or_not_at_all(text: str, whole: str | None) -> None:
+    assert restored(text, {"[name1]": "Kofi", "[phone1]": "5551234"}) == whole
+
+
+ORIGIN = "7.0a1b2c3d"
+
+
+async def over_mesh(desk: Desk, query_id: str, text: str, **fields: Any) -> list[MeshPacket]:
+    found = await desk.outputs(query_id, text, origin=ORIGIN, asked=True, **fields)
+    assert {output.subject for output in found} <= {names.MESH_OUT}
+    return [output.message for output in found if isinstance(output.message, MeshPacket)]
+
+
+async def test_an_answer_for_another_node_is_checked_here_and_goes_back_by_mesh(desk: Desk) -> None:
+    text = "Dear [name1], add 6 drops of bleach to 4 l of clear water and wait 30 min."
+    [packet] = await over_mesh(desk, "q1", text, passages=(BLEACH,), sources=("CDC",))
+    assert (packet.peer, packet.lane, packet.query_id) == (7, "priority", "q1")
+    assert packet.answer is not None
+    assert "6 drops of bleach" in packet.answer.text
+    assert "[name1]" in packet.answer.text
+    assert (packet.answer.passages, packet.answer.question) == ((), "")
+    assert packet.answer.sources == ("CDC",)
+    wrong = text.replace("6 drops", "60 drops")
+    [packet] = await over_mesh(desk, "q2", wrong, passages=(BLEACH,))
+    assert packet.answer is not None
+    assert packet.answer.text == BLEACH.text
+
+
+async def test_another_node_hears_one_answer_and_never_that_nothing_is_known(desk: Desk) -> None:
+    unsure = {"step": "unsure", "verbatim": True}
+    assert await over_mesh(desk, "q1", "I do not know.", **unsure) == []
+    assert await over_mesh(desk, "q1", "Drink 60 drops of bleach.", by_centre=True) == []
+    [first] = await over_mesh(desk, "q1", LONG, verbatim=True, step="verbatim")
+    again = await over_mesh(desk, "q1", LONG, verbatim=True, step="verbatim")
+    assert again == [first]  # delivered again: the same message under the same id
+    assert await over_mesh(desk, "q1", "Something else.", verbatim=True, step="verbatim") == []
+    assert first.answer is not None
+    assert segment([first.answer.text])[0].count <= 2
+    assert "MORE" not in first.answer.text
+    assert [event.kind for event in desk.events].count("superseded") == 3
+    assert await desk.more.get("ana") is None

@@ -7,8 +7,7 @@ from itertools import pairwise
 import pytest
 from evy_core import segment
 
-from actors.compress import shipped_compressor
-from actors.knowledge import Texts
+from actors.knowledge import Texts, shipped_compressor
 from actors.knowledge.lint import UCS2_LANGS
 
 TEXTS = Texts.load()

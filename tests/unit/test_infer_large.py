@@ -12,6 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors._library.importing import files_of, import_files, plan_of
+from actors._library.library import Library
+from actors._library.server import Server
+from actors._library.volumes import FOLDER, Terms
 from actors._retrieval.phrases import read_phrases
 from actors._runtime import clock
 from actors._runtime.config import Config
@@ -38,6 +42,7 @@ from actors.rag import KnowledgeIndex
 from subjects.errors import ConfigError, RefusedError, RetryLaterError
 from subjects.messages import Answer, Event, Passage, Query, decode, encode
 from subjects.registry import work
+from subjects.services import DraftRequest
 from tests.conftest import free_port
 from tests.peer import Behave, Peer, completion, http, raw, slow, written
 
@@ -550,7 +555,7 @@ async def test_the_first_model_is_asked_for_again_when_it_is_gone() -> None:
         client = ChatClient(Endpoint(peer.url), 5)
         try:
             assert (await client.chat([], 5)).content == "a"
-            with pytest.raises(ServerError, match="check base_url and model"):
+            with pytest.raises(ServerError, match="check its address and model"):
                 await client.chat([], 5)
             assert (await client.chat([], 5)).content == "b"
         finally:
@@ -632,6 +637,94 @@ async def test_a_centre_knows_further_articles(tmp_path: Path) -> None:
     await found.close()
     with pytest.raises(ConfigError, match="no directory"):
         await Retrieval.open(tmp_path / "index", str(tmp_path / "none"), "112")
+
+
+@pytest.fixture(scope="module")
+def of_wiki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library of a few invented articles, one of them about medicine."""
+    folder = tmp_path_factory.mktemp("hub") / FOLDER
+    files = [
+        Path(__file__).parents[1] / "vectors" / "imports" / name for name in ("encyclopaedic", "medical")
+    ]
+    for kind, file in zip(("encyclopaedic", "medical"), files, strict=True):
+        terms = Terms(kind, kind.title(), "CC-BY-SA-4.0", "2026-11-01")  # type: ignore[arg-type]
+        import_files(folder, plan_of(terms, files_of(terms.kind, [file])), lambda *_: None)
+    return folder
+
+
+async def test_a_harmless_question_is_answered_from_the_library_with_its_source(
+    centre: Open, of_wiki: Path
+) -> None:
+    async with centre(http(written("Mount Harun is 2310 metres high.", 1))) as (made, peer):
+        made.large._library = Library(of_wiki)
+        answer = await made.answer(query("how high is mount harun"))
+        await made.large._library.close()
+    [passage] = answer.passages
+    assert (passage.licence, passage.date, answer.sources) == (
+        "CC-BY-SA-4.0",
+        "2026-05-04",
+        ("Encyclopaedic",),
+    )
+    assert not passage.reviewed
+    shown = json.loads(peer.requests[0]["messages"][1]["content"].splitlines()[0])
+    assert shown["source"] == "Encyclopaedic"
+    assert (shown["licence"], shown["date"], shown["title"]) == ("CC-BY-SA-4.0", "2026-05-04", "Mount Harun")
+
+
+@pytest.mark.parametrize(
+    ("asked", "fields"),
+    [
+        ("how high is mount harun", {"priority": "urgent"}),
+        ("how high is mount harun", {"needs": ("medical",)}),
+        ("what are the symptoms of valley fever of goats", {}),
+    ],
+)
+async def test_what_may_be_advice_never_sees_the_library(
+    centre: Open, of_wiki: Path, asked: str, fields: dict[str, Any]
+) -> None:
+    async with centre(http(written("", known=False))) as (made, peer):
+        made.large._library = Library(of_wiki)
+        answer = await made.answer(query(asked, **fields))
+        await made.large._library.close()
+    assert answer.step == "unsure"
+    assert "fever" not in peer.requests[0]["messages"][1]["content"].partition('{"language"')[0]
+    if fields:
+        assert "Encyclopaedic" not in peer.requests[0]["messages"][1]["content"]
+
+
+async def test_a_draft_for_a_person_may_rest_on_the_library_and_says_so(centre: Open, of_wiki: Path) -> None:
+    wrote = {
+        "passages": [1],
+        "known": True,
+        "title": "Valley fever",
+        "text": "Fever that rises in the evening.",
+    }
+    async with centre(http(completion(json.dumps(wrote)))) as (made, peer):
+        made.large._library = Library(of_wiki)
+        draft = await made.large.draft(DraftRequest(text="symptoms of valley fever of goats", lang="en"))
+        await made.large._library.close()
+    assert (draft.text, draft.used) == (wrote["text"], (draft.passages[0].id,))
+    assert {(one.source, one.licence, one.reviewed) for one in draft.passages} == {
+        ("Medical", "CC-BY-SA-4.0", False)
+    }
+    shown = json.loads(peer.requests[0]["messages"][1]["content"].splitlines()[0])
+    assert (shown["source"], shown["date"]) == ("Medical", "2024-03-09")
+
+
+async def test_a_library_that_is_away_costs_no_answer(centre: Open, tmp_path: Path) -> None:
+    async with centre(http(written("Hello.")), library=2) as (made, _):
+        made.large._library = Library(tmp_path, Server(f"http://127.0.0.1:{free_port()}"))
+        assert (await made.answer(query("good morning to you"))).text == "Hello."
+        assert made.told("retrieval_failed")
+        await made.large._library.close()
+
+
+async def test_reviewed_words_are_articles_only(centre: Open) -> None:
+    sure = msgspec.structs.replace(BOIL, score=0.9, licence="CC0-1.0")
+    async with centre(http(written("Boil it.", 1), status=400)) as (made, _):
+        reviewed = made.large._reviewed(query("x"), (sure, msgspec.structs.replace(BLEACH, score=0.55)), "")
+        assert (reviewed.step, reviewed.passages[0].id) == ("verbatim", "bleach")
+        assert made.large._reviewed(query("x"), (sure,), "").step == "unsure"
 
 
 async def test_without_qdrant_the_edges_passages_are_used(centre: Open) -> None:

@@ -1,5 +1,6 @@
 """intake: commands, consent, repeats and floods, and everything that must not be answered."""
 
+import asyncio
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,16 @@ import msgspec
 import pytest
 from evy_core import segment
 
+from actors._bulletins.places import BulletinConfig, PlaceConfig
 from actors._people.cases import AskedAbout, Case, Rota, case_key, rota_key
+from actors._people.consent import Consent, renew_numbers
 from actors._people.contacts import Contact
 from actors._people.heard import language_detector, topic_finder
 from actors._people.texts import first_part, plain_words, visible
 from actors._runtime import clock
 from actors._runtime.actor import Output
 from actors._runtime.memory import MemoryKeyValue
-from actors.intake import Consent, Intake
+from actors.intake import Intake
 from actors.knowledge import SHIPPED, Texts, triager
 from subjects import names
 from subjects.messages import Alert, Answer, Event, InboundSms, OutboundSms, Query, ResponderReply
@@ -24,12 +27,21 @@ from subjects.names import Lane
 TEXTS = Texts.load()
 CODES = " ".join(sorted(TEXTS.languages))
 ANA = "+50912345678"
+BEN = "+50987654321"
 MARIE = Contact("Marie", "+50933333333")
 
 
 def ref(number: str) -> str:
     """A pseudonym that a bucket takes as a key, as the node's own are."""
     return f"ref-{number.removeprefix('+')}"
+
+
+PLACES = BulletinConfig(
+    places={
+        "lake": PlaceConfig("Lakeside", words=("the lake", "झील")),
+        "mill": PlaceConfig("Millbrook", latitude=1.0, longitude=2.0),
+    }
+)
 
 
 class Desk:
@@ -56,6 +68,7 @@ class Desk:
             own_numbers=frozenset({"+15550001111"}),
             lang=lang,
             texts_now=lambda: self.texts_now,
+            bulletins=PLACES,
         )
 
     async def text(self, text: str, sender: str = ANA, lane: Lane = "routine", **fields: Any) -> list[Output]:
@@ -498,3 +511,92 @@ async def test_safe_ends_a_case_and_without_one_it_is_a_text(desk: Desk) -> None
     assert only(outputs, OutboundSms).text == TEXTS.say("safe_noted", "en")
     await open_case(desk, closed=True)
     assert only(await desk.text("I am safe"), Query)
+
+
+async def agreed(desk: Desk) -> Consent:
+    entry = await desk.consent.get(ref(ANA))
+    assert entry is not None
+    return msgspec.json.decode(entry[0], type=Consent)
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("ALERTS", ()),
+        ("alertas", ()),
+        ("Alèt", ()),
+        ("चेतावनी", ()),
+        ("تنبيهات", ()),
+        ("ALERTS the Lake", ("lake",)),
+        ("alerts झील", ("lake",)),
+        ("ALERTES Millbrook.", ("mill",)),
+    ],
+)
+async def test_alerts_asks_for_public_alerts_of_a_place_or_of_all(
+    desk: Desk, text: str, places: tuple[str, ...]
+) -> None:
+    reply = only(await desk.text(text), OutboundSms)
+    consent = await agreed(desk)
+    assert (consent.wants_alerts, consent.places, consent.lang) == (True, places, "en")
+    said = PLACES.said(places or PLACES.places)
+    assert reply.text == TEXTS.say("alerts_on", "en", places=said)
+
+
+@pytest.mark.parametrize(
+    "text", ["ALERTS OFF", "Sin alertas", "ALERTES NON", "अलर्ट बंद करो", "أوقف التنبيهات", "STOP"]
+)
+async def test_alerts_off_and_stop_end_them(desk: Desk, text: str) -> None:
+    await desk.text("ALERTS")
+    reply = only(await desk.text(text), OutboundSms)
+    assert not (await agreed(desk)).wants_alerts
+    assert reply.text == TEXTS.say("stop_done" if text == "STOP" else "alerts_off", "en")
+
+
+async def test_start_brings_back_the_alerts_that_stop_ended_and_alerts_lifts_stop(desk: Desk) -> None:
+    await desk.text("ALERTS Lakeside")
+    await desk.text("STOP")
+    await desk.text("START")
+    assert (await agreed(desk)).wants_alerts
+    assert (await agreed(desk)).places == ("lake",)
+    await desk.text("STOP")
+    await desk.text("ALERTS")
+    consent = await agreed(desk)
+    assert (consent.stopped, consent.wants_alerts) == (False, True)
+    notes = [note.partition(" ")[0] for _, note in consent.history]
+    assert notes == ["alerts", "stop", "start", "stop", "alerts"]
+
+
+async def test_alerts_for_a_place_that_nobody_knows_lists_the_places(
+    desk: Desk,
+) -> None:
+    reply = only(await desk.text("ALERTS Springfield"), OutboundSms)
+    assert reply.text == TEXTS.say("alerts_unknown", "en", places="Lakeside, Millbrook")
+    assert await desk.consent.get(ref(ANA)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "lane"),
+    [("alerts flood is coming to our house now", "routine"), ("alerts Lakeside", "priority")],
+)
+async def test_what_only_begins_like_the_command_is_a_question(desk: Desk, text: str, lane: Lane) -> None:
+    assert only(await desk.text(text, lane=lane), Query).text == text
+
+
+async def test_a_node_without_places_says_that_it_has_no_alerts(desk: Desk) -> None:
+    desk.intake._bulletins = BulletinConfig()
+    reply = only(await desk.text("ALERTS"), OutboundSms)
+    assert reply.text == TEXTS.say("alerts_none", "en")
+    assert await desk.consent.get(ref(ANA)) is None
+
+
+async def test_the_number_of_who_wants_alerts_does_not_expire(desk: Desk) -> None:
+    await desk.text("ALERTS")
+    await desk.text("how do I clean a wound", sender=BEN)
+    renewing = asyncio.create_task(renew_numbers(desk.consent, desk.numbers))
+    await asyncio.sleep(0.01)
+    renewing.cancel()
+    ana, ben = await desk.numbers.get(ref(ANA)), await desk.numbers.get(ref(BEN))
+    assert ana is not None
+    assert ben is not None
+    assert ana[0] == ANA.encode()
+    assert ana[1] > ben[1]

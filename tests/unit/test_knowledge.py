@@ -64,6 +64,7 @@ TEMPLATES: list[Template] = [
 ARTICLES = list(TEXTS.articles())
 
 LONGEST = {
+    "places": "x" * 40,
     "language": max(TEXTS.languages.values(), key=len),
     "codes": " ".join(LANGS),
     "what": max((t.title for t in TEMPLATES), key=len),

@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -17,7 +18,7 @@ from actors.analytics.metrics import Metrics
 from actors.analytics.scrape import PATH, Scrape, resident
 from subjects.messages import Event
 from subjects.names import Lane
-from subjects.node_state import ModemState, NodeState
+from subjects.node_state import MeshState, ModemState, NodeState
 
 Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -114,6 +115,15 @@ def test_odd_events_are_counted_and_kinds_are_bounded(monkeypatch: pytest.Monkey
     assert value(found, "evy_events_total", kind="other", actor="sms") == 2
     assert value(found, "evy_segments_sent_total") == 0
     assert value(found, "evy_texts_sent_total", lane="routine", purpose="None", step="None") == 2
+
+
+def test_the_mesh_is_shown_where_there_is_one() -> None:
+    assert not [name for name, _ in read(Metrics("n1", lambda: STATE).page((), {}, None)) if "_mesh_" in name]
+    mesh = MeshState(radio="up", neighbours=2, uplink=True, airtime_percent=12.5)
+    on_mesh = msgspec.structs.replace(STATE, mesh=mesh)
+    found = read(Metrics("n1", lambda: on_mesh).page((), {}, None))
+    names = ("evy_mesh_up", "evy_mesh_neighbours", "evy_mesh_uplink", "evy_mesh_airtime_ratio")
+    assert [value(found, name) for name in names] == [1, 2, 1, 0.125]
 
 
 def test_gauges_show_the_state_and_leave_out_what_is_unknown() -> None:

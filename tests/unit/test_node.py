@@ -12,12 +12,12 @@ from actors._runtime.config import Config
 from actors._runtime.context import MemoryContext
 from actors._runtime.identity import Identity
 from actors.knowledge import route_rules
-from actors.node import GAUGE_SILENT_S, MODEMS, Node, build
+from actors.node import GAUGE_SILENT_S, MESH_SILENT_S, MODEMS, Node, build
 from actors.node.board import Board
 from actors.node.gauge import GaugeError, Reading
 from actors.node.sms_time import AGREE_FAR, EARLIEST, FAR_S, LATEST, SmsTime
 from subjects.messages import Event, decode, encode
-from subjects.node_state import STATE_KEY, ModemState, NodeState
+from subjects.node_state import STATE_KEY, MeshState, ModemState, NodeState
 
 MB = 1024 * 1024
 NOW = EARLIEST + 200 * 86400.0
@@ -332,3 +332,17 @@ async def test_the_actor_of_this_machine_builds_and_turns(tmp_path: Any) -> None
         while decode((await bucket.get(STATE_KEY) or (b"",))[0], NodeState).link != "up":
             await asyncio.sleep(0.01)
     task.cancel()
+
+
+async def test_the_mesh_is_known_for_as_long_as_its_actor_speaks() -> None:
+    machine = Machine()
+    await machine.turn()
+    await machine.hear("mesh_state", radio="up", neighbours=2, uplink=True, airtime_percent=1.5, new="field")
+    await machine.hear("mesh_state", radio="sideways")
+    state = await machine.turn()
+    assert state.mesh == MeshState(radio="up", neighbours=2, uplink=True, airtime_percent=1.5)
+    assert machine.told[-1] == ["mesh: none -> up, within reach: link"]
+    await machine.hear("mesh_state", radio="down")
+    await machine.turn()
+    assert machine.told[-1] == ["mesh: up, within reach: link -> radio down"]
+    assert (await machine.turn(MESH_SILENT_S)).mesh is None

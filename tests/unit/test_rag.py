@@ -13,6 +13,7 @@ from evy_core import Router
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors._masked import Taken
 from actors._retrieval import phrases as phrase_files
 from actors._retrieval import store
 from actors._retrieval.confidence import NEAR, SURE, UNSURE, Evidence, confidence
@@ -20,13 +21,15 @@ from actors._retrieval.index import KnowledgeIndex
 from actors._retrieval.shipped import FILE, Known
 from actors._retrieval.vectors import embedder, spelled_out
 from actors._runtime import clock
-from actors._runtime.actor import Output
+from actors._runtime.actor import KeyValue, Output
 from actors._runtime.link import LinkState
-from actors.knowledge import SHIPPED, Texts, route_rules
+from actors._runtime.memory import MemoryKeyValue
+from actors.knowledge import SHIPPED, Texts, redactor, route_rules
 from actors.rag import Centre, Decide, Decision, Library, actor, by_rules
 from subjects.errors import ConfigError, RetryLaterError
+from subjects.mesh import MeshPacket
 from subjects.messages import Answer, Deadline, Event, Passage, Query, Session
-from subjects.node_state import MEGABYTE, NodeState
+from subjects.node_state import MEGABYTE, MeshState, NodeState
 
 pytestmark = pytest.mark.model
 
@@ -540,14 +543,20 @@ class SetLink:
 
 
 async def outputs_with(
-    index: KnowledgeIndex, up: bool, asked: Query, rung: Decision, answered: bool = False
+    index: KnowledgeIndex,
+    up: bool,
+    asked: Query,
+    rung: Decision,
+    *,
+    answered: bool = False,
+    masked: KeyValue | None = None,
 ) -> dict[str, Output]:
     """Outputs of one query at a node with a centre, by subject."""
 
     async def has_answer(_: str) -> bool:
         return answered
 
-    centre = Centre(SetLink(up), lambda text: text.replace("Ana", "[name]"), has_answer, 3600.0)
+    centre = Centre(SetLink(up), REDACTOR, masked or MemoryKeyValue(), has_answer, 3600.0)
     built = actor(
         "n1", Library(index), lambda _, link: rung if link is not None else LADDER(_, None), TEXTS, NO, centre
     )
@@ -556,6 +565,7 @@ async def outputs_with(
 
 
 TEXTS = Texts.load()
+REDACTOR = redactor()
 
 
 def NO(_: Event) -> None:  # noqa: N802  # a constant that does nothing
@@ -568,17 +578,24 @@ LATER = Decision("unsure", "test", wait=True)
 
 
 async def test_with_a_link_the_centre_is_asked_and_a_copy_waits(index: KnowledgeIndex) -> None:
-    before = Session(before="when does Ana sow")
-    asked = query("Ana asks about the planting of maize", deadline=clock.deadline_in(15), session=before)
-    out = await outputs_with(index, True, asked, BIG)
+    before = Session(before="my name is Ana, when do I sow")
+    text = "my name is Ana, when do I plant maize, call 0712 345 678"
+    asked = query(text, deadline=clock.deadline_in(15), session=before)
+    masked = MemoryKeyValue()
+    out = await outputs_with(index, True, asked, BIG, masked=masked)
     assert set(out) == {"infer.large", "rag"}
     sent, copy = out["infer.large"].message, out["rag"].message
     assert isinstance(sent, Query)
     assert isinstance(copy, Query)
-    assert sent.text == "[name] asks about the planting of maize"
-    assert sent.session.before == "when does [name] sow"
+    assert sent.text == "my name is [name1], when do I plant maize, call [phone1]"
+    assert sent.session.before == "my name is [name], when do I sow"
+    kept = await masked.get(asked.id)
+    assert kept is not None
+    assert msgspec.json.decode(kept[0], type=Taken) == Taken(
+        asked.sender_ref, {"[name1]": "Ana", "[phone1]": "0712 345 678"}
+    )
     assert copy.text == asked.text  # what stays here is whole
-    assert copy.session.before == "when does Ana sow"
+    assert copy.session.before == before.before
     assert out["infer.large"].optional
     assert sent.asked
     assert copy.asked
@@ -686,3 +703,71 @@ def test_the_view_is_asked_at_each_decision() -> None:
     decide = by_rules(ROUTER, lambda: NodeState(node="n1", battery_rule_percent=next(percents)))
     rungs = [decide(query("hello", confidence=0.1), None).next for _ in range(2)]
     assert rungs == ["infer.small", "low_battery"]
+
+
+MESH = Decision("mesh.out", "test")
+
+
+@pytest.mark.parametrize(("up", "waits"), [(None, False), (False, True)], ids=["no centre", "link down"])
+async def test_a_question_goes_over_the_mesh_and_the_person_hears_so(
+    index: KnowledgeIndex, up: bool | None, waits: bool
+) -> None:
+    text = "my name is Ana, how do I solder a tap, call 0712 345 678"
+    masked = MemoryKeyValue()
+    asked = query(text, deadline=clock.deadline_in(15))
+    out = await mesh_outputs(index, up, asked, MESH._replace(wait=waits), masked)
+    assert set(out) == {"compress", "mesh.out", *(["infer.large"] if waits else [])}
+    answer, packet = out["compress"].message, out["mesh.out"].message
+    assert isinstance(answer, Answer)
+    assert answer.text == TEXTS.say("answer_follows", "en")
+    assert answer.asked
+    assert isinstance(packet, MeshPacket)
+    assert packet.query is not None
+    assert packet.query.text == "my name is [name1], how do I solder a tap, call [phone1]"
+    assert packet.until == packet.query.wait
+    assert out["mesh.out"].optional
+    assert await masked.get(asked.id) is not None
+    stopped = query(text, deadline=clock.deadline_in(15), session=Session(unsolicited_ok=False))
+    assert set(await mesh_outputs(index, up, stopped, MESH, masked)) == {"compress"}
+
+
+async def mesh_outputs(
+    index: KnowledgeIndex, up: bool | None, asked: Query, rung: Decision, masked: KeyValue
+) -> dict[str, Output]:
+    """Outputs of one query at a node whose rules say ``rung``, by subject."""
+
+    async def has_answer(_: str) -> bool:
+        return False
+
+    centre = Centre(SetLink(up), REDACTOR, masked, has_answer, 3600.0)
+    built = actor("n1", Library(index), lambda _, __: rung, TEXTS, NO, centre)
+    return {output.subject: output for output in await built.handlers["rag"](asked)}
+
+
+GATEWAY = MeshState(radio="up", neighbours=1, uplink=True, airtime_percent=10.0)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "fields", "rung"),
+    [
+        (GATEWAY, {}, "mesh.out"),
+        (None, {}, "unsure"),
+        (msgspec.structs.replace(GATEWAY, radio="down"), {}, "unsure"),
+        (msgspec.structs.replace(GATEWAY, uplink=False), {}, "unsure"),
+        (GATEWAY, {"origin": "7.0a1b2c3d"}, "unsure"),
+        (GATEWAY, {"node_only": True}, "unsure"),
+        (msgspec.structs.replace(GATEWAY, airtime_percent=60.0), {}, "mesh.out"),
+        (msgspec.structs.replace(GATEWAY, airtime_percent=60.0), {"lane": "routine"}, "unsure"),
+    ],
+)
+def test_the_mesh_is_asked_when_it_has_a_gateway_and_air(
+    mesh: MeshState | None, fields: dict[str, Any], rung: str
+) -> None:
+    state = NodeState(node="n1", battery_rule_percent=80.0, mesh=mesh)
+    asked = query(
+        "how do I solder a tap?",
+        **{"lane": "priority", "needs": ("water",), "confidence": 0.1, **fields},
+        deadline=clock.deadline_in(15),
+    )
+    assert by_rules(ROUTER, lambda: state)(asked, None).next == rung
+    assert by_rules(ROUTER, lambda: state)(asked, True).next != "mesh.out"

@@ -91,7 +91,6 @@ class Town:
 def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Town:
     made = Town(tmp_path)
     monkeypatch.setattr("actors.knowledge.loader.SHIPPED", made.shipped)
-    monkeypatch.setattr("actors.rag.SHIPPED", made.shipped)
     return made
 
 
@@ -105,11 +104,11 @@ async def watching(
 ) -> AsyncIterator[asyncio.Queue[tuple[str, Mapping[str, object]]]]:
     """What a library that looks for changes tells."""
     told: asyncio.Queue[tuple[str, Mapping[str, object]]] = asyncio.Queue()
-    seen = look(town.own)
+    seen = look([town.own])
     task = asyncio.create_task(
         watch(
             library,
-            town.own,
+            lambda: [town.own],
             make or town.make,
             lambda kind, fields: told.put_nowait((kind, fields)),
             seen=seen,

@@ -259,3 +259,13 @@ async def test_an_emergency_without_a_text_of_its_own_is_looked_up_too(desk: Des
     for session in (Session(repeat=1), Session(unsolicited_ok=False)):
         again = await desk.text("and the kitchen too", lane="flash", session=session)
         assert names.RAG not in {output.subject for output in again}
+
+
+async def test_what_came_by_mesh_raises_no_alert_and_gets_no_template(desk: Desk) -> None:
+    """Its own node has done both; here there is neither the person's number nor their session."""
+    words = "my brother cut his leg, blood everywhere"
+    assert {output.subject for output in await desk.text(words)} >= {names.ALERT, names.SMS_OUT}
+    [output] = await desk.text(words, origin="7.0a1b2c3d")
+    assert (output.subject, output.lane) == (names.RAG, "priority")
+    assert isinstance(output.message, Query)
+    assert (output.message.priority, output.message.origin) == ("urgent", "7.0a1b2c3d")

@@ -1,4 +1,4 @@
-"""The pure core of EVY, in Rust: SMS codec, triage, routing, compression, redaction.
+"""The pure core of EVY, in Rust: SMS codec, triage, routing, compression, redaction, the LoRa mesh.
 
 Functions take and return lists and release the GIL; what they decide depends on their arguments only.
 """
@@ -10,9 +10,22 @@ from evy_core._evy_core import (
     Decision,
     Deliver,
     Fitted,
+    Landing,
+    Masked,
+    MeshAirtime,
+    MeshArrival,
+    MeshError,
+    MeshFullError,
+    MeshNeighbour,
+    MeshNode,
+    MeshOutcome,
+    MeshPoll,
+    MeshRoute,
     Packer,
     PackError,
     PduError,
+    RadioChannel,
+    RadioScene,
     Redacted,
     Redactor,
     Router,
@@ -28,6 +41,7 @@ from evy_core._evy_core import (
     encode_pdus,
     join_parts,
     segment,
+    time_on_air_us,
 )
 
 __all__ = [
@@ -37,9 +51,22 @@ __all__ = [
     "Decision",
     "Deliver",
     "Fitted",
+    "Landing",
+    "Masked",
+    "MeshAirtime",
+    "MeshArrival",
+    "MeshError",
+    "MeshFullError",
+    "MeshNeighbour",
+    "MeshNode",
+    "MeshOutcome",
+    "MeshPoll",
+    "MeshRoute",
     "PackError",
     "Packer",
     "PduError",
+    "RadioChannel",
+    "RadioScene",
     "Redacted",
     "Redactor",
     "Router",
@@ -55,4 +82,5 @@ __all__ = [
     "encode_pdus",
     "join_parts",
     "segment",
+    "time_on_air_us",
 ]

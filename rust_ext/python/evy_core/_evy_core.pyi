@@ -1,8 +1,8 @@
 # ruff: noqa: PYI021, PYI054  the docstrings of the core live here; PyO3 carries none
 """Typed face of the Rust core; the docstrings live here."""
 
-from collections.abc import Sequence
-from typing import Literal, final
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias, final
 
 __all__ = [
     "Compressor",
@@ -11,9 +11,22 @@ __all__ = [
     "Decision",
     "Deliver",
     "Fitted",
+    "Landing",
+    "Masked",
+    "MeshAirtime",
+    "MeshArrival",
+    "MeshError",
+    "MeshFullError",
+    "MeshNeighbour",
+    "MeshNode",
+    "MeshOutcome",
+    "MeshPoll",
+    "MeshRoute",
     "PackError",
     "Packer",
     "PduError",
+    "RadioChannel",
+    "RadioScene",
     "Redacted",
     "Redactor",
     "Router",
@@ -29,6 +42,7 @@ __all__ = [
     "encode_pdus",
     "join_parts",
     "segment",
+    "time_on_air_us",
 ]
 
 class CoreError(ValueError):
@@ -36,6 +50,12 @@ class CoreError(ValueError):
 
 class DataError(CoreError):
     """A data file is wrong; the text names file and entry."""
+
+class MeshError(CoreError):
+    """A setting, key, state or message that the mesh refuses; the text names the argument."""
+
+class MeshFullError(MeshError):
+    """As many messages wait as the mesh takes (32, and 8 more of flash): try again later."""
 
 class PackError(CoreError):
     """A text that cannot be packed, or octets that are no packed text; the text says why."""
@@ -511,6 +531,35 @@ class Redacted:
         A number of seven digits that is no phone number, an ``@``, a word of more than forty octets, letters
         of a script without data.
         """
+    @property
+    def foreign(self) -> bool:
+        """It is in no language of the data: over a quarter of its words of three letters or more are unknown.
+
+        Names in it may have been missed; whoever fails closed treats the text as private.
+        """
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class Masked:
+    """A text with numbered placeholders, and what each stands for. Its repr shows neither."""
+
+    @property
+    def text(self) -> str:
+        """The text with a placeholder such as ``[name1]`` for each finding; redacting finds nothing in it."""
+    @property
+    def stands(self) -> list[tuple[str, str]]:
+        """Placeholder and what stood there, in the order of the text.
+
+        What was written alike, capitals aside, shares a placeholder. One that stood in the text already is
+        among them, so that none of the result means two things.
+        """
+    @property
+    def doubtful(self) -> bool:
+        """See :attr:`Redacted.doubtful`."""
+    @property
+    def foreign(self) -> bool:
+        """See :attr:`Redacted.foreign`."""
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
 
@@ -531,6 +580,8 @@ class Redactor:
 
         The result has at most six times the octets. A lone surrogate reads as U+FFFD.
         """
+    def mask(self, texts: Sequence[str]) -> list[Masked]:
+        """Redacts each text reversibly, in order, with the GIL released. A lone surrogate reads as U+FFFD."""
 
 @final
 class Packer:
@@ -560,3 +611,369 @@ class Packer:
 
         Octets that were changed on the way may give another text: who carries frames must check them.
         """
+
+def time_on_air_us(
+    octets: int,
+    *,
+    spreading_factor: int,
+    bandwidth_hz: int = 125_000,
+    coding_rate: int = 5,
+    preamble_symbols: int = 8,
+) -> int:
+    """Time on air of a LoRa frame with explicit header and CRC, in microseconds (Semtech AN1200.13 §4).
+
+    ``coding_rate`` is the denominator of 4/5 to 4/8. The low data rate optimisation is on from 16 ms symbols.
+    Raises :class:`CoreError` for what no SX1276 can send.
+    """
+
+_MeshLane: TypeAlias = Literal["flash", "priority", "routine"]
+_MeshState: TypeAlias = Literal["queued", "sent", "relayed", "delivered", "expired", "refused"]
+
+@final
+class MeshArrival:
+    """A message that arrived at this node, once."""
+
+    @property
+    def source(self) -> int:
+        """Address of who sent it."""
+    @property
+    def id(self) -> int:
+        """Its number there; with the source it is unique in the network."""
+    @property
+    def lane(self) -> _MeshLane: ...
+    @property
+    def payload(self) -> bytes:
+        """What was given to :meth:`MeshNode.send`, 1 to 2,048 octets."""
+    @property
+    def broadcast(self) -> bool:
+        """Whether it went to everybody."""
+
+@final
+class MeshPoll:
+    """What a node's driver does now, in this order: ``keep``, ``arrived`` and ``states``, ``transmit``."""
+
+    @property
+    def transmit(self) -> bytes | None:
+        """A frame to send now; then :meth:`MeshNode.sent`, when it left or failed to."""
+    @property
+    def wake_at_us(self) -> int | None:
+        """When to poll again unless something happens before; ``None`` while a frame is on the air."""
+    @property
+    def arrived(self) -> list[MeshArrival]: ...
+    @property
+    def states(self) -> list[tuple[int, _MeshState]]:
+        """News of own messages.
+
+        ``sent``: left our antenna; ``relayed``: a neighbour has it; ``delivered``: its destination says so;
+        ``expired``: a day (flash), half a day (priority) or four hours (routine) are over. Of a broadcast
+        nobody confirms the arrival: it ends as ``relayed`` when somebody was heard repeating it, else as
+        ``expired``.
+        """
+    @property
+    def keep(self) -> bytes | None:
+        """What must be durable before anything else of this poll is acted on; ``state`` of the next start."""
+
+@final
+class MeshNeighbour:
+    """A node that is heard directly."""
+
+    @property
+    def address(self) -> int: ...
+    @property
+    def rssi_dbm(self) -> float:
+        """Strength, smoothed over some frames."""
+    @property
+    def snr_db(self) -> float:
+        """The same above the noise."""
+    @property
+    def delivery_out(self) -> float:
+        """Share of our frames that arrive there, as well as it is known: its report and its answers."""
+    @property
+    def delivery_in(self) -> float:
+        """Share of its frames that arrive here, from the gaps in its count."""
+    @property
+    def heard_us(self) -> int:
+        """When it was heard last, on the clock of ``now_us``."""
+    @property
+    def flash_only(self) -> bool:
+        """It is nearly empty and relays flash only."""
+
+@final
+class MeshRoute:
+    """How a node is reached, and what it says of itself."""
+
+    @property
+    def destination(self) -> int: ...
+    @property
+    def next_hop(self) -> int: ...
+    @property
+    def hops(self) -> int:
+        """How many, as the cost tells: bad links count for more."""
+    @property
+    def cost(self) -> int:
+        """Eight a hop that never fails, at most 254."""
+    @property
+    def uplink(self) -> bool:
+        """It has a link to the centre."""
+    @property
+    def modem(self) -> bool:
+        """Its modem works."""
+    @property
+    def battery_percent(self) -> int:
+        """At least so much: 0, 30, 50 or 75, which is what a beacon tells."""
+
+@final
+class MeshAirtime:
+    """What the law leaves of the time on air."""
+
+    @property
+    def used_us(self) -> int:
+        """Spent in the window that ends now."""
+    @property
+    def limit_us(self) -> int:
+        """Allowed in a window; flash may use all of it."""
+    @property
+    def window_us(self) -> int: ...
+    @property
+    def waits_until_us(self) -> dict[str, int]:
+        """For each lane, when the longest frame may be sent; not later than now when it may be at once."""
+
+@final
+class MeshNode:
+    """A node of the LoRa mesh: frames in, frames out; no clock, no radio, no disk of its own.
+
+    Times are microseconds of one monotonic clock. ``address`` 1 to 254, ``network`` 1 to 255, ``network_key``
+    16 octets, ``private_key`` and each public key of ``roster`` 32 (X25519). ``hidden_octets``: what the
+    module adds to each frame unseen, counted as airtime; ``longest_frame``: octets of the longest it takes;
+    ``senses``: it can tell whether the channel is busy, see :meth:`poll`. ``state``: what the last ``keep``
+    was. Without it counters begin at ``first_counter`` and numbers of messages at a sixteenth of that, so
+    that a node whose state is lost uses none twice: give what grows faster. Raises :class:`MeshError`
+    that names the argument.
+    """
+
+    def __new__(
+        cls,
+        *,
+        address: int,
+        network: int,
+        network_key: bytes,
+        private_key: bytes,
+        roster: Mapping[int, bytes],
+        region: str = "EU868",
+        frequency_hz: int = 869_525_000,
+        spreading_factor: int = 9,
+        bandwidth_hz: int = 125_000,
+        coding_rate: int = 5,
+        preamble_symbols: int = 8,
+        hidden_octets: int = 0,
+        longest_frame: int = 255,
+        senses: bool = False,
+        seed: int,
+        now_us: int,
+        state: bytes = ...,
+        first_counter: int = 0,
+    ) -> MeshNode: ...
+    def send(self, destination: int | None, payload: bytes, lane: _MeshLane, now_us: int) -> int:
+        """Take a message of 1 to 2,048 octets for one node, or for everybody; its number.
+
+        Without a route it waits half a minute for one and is then flooded; flash is flooded at once. Raises
+        :class:`MeshFullError` when too many wait, :class:`MeshError` for an impossible length or destination.
+        """
+    def receive(self, frame: bytes, rssi_dbm: float, snr_db: float, now_us: int) -> None:
+        """Take what the radio heard; what the network's key did not make changes nothing but a count."""
+    def sent(self, now_us: int) -> None:
+        """Say that the frame of the last poll is off the air."""
+    def poll(self, now_us: int, busy: bool = False) -> MeshPoll:
+        """Say what is to be done now; call it after every other call, and at ``wake_at_us``.
+
+        ``busy``: the channel is, as a radio knows that ``senses``.
+        """
+    def set_status(self, *, battery_percent: int | None, uplink: bool, modem: bool, flash_only: bool) -> None:
+        """Say what this node has, for others to hear of; unknown battery counts as full."""
+    def forget(self, message: int) -> None:
+        """Stop sending an own message; nothing happens when there is none."""
+    def neighbours(self, now_us: int) -> list[MeshNeighbour]: ...
+    def routes(self, now_us: int) -> list[MeshRoute]: ...
+    def airtime(self, now_us: int) -> MeshAirtime: ...
+    def counters(self) -> dict[str, int]:
+        """Frames heard, forged, replayed …, letters relayed, held, sent again; airtime by kind of frame."""
+
+@final
+class MeshOutcome:
+    """What became of the messages of a run; ``wanted`` and ``reached`` count receivers, not messages."""
+
+    @property
+    def messages(self) -> int:
+        """Messages that nodes began."""
+    @property
+    def wanted(self) -> int:
+        """Receivers that should have got one, summed over the messages."""
+    @property
+    def reached(self) -> int:
+        """Receivers that did."""
+    @property
+    def delays_us(self) -> list[int]:
+        """Microseconds from beginning to arrival, one for each reached receiver."""
+    @property
+    def airtime_us(self) -> int:
+        """Microseconds on air of all radios."""
+    @property
+    def airtime_by_kind_us(self) -> dict[str, int]:
+        """The same by what the frames were."""
+    @property
+    def alive_us(self) -> int:
+        """Microseconds that the radios lived, summed."""
+    @property
+    def frames(self) -> int:
+        """Frames sent."""
+    @property
+    def violations(self) -> int:
+        """Frames that the law at 869.525 MHz in Europe has something against: a tenth of an hour, 27 dBm."""
+
+@final
+class RadioScene:
+    """Radios on a simulated LoRa channel: suburban path loss, 6 dB capture, collisions, half duplex.
+
+    ``places_m`` are metres east and north; ``shadow_db`` what stands in the way besides distance, for
+    each ordered pair, row by row from the sender. Raises :class:`CoreError` for fewer than two radios.
+    """
+
+    def __new__(
+        cls,
+        places_m: Sequence[tuple[float, float]],
+        shadow_db: Sequence[float],
+        *,
+        power_dbm: float,
+        frequency_hz: float,
+        sensitivity_dbm: float,
+        noise_dbm: float,
+        spreading_factor: int,
+        bandwidth_hz: int = 125_000,
+        coding_rate: int = 5,
+        preamble_symbols: int = 8,
+        height_m: float = 1.0,
+    ) -> RadioScene: ...
+    def run(
+        self,
+        strategy: Literal["flood", "evy", "spread"],
+        *,
+        octets: int,
+        period_s: float,
+        seconds: float,
+        seed: int,
+        unicast: bool = False,
+        interference: float = 0.0,
+        waits_s: Sequence[Sequence[float]] | None = None,
+        duty_per_mille: int | None = None,
+        changes: Sequence[tuple[float, int, tuple[float, float] | None]] = ...,
+    ) -> MeshOutcome:
+        """A message a node every ``period_s`` on average, for ``seconds``, with the GIL released.
+
+        ``flood`` is Meshtastic's managed flooding, ``evy`` our node with its keys, ``spread`` its way of
+        broadcasting without the rest. ``changes``: when, which radio, and where it stands from then on; None
+        is its death.
+
+        For the baseline alone: ``interference``, how often something outside the network occupies the
+        channel when it is sensed; ``duty_per_mille``, the share of an hour it keeps to. ``waits_s``: each
+        node's first waits between messages, instead of drawn ones, each counted from when the last message
+        was settled; with drawn ones the times depend on the seed alone. The same arguments give the same
+        outcome.
+        Raises :class:`CoreError` for a number out of its range.
+        """
+
+@final
+class RadioChannel:
+    """A LoRa channel on which radios outside the core send, in simulated microseconds the caller counts.
+
+    Suburban path loss (3GPP TR 25.996 §5.2) with antennas at ``height_m``, a shadow for each ordered pair,
+    6 dB capture within a spreading factor, none between two, half duplex, and a law that only looks on. What
+    is heard depends on the spreading factor: noise is -174 dBm/Hz and 6 dB. Frames of another carrier are not
+    told apart: who is tuned elsewhere is the caller's to leave out.
+
+    ``places_m`` are metres east and north, one power in dBm for each; ``shadow_db`` row by row from the
+    sender. At most 1,000 radios. ``region``: "EU868", "US915" or "none". Raises :class:`CoreError` for
+    anything else, here and below, with the limit in its text.
+    """
+
+    def __new__(
+        cls,
+        places_m: Sequence[tuple[float, float]],
+        power_dbm: Sequence[float],
+        shadow_db: Sequence[float],
+        *,
+        frequency_hz: float,
+        bandwidth_hz: int = 125_000,
+        height_m: float = 5.0,
+        region: str = "EU868",
+    ) -> RadioChannel: ...
+    def begin(
+        self,
+        radio: int,
+        frame: bytes,
+        now_us: int,
+        *,
+        frequency_hz: int,
+        spreading_factor: int,
+        bandwidth_hz: int = 125_000,
+        coding_rate: int = 5,
+        preamble_symbols: int = 8,
+    ) -> tuple[int, int]:
+        """A radio begins a frame of 1 to 255 octets; gives the frame's number and the time of its end.
+
+        What the radio was receiving is lost. Raises when it is dead or still sending.
+        """
+    def advance(self, now_us: int) -> list[Landing]:
+        """The frames that ended up to now, in the order of their ends, each once."""
+    @property
+    def next_end_us(self) -> int | None:
+        """When the next frame ends; None while the air is free."""
+    @property
+    def airtime_us(self) -> list[int]:
+        """Microseconds on air of each radio so far, frames that were cut off counted whole."""
+    def move_to(self, radio: int, x_m: float, y_m: float) -> None:
+        """A radio stands elsewhere from the next frame on."""
+    def set_alive(self, radio: int, alive: bool) -> None:
+        """A radio dies, in the middle of what it sends and receives, or works again."""
+    def set_power(self, radio: int, power_dbm: float) -> None:
+        """A radio radiates so much from the next frame on."""
+    def set_shadow(self, sender: int, receiver: int, shadow_db: float) -> None:
+        """What stands in the way from one radio to another besides distance, this way only."""
+    def rssi_dbm(self, sender: int, receiver: int) -> float:
+        """Strength at which one hears the other."""
+    def sensitivity_dbm(self, spreading_factor: int, bandwidth_hz: int = 125_000) -> float:
+        """Weakest signal that is demodulated (SX1276 datasheet, table 13)."""
+
+@final
+class Landing:
+    """One frame that has left a radio of a :class:`RadioChannel`."""
+
+    @property
+    def id(self) -> int:
+        """The number :meth:`RadioChannel.begin` gave."""
+    @property
+    def sender(self) -> int:
+        """The radio."""
+    @property
+    def frame(self) -> bytes:
+        """Its octets."""
+    @property
+    def frequency_hz(self) -> int:
+        """The carrier."""
+    @property
+    def spreading_factor(self) -> int:
+        """7 to 12."""
+    @property
+    def bandwidth_hz(self) -> int:
+        """In Hz."""
+    @property
+    def began_us(self) -> int:
+        """When it began."""
+    @property
+    def ends_us(self) -> int:
+        """When it ended."""
+    @property
+    def receptions(self) -> list[tuple[int, float, float, bool]]:
+        """Who was in reach: radio, RSSI in dBm, SNR in dB, and whether it came whole."""
+    @property
+    def violation(self) -> str | None:
+        """What the law has against it, in words with the numbers."""

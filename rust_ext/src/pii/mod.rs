@@ -15,6 +15,11 @@ mod names;
 mod numbers;
 mod read;
 
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use rustc_hash::FxHashMap;
+
 pub use data::PiiError;
 
 use data::{Class, Cue, Lexicon};
@@ -24,6 +29,15 @@ use read::{Case, Gap, Reading, What};
 const MAX_ROUNDS: usize = 8;
 /// Digits from which a number that is left makes a text doubtful.
 pub const MANY_DIGITS: usize = 7;
+
+/// Words of so many letters tell a language; shorter ones are the same in many.
+const LEAST_LETTERS: usize = 3;
+/// Unknown words in a hundred from which a text is in no language of the data. Things that are asked about are
+/// often unknown («quernstone»), the words around them hardly ever.
+const FOREIGN_PERCENT: usize = 25;
+
+/// Letters beyond ASCII of the languages of the data that are written in Latin.
+const OWN_LETTERS: &str = "áàâãäéèêëíìîïóòôõöúùûüçñÿœæ";
 
 /// What is taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,6 +117,22 @@ pub struct Redacted {
     pub found: Vec<Found>,
     /// Something that nobody could read is left: see [`Redactor::redact`].
     pub doubtful: bool,
+    /// It is in no language of the data, as far as its words tell, so names in it may have been missed.
+    pub foreign: bool,
+}
+
+/// A text with numbered placeholders, and what each stands for: whoever has both can put it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Masked {
+    /// The text; [`Redactor::redact`] finds nothing in it.
+    pub text: String,
+    /// Placeholder and what stood there first, in the order of the text. What was written alike, capitals
+    /// aside, shares a placeholder.
+    pub stands: Vec<(String, String)>,
+    /// See [`Redacted::doubtful`].
+    pub doubtful: bool,
+    /// See [`Redacted::foreign`].
+    pub foreign: bool,
 }
 
 /// Redaction with its data loaded; immutable, shared freely between threads.
@@ -148,7 +178,67 @@ impl Redactor {
                 end: text.chars().count(),
             }],
             doubtful: true,
+            foreign: true,
         }
+    }
+
+    /// Redacts like [`Self::redact`], with placeholders that can be told apart and put back: `[name1]`.
+    ///
+    /// A placeholder that stands in the text already is taken out like a finding, so that none of the result
+    /// means two things.
+    pub fn mask(&self, text: &str) -> Masked {
+        let redacted = self.redact(text);
+        let mut pieces: Vec<(Range<usize>, &str)> = Vec::new();
+        let offsets: Vec<usize> = text
+            .char_indices()
+            .map(|(at, _)| at)
+            .chain([text.len()])
+            .collect();
+        for found in &redacted.found {
+            pieces.push((offsets[found.start]..offsets[found.end], found.kind.name()));
+        }
+        let (found, mut next) = (pieces.len(), 0);
+        for token in Reading::of(text).tokens {
+            if token.what != What::Placeholder(None) {
+                continue;
+            }
+            let at = token.start..token.end;
+            while next < found && pieces[next].0.end <= at.start {
+                next += 1;
+            }
+            if next == found || pieces[next].0.start >= at.end {
+                let name = text[at.clone()].trim_matches(['[', ']']);
+                pieces.push((at, name.trim_end_matches(|c: char| c.is_ascii_digit())));
+            }
+        }
+        pieces.sort_by_key(|piece| piece.0.start);
+        let mut numbers: FxHashMap<(&str, String), usize> = FxHashMap::default();
+        let mut counts: FxHashMap<&str, usize> = FxHashMap::default();
+        let mut masked = Masked {
+            text: String::with_capacity(text.len()),
+            stands: Vec::new(),
+            doubtful: redacted.doubtful,
+            foreign: redacted.foreign,
+        };
+        let mut done = 0;
+        for (at, kind) in pieces {
+            let original = &text[at.clone()];
+            let number = *numbers
+                .entry((kind, original.to_lowercase()))
+                .or_insert_with(|| {
+                    let count = counts.entry(kind).or_default();
+                    *count += 1;
+                    masked
+                        .stands
+                        .push((format!("[{kind}{count}]"), original.to_owned()));
+                    *count
+                });
+            masked.text.push_str(&text[done..at.start]);
+            let _ = write!(masked.text, "[{kind}{number}]");
+            done = at.end;
+        }
+        masked.text.push_str(&text[done..]);
+        masked
     }
 }
 
@@ -370,7 +460,23 @@ impl<'a> Work<'a> {
             text: out,
             found,
             doubtful: many_digits_left || self.something_unread(),
+            foreign: self.is_foreign() || text.chars().any(is_elsewhere),
         }
+    }
+
+    /// Whether more than [`FOREIGN_PERCENT`] of its words are unknown, each different word counted once.
+    fn is_foreign(&self) -> bool {
+        let mut words: Vec<&str> = (0..self.len())
+            .map(|i| self.word(i))
+            .filter(|word| word.chars().nth(LEAST_LETTERS - 1).is_some())
+            .collect();
+        words.sort_unstable();
+        words.dedup();
+        let unknown = words
+            .iter()
+            .filter(|word| self.lexicon.class(word) == 0 && !self.lexicon.is_misspelt(word))
+            .count();
+        unknown * 100 > words.len() * FOREIGN_PERCENT
     }
 
     fn something_unread(&self) -> bool {
@@ -388,6 +494,13 @@ impl<'a> Work<'a> {
 /// A letter of Latin, Arabic or Devanagari.
 fn is_read(c: char) -> bool {
     matches!(c, '\0'..='\u{24f}' | '\u{600}'..='\u{77f}' | '\u{900}'..='\u{97f}' | '\u{1e00}'..='\u{1eff}')
+}
+
+/// A Latin letter that no language of the data is written with: ß, ł, ş, ơ.
+fn is_elsewhere(c: char) -> bool {
+    matches!(c, '\u{c0}'..='\u{24f}' | '\u{1e00}'..='\u{1eff}')
+        && c.is_alphabetic()
+        && !c.to_lowercase().all(|low| OWN_LETTERS.contains(low))
 }
 
 #[cfg(test)]
@@ -493,6 +606,51 @@ mod tests {
     }
 
     #[test]
+    fn what_a_mask_took_out_can_be_put_back() {
+        let masked =
+            shipped().mask("my name is Kofi, call 5551234 or kofi@a.org. [phone1]? Kofi here");
+        assert_eq!(
+            masked.text,
+            "my name is [name1], call [phone1] or [email1]. [phone2]? [name1] here"
+        );
+        let stands: Vec<(&str, &str)> = masked
+            .stands
+            .iter()
+            .map(|(placeholder, original)| (placeholder.as_str(), original.as_str()))
+            .collect();
+        assert_eq!(
+            stands,
+            [
+                ("[name1]", "Kofi"),
+                ("[phone1]", "5551234"),
+                ("[email1]", "kofi@a.org"),
+                ("[phone2]", "[phone1]")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_language_without_data_is_said() {
+        for text in [
+            "meine Großmutter Hildegard hat starke Schmerzen und braucht einen Arzt",
+            "babcia Jadwiga ma silne bóle i potrzebuje lekarza natychmiast",
+            "büyükannem Ayşegül çok hasta ve doktora ihtiyacı var hemen",
+            "bà tôi Nguyễn Thị Lan bị sốt cao, cần bác sĩ ngay",
+        ] {
+            assert!(shipped().redact(text).foreign, "{text}");
+        }
+        for text in [
+            "how do I dress the quernstone of our mill",
+            "mi hermano tiene fiebre alta desde ayer",
+            "MA SŒUR EST MALADE, À L'HÔPITAL",
+            "",
+            "?",
+        ] {
+            assert!(!shipped().redact(text).foreign, "{text}");
+        }
+    }
+
+    #[test]
     fn wrong_data_is_named() {
         let good = "[names]\nsure = 'kofi'\ncues = ['my name is']\n";
         let error = |text: &str| {
@@ -532,6 +690,17 @@ mod tests {
         prop_assert!(twice.found.is_empty());
         prop_assert_eq!(once.doubtful, twice.doubtful);
         prop_assert!(once.text.len() <= 6 * text.len());
+        let masked = shipped().mask(text);
+        prop_assert!(shipped().redact(&masked.text).found.is_empty());
+        let mut back = masked.text.clone();
+        for (placeholder, original) in &masked.stands {
+            prop_assert!(back.contains(placeholder.as_str()));
+            back = back.replace(placeholder.as_str(), &format!("\0{original}\0"));
+        }
+        let flat = |text: &str| text.replace('\0', "").to_lowercase();
+        prop_assert!(
+            masked.stands.iter().any(|(_, o)| o.contains('[')) || flat(&back) == flat(text)
+        );
         let length = text.chars().count();
         let mut last = 0;
         for found in &once.found {

@@ -13,6 +13,9 @@ use super::Kind;
 /// Letters of a word that are kept: no word of our data is as long.
 const MAX_LETTERS: usize = 48;
 
+/// Digits of a placeholder's number: a text of 255 parts cannot hold ten thousand names.
+const MAX_NUMBER_DIGITS: usize = 5;
+
 /// What stands between a token and the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Gap {
@@ -239,13 +242,12 @@ impl Reader {
     }
 }
 
-/// Length of the placeholder that the text begins with.
+/// Length of the placeholder that the text begins with: `[name]`, or one with a number, `[name1]`.
 fn placeholder_at(text: &str) -> Option<usize> {
-    Kind::ALL
-        .iter()
-        .map(|kind| kind.placeholder())
-        .find(|placeholder| text.starts_with(placeholder))
-        .map(str::len)
+    let (name, _) = text.strip_prefix('[')?.split_once(']')?;
+    let kind = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let known = Kind::ALL.iter().any(|one| one.name() == kind);
+    (known && name.len() - kind.len() <= MAX_NUMBER_DIGITS).then_some(name.len() + 2)
 }
 
 /// First digit of each block of ten, for the scripts people write numbers in.
@@ -361,7 +363,13 @@ mod tests {
                 (What::Digits, "1".to_owned())
             ]
         );
-        assert_eq!(read("[fone]")[0].0, What::Mark('['));
+        assert_eq!(
+            read("[name12]x")[0],
+            (What::Placeholder(None), String::new())
+        );
+        for other in ["[fone]", "[name 1]", "[name123456]", "[1]", "[name"] {
+            assert_eq!(read(other)[0].0, What::Mark('['), "{other}");
+        }
     }
 
     proptest! {

@@ -39,6 +39,20 @@ pyo3::create_exception!(
     "A data file is wrong; the text names file and entry."
 );
 
+pyo3::create_exception!(
+    _evy_core,
+    MeshError,
+    CoreError,
+    "A setting, key, state or message that the mesh refuses; the text names the argument."
+);
+
+pyo3::create_exception!(
+    _evy_core,
+    MeshFullError,
+    MeshError,
+    "As many messages wait as the mesh takes: try again later."
+);
+
 impl From<triage::DataError> for PyErr {
     fn from(error: triage::DataError) -> Self {
         DataError::new_err(error.to_string())
@@ -90,6 +104,8 @@ impl From<RouteError> for PyErr {
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("CoreError", m.py().get_type::<CoreError>())?;
     m.add("DataError", m.py().get_type::<DataError>())?;
+    m.add("MeshError", m.py().get_type::<MeshError>())?;
+    m.add("MeshFullError", m.py().get_type::<MeshFullError>())?;
     m.add("PackError", m.py().get_type::<PackError>())?;
     m.add("PduError", m.py().get_type::<PduError>())
 }

@@ -1,10 +1,13 @@
 //! The only room that knows `PyO3`: one file per domain, errors mapped once in `error`.
 
+mod channel;
 mod compress;
 mod error;
+mod mesh;
 mod pack;
 mod pdu;
 mod pii;
+mod radio;
 mod route;
 mod sms;
 mod triage;
@@ -21,5 +24,8 @@ fn _evy_core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     route::register(m)?;
     compress::register(m)?;
     pack::register(m)?;
-    pii::register(m)
+    pii::register(m)?;
+    channel::register(m)?;
+    mesh::register(m)?;
+    radio::register(m)
 }

@@ -33,6 +33,11 @@ impl Redacted {
         self.0.doubtful
     }
 
+    #[getter]
+    fn foreign(&self) -> bool {
+        self.0.foreign
+    }
+
     /// Never the text itself: a log line must not undo the redaction.
     fn __repr__(&self) -> String {
         format!(
@@ -40,6 +45,43 @@ impl Redacted {
             self.0.found.len(),
             if self.0.doubtful { "True" } else { "False" }
         )
+    }
+}
+
+/// See the stub.
+#[pyclass(frozen, eq, module = "evy_core")]
+#[derive(PartialEq)]
+pub struct Masked(pii::Masked);
+
+#[pymethods]
+impl Masked {
+    #[getter]
+    fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    #[getter]
+    fn stands(&self) -> Vec<(&str, &str)> {
+        self.0
+            .stands
+            .iter()
+            .map(|(placeholder, original)| (placeholder.as_str(), original.as_str()))
+            .collect()
+    }
+
+    #[getter]
+    fn doubtful(&self) -> bool {
+        self.0.doubtful
+    }
+
+    #[getter]
+    fn foreign(&self) -> bool {
+        self.0.foreign
+    }
+
+    /// Never what was taken out.
+    fn __repr__(&self) -> String {
+        format!("Masked({} taken out)", self.0.stands.len())
     }
 }
 
@@ -63,10 +105,16 @@ impl Redactor {
                 .collect()
         }))
     }
+
+    fn mask(&self, py: Python<'_>, texts: Vec<Bound<'_, PyString>>) -> PyResult<Vec<Masked>> {
+        let texts = owned(&texts)?;
+        Ok(py.detach(|| texts.iter().map(|text| Masked(self.0.mask(text))).collect()))
+    }
 }
 
 /// Adds this domain's functions and classes to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Redacted>()?;
+    m.add_class::<Masked>()?;
     m.add_class::<Redactor>()
 }

@@ -164,7 +164,7 @@ fn a_question_waits_for_the_link_unless_something_forbids() {
 }
 
 #[test]
-fn a_neighbour_is_asked_only_for_somebody_in_need_without_a_link() {
+fn a_neighbour_is_asked_for_a_question_or_a_need_and_without_a_link() {
     let far = |s: &mut Situation| {
         s.confidence = Some(0.1);
         s.neighbour_link = true;
@@ -175,8 +175,23 @@ fn a_neighbour_is_asked_only_for_somebody_in_need_without_a_link() {
         next(|s| {
             far(s);
             s.priority = Priority::Normal;
+            s.has_needs = false;
+            s.asks = false;
         }),
-        Next::Unsure
+        next(|s| {
+            s.confidence = Some(0.1);
+            s.has_needs = false;
+            s.asks = false;
+        })
+    );
+    assert_eq!(
+        next(|s| {
+            far(s);
+            s.priority = Priority::Normal;
+            s.has_needs = false;
+            s.asks = true;
+        }),
+        Next::Mesh
     );
     assert_eq!(
         next(|s| {
@@ -299,7 +314,7 @@ fn wrong_rules_are_refused_with_the_reason() {
             "facts are made of each other",
         ),
         (
-            "when = \"far and urgent and",
+            "when = \"far and worth_asking and",
             "when = \"near and far and",
             "it never decides",
         ),

@@ -58,9 +58,9 @@ class Pair:
         for stream in hub.streams_of(EDGE):
             if not stream.sources:
                 await self.centre.js.add_stream(stream)
-        for name, taker in edge.takers(EDGE, at="node"):
+        for name, taker in edge.takers(EDGE):
             await self.edge.js.add_consumer(name, taker)
-        for name, taker in hub.takers(EDGE, at="centre"):
+        for name, taker in hub.takers(EDGE):
             await self.centre.js.add_consumer(name, taker)
         link = NatsLink(self.edge, edge)
         async with asyncio.timeout(30):

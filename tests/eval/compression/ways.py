@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 import smsutil
 
-from actors.compress import shipped_compressor
+from actors.knowledge import shipped_compressor
 from tests.eval.compression.words import SHORT_FORMS, TYPOGRAPHY, UNITS
 
 HINTS: Final = {"en": "Reply MORE", "es": "Responda MAS", "fr": "Envoyez SUITE", "pt": "Responda MAIS"}

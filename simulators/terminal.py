@@ -1,22 +1,30 @@
 """The pseudo terminal that stands for a serial line.
 
-The modem holds both ends open: a client may die, close and come back, and what the modem says meanwhile waits
-in the line.
+The simulated device holds both ends open: a client may die, close and come back, and what the device says
+meanwhile waits in the line.
 """
 
 import asyncio
 import contextlib
 import logging
 import os
+import termios
 import tty
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-log = logging.getLogger("simulators.modem")
+log = logging.getLogger("simulators.terminal")
 
 MAX_OUTGOING_OCTETS: Final = 256 * 1024
 """Twice the list of a full SIM of 255 slots; beyond it nobody reads."""
+
+_BAUDS: Final = {
+    getattr(termios, name): int(name[1:])
+    for name in dir(termios)
+    if name.startswith("B") and name[1:].isdecimal()
+}
+"""What termios calls a speed, in baud."""
 
 
 class Terminal:
@@ -34,6 +42,13 @@ class Terminal:
         """Whether a client finds it."""
         return self._ends is not None
 
+    @property
+    def baud(self) -> int:
+        """The speed a client has set; 0 when there is no terminal, or a speed without a number."""
+        if self._ends is None:
+            return 0
+        return _BAUDS.get(termios.tcgetattr(self._ends[0])[5], 0)
+
     def open(self) -> None:
         """The terminal appears at ``link``."""
         master, slave = os.openpty()
@@ -45,7 +60,7 @@ class Terminal:
         draft.unlink(missing_ok=True)
         draft.symlink_to(os.ttyname(slave))
         draft.replace(self.link)
-        log.info("modem at %s -> %s", self.link, os.ttyname(slave))
+        log.info("device at %s -> %s", self.link, os.ttyname(slave))
 
     def close(self) -> None:
         """It hangs up and vanishes."""

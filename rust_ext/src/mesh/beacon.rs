@@ -1,0 +1,325 @@
+//! What a node tells its neighbours of itself and of its routes, and when (`docs/mesh.md`, M21).
+
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // waits of hours in microseconds
+
+use rand::Rng;
+
+use super::frame::Address;
+
+/// A cost that means: no way.
+pub const NO_WAY: u8 = 255;
+
+/// What a node says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// It has a link to the centre.
+    pub uplink: bool,
+    /// Its modem works.
+    pub modem: bool,
+    /// It is nearly empty: a relay for flash only.
+    pub flash_only: bool,
+    /// Battery in quarters, 0 (below 30 %) to 3; 3 too when there is none to watch.
+    pub battery: u8,
+}
+
+impl Status {
+    fn octet(self) -> u8 {
+        u8::from(self.uplink)
+            | u8::from(self.modem) << 1
+            | u8::from(self.flash_only) << 2
+            | (self.battery & 3) << 3
+    }
+
+    fn from_octet(octet: u8) -> Self {
+        Self {
+            uplink: octet & 1 != 0,
+            modem: octet & 2 != 0,
+            flash_only: octet & 4 != 0,
+            battery: octet >> 3 & 3,
+        }
+    }
+}
+
+/// One beacon.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beacon {
+    /// Of its transmitter.
+    pub status: Status,
+    /// It has just started and wants to be told everything.
+    pub asks: bool,
+    /// Whom it hears, and how well ([`super::neighbour::quality`]); a share of 0 has not been heard for long.
+    pub hears: Vec<(Address, u8)>,
+    /// Of other nodes, with a count that goes up by one at each change, modulo 8.
+    pub others: Vec<(Address, Status, u8)>,
+    /// What a message from it to a node costs; [`NO_WAY`] takes back what it said before. Ordered by address.
+    pub claims: Vec<(Address, u8)>,
+}
+
+/// Octets of a beacon with nothing in it.
+const FIXED_OCTETS: usize = 3;
+const ASKS: u8 = 1 << 7;
+
+impl Beacon {
+    /// As octets: status, lists of whom it hears and of others' states with their lengths, and the claims in runs of
+    /// neighbouring addresses (first, length, costs).
+    pub fn encode(&self) -> Vec<u8> {
+        let mut octets = vec![self.status.octet() | if self.asks { ASKS } else { 0 }];
+        let count = |entries: usize| u8::try_from(entries).unwrap_or(u8::MAX);
+        octets.push(count(self.hears.len()));
+        for &(address, quality) in self.hears.iter().take(255) {
+            octets.extend([address, quality]);
+        }
+        octets.push(count(self.others.len()));
+        for &(address, status, sequence) in self.others.iter().take(255) {
+            octets.extend([address, status.octet() | (sequence & 7) << 5]);
+        }
+        let mut claims = self.claims.as_slice();
+        while let Some(&(first, _)) = claims.first() {
+            let run = claims
+                .iter()
+                .enumerate()
+                .take_while(|&(index, &(address, _))| {
+                    usize::from(address) == usize::from(first) + index
+                })
+                .count();
+            octets.extend([first, count(run)]);
+            octets.extend(claims[..run].iter().map(|&(_, cost)| cost));
+            claims = &claims[run..];
+        }
+        octets
+    }
+
+    /// Reads what [`Beacon::encode`] wrote; `None` for anything else.
+    pub fn decode(octets: &[u8]) -> Option<Self> {
+        let (&first, rest) = octets.split_first()?;
+        let (hears, rest) = pairs(rest)?;
+        let (others, mut rest) = pairs(rest)?;
+        let mut claims = Vec::new();
+        while let Some((&[address, run], more)) = rest.split_first_chunk() {
+            let run = usize::from(run);
+            if address == 0 || run == 0 || usize::from(address) + run > 255 || more.len() < run {
+                return None;
+            }
+            let (costs, more) = more.split_at(run);
+            claims.extend((address..).zip(costs.iter().copied()));
+            rest = more;
+        }
+        if !rest.is_empty() {
+            return None;
+        }
+        Some(Self {
+            status: Status::from_octet(first),
+            asks: first & ASKS != 0,
+            hears,
+            others: others
+                .into_iter()
+                .map(|(address, octet)| (address, Status::from_octet(octet), octet >> 5))
+                .collect(),
+            claims,
+        })
+    }
+
+    /// Octets it takes at most.
+    pub fn octets(&self) -> usize {
+        FIXED_OCTETS + 2 * (self.hears.len() + self.others.len()) + 3 * self.claims.len()
+    }
+}
+
+type Pairs<'a> = (Vec<(Address, u8)>, &'a [u8]);
+
+fn pairs(octets: &[u8]) -> Option<Pairs<'_>> {
+    let (&count, rest) = octets.split_first()?;
+    let (entries, rest) = rest.split_at_checked(2 * usize::from(count))?;
+    let entries: Vec<_> = entries
+        .chunks_exact(2)
+        .map(|entry| (entry[0], entry[1]))
+        .collect();
+    let known = entries
+        .iter()
+        .all(|&(address, _)| (1..=254).contains(&address));
+    known.then_some((entries, rest))
+}
+
+/// Share of its time that a node may spend on beacons in the long run.
+const SHARE: f64 = 0.0008;
+/// How many beacons may be saved up.
+const SAVED: f64 = 3.0;
+/// How many a node that starts may send before that.
+const FIRST: f64 = 4.0;
+
+/// When to speak (RFC 6206, without suppression: what a neighbour says does not stand for what this node would).
+/// The interval grows fourfold while nothing changes and starts again when something does, as far as the purse
+/// of airtime for beacons goes.
+#[derive(Clone, Debug)]
+#[allow(clippy::struct_field_names)] // all of them are times
+pub struct Trickle {
+    shortest_us: u64,
+    longest_us: u64,
+    interval_us: u64,
+    ends_us: u64,
+    due_us: Option<u64>,
+    /// Airtime of a typical beacon.
+    frame_us: f64,
+    /// Airtime that was saved up, and when that was reckoned; a long beacon may overdraw it.
+    purse_us: f64,
+    reckoned_us: u64,
+}
+
+impl Trickle {
+    /// The first beacon falls somewhere in the first interval. `frame_us` is what one takes on air.
+    pub fn new(
+        shortest_us: u64,
+        longest_us: u64,
+        frame_us: u64,
+        now_us: u64,
+        rng: &mut impl Rng,
+    ) -> Self {
+        let frame_us = frame_us as f64;
+        let mut trickle = Self {
+            shortest_us,
+            longest_us,
+            interval_us: shortest_us,
+            ends_us: now_us,
+            due_us: None,
+            frame_us,
+            purse_us: FIRST * frame_us,
+            reckoned_us: now_us,
+        };
+        trickle.begin(now_us, rng);
+        trickle
+    }
+
+    fn begin(&mut self, now_us: u64, rng: &mut impl Rng) {
+        let half_us = self.interval_us / 2;
+        self.due_us = Some(now_us + half_us + rng.random_range(0..=half_us));
+        self.ends_us = now_us + self.interval_us;
+    }
+
+    /// Something changed that neighbours should hear of soon.
+    pub fn reset(&mut self, now_us: u64, rng: &mut impl Rng) {
+        if self.interval_us > self.shortest_us {
+            self.interval_us = self.shortest_us;
+            self.begin(now_us, rng);
+        }
+    }
+
+    /// Whether a beacon is due and paid for.
+    pub fn is_due(&mut self, now_us: u64, rng: &mut impl Rng) -> bool {
+        if now_us >= self.ends_us && self.due_us.is_none() {
+            self.interval_us = (4 * self.interval_us).min(self.longest_us);
+            self.begin(now_us, rng);
+        }
+        self.due_us.is_some_and(|due_us| due_us <= now_us) && self.paid_at_us() <= now_us
+    }
+
+    /// A beacon of so much airtime left.
+    pub fn spoke(&mut self, airtime_us: u64, now_us: u64) {
+        let saved_us = now_us.saturating_sub(self.reckoned_us) as f64 * SHARE;
+        let most_us = self.purse_us.max(SAVED * self.frame_us);
+        self.purse_us = (self.purse_us + saved_us).min(most_us) - airtime_us as f64;
+        self.reckoned_us = now_us;
+        self.due_us = None;
+    }
+
+    /// When the purse holds a beacon.
+    fn paid_at_us(&self) -> u64 {
+        let missing_us = (self.frame_us - self.purse_us).max(0.0) / SHARE;
+        self.reckoned_us.saturating_add(missing_us as u64)
+    }
+
+    /// Whether this is the longest interval, in which everything is said again.
+    pub fn is_slow(&self) -> bool {
+        self.interval_us >= self.longest_us
+    }
+
+    /// When to ask again.
+    pub fn wake_at_us(&self) -> u64 {
+        self.due_us
+            .map_or(self.ends_us, |due_us| due_us.max(self.paid_at_us()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let beacon = Beacon {
+            status: Status {
+                uplink: true,
+                modem: false,
+                flash_only: true,
+                battery: 2,
+            },
+            asks: true,
+            hears: vec![(3, 0xf7), (254, 0)],
+            others: vec![(9, Status::default(), 7)],
+            claims: vec![(1, 8), (2, 16), (3, NO_WAY), (200, 40)],
+        };
+        let octets = beacon.encode();
+        assert_eq!(Beacon::decode(&octets), Some(beacon.clone()));
+        assert!(octets.len() <= beacon.octets());
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read_or_refused(octets in proptest::collection::vec(any::<u8>(), 0..255)) {
+            if let Some(beacon) = Beacon::decode(&octets) {
+                prop_assert!(beacon.claims.iter().all(|&(address, _)| (1..=254).contains(&address)));
+                prop_assert!(beacon.hears.iter().all(|&(address, _)| (1..=254).contains(&address)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_interval_grows_until_something_changes() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut trickle = Trickle::new(10, 160, 0, 0, &mut rng);
+        let mut beacons = Vec::new();
+        for now in 0..400 {
+            if now == 300 {
+                trickle.reset(now, &mut rng);
+            }
+            if trickle.is_due(now, &mut rng) {
+                trickle.spoke(0, now);
+                beacons.push(now);
+            }
+        }
+        let after = |from| {
+            beacons
+                .iter()
+                .filter(|&&at| at >= from && at < from + 100)
+                .count()
+        };
+        assert!(
+            after(0) >= 2 && after(150) <= 1 && after(300) >= 2,
+            "{beacons:?}"
+        );
+    }
+
+    #[test]
+    fn beacons_cost_no_more_than_their_share_whatever_happens() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut trickle = Trickle::new(10_000, 100_000_000, 1_000, 0, &mut rng);
+        let (mut spent_us, mut early) = (0, 0);
+        let end_us = 100_000_000;
+        let mut now_us = 0;
+        while now_us < end_us {
+            trickle.reset(now_us, &mut rng);
+            if trickle.is_due(now_us, &mut rng) {
+                trickle.spoke(2_000, now_us);
+                spent_us += 2_000;
+                early += u32::from(now_us < 500_000);
+            }
+            now_us = trickle.wake_at_us().max(now_us + 1);
+        }
+        assert_eq!(early, 2, "what a start has");
+        let share = f64::from(spent_us) / end_us as f64;
+        assert!((0.8 * SHARE..1.3 * SHARE).contains(&share), "{share}");
+    }
+}
