@@ -64,9 +64,15 @@ test: lint pytest cargo-test fuzz-core  ## Lint, every test, a minute of fuzzing
 	@$(RUN)evy demo
 
 # Most tests wait for a timer, a disk or a modem: three at a time keep two processors busy. A file's tests stay
-# together. WORKERS=2 where memory is short.
+# together. Scenarios come after the others, two at a time: each runs whole nodes that hold their deadlines.
+# WORKERS=2 where memory is short.
 pytest: setup
+ifdef TESTS
 	$(RUN)python -m pytest -q -n $(or $(WORKERS),3) --dist loadfile $(TESTS)
+else
+	$(RUN)python -m pytest -q -n $(or $(WORKERS),3) --dist loadfile tests --ignore tests/scenarios
+	$(RUN)python -m pytest -q -n 2 --dist loadfile tests/scenarios
+endif
 
 cargo-test:
 	cd $(RUST) && cargo test --locked --quiet

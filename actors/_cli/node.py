@@ -23,7 +23,7 @@ from actors._runtime.notify import Notify
 from actors._runtime.process import log_to_stderr, run_until_signal, serve
 from actors._runtime.provision import Place
 from actors._runtime.server_files import STORE_KEY, Settings, fill, settings
-from actors._runtime.store_watch import cannot_write, set_aside_unreadable
+from actors._runtime.store_watch import cannot_write, make_ready
 from actors._runtime.supervisor import (
     Child,
     DirectoryLock,
@@ -77,7 +77,7 @@ def server_child(config: Config) -> Child | None:
         command,
         environment,
         watch=partial(cannot_write, monitor_port, store),
-        prepare=partial(set_aside_unreadable, store),
+        prepare=partial(make_ready, store, alone=node.replicas == 1),
     )
 
 

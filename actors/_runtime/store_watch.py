@@ -11,10 +11,13 @@ import logging
 import re
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import msgspec
+
+from subjects.registry import STREAMS
 
 log = logging.getLogger("evy.up")
 
@@ -31,8 +34,53 @@ KEY_OCTETS: Final = 72
 nonce 24, sealed seed 32, tag 16. A shorter one was torn by a power cut."""
 
 
+_TAKERS: Final = tuple(
+    f"jetstream/*/streams/{row.source.stream}/obs/{row.name}".format(node="*")
+    for row in STREAMS
+    if row.source
+)
+"""Where a server keeps the durables by which others take from its streams."""
+
+
+def make_ready(store: Path, *, alone: bool = True) -> None:
+    """What is done before each start of a server. ``alone``: it is no part of a cluster, so that nobody else
+    knows what it did not write down."""
+    set_aside_unreadable(store)
+    if alone:
+        forget_stale_takers(store)
+
+
+def forget_stale_takers(store: Path) -> None:
+    """Removes durables for the other end of the link that are older on the card than their stream.
+
+    A server writes at most ten times a second, and on a full card not at all, how far a durable has delivered
+    (``flushLoop`` of its filestore.go). Killed before that and soon started again, nats-server 2.15.1 counts
+    on from what is written. The other end, which still holds its subscription, takes the next messages for
+    what it has, as many as were not counted, and the first one after them acknowledges them all: **they are
+    lost**, unless a second without any message lets it see the difference first.
+
+    Without the durable it hears nothing, gives its subscription up and asks anew; `Sources` makes the durable
+    again after its :data:`~actors._runtime.sources.QUIET_S`. One that was written in time is sometimes taken
+    for stale: that costs those seconds, and nothing else. After an orderly stop none is: the index of the
+    stream is written last.
+    """
+    for pattern in _TAKERS:
+        for durable in store.glob(pattern):
+            messages = durable.parent.parent / "msgs"
+            written_at = _written_at([*durable.glob("o.dat"), *messages.glob("index.db")])
+            if written_at > _written_at(messages.glob("*.blk")):
+                continue
+            shutil.rmtree(durable)
+            log.warning("%s did not write down what was taken from it; the link asks again", durable.name)
+
+
+def _written_at(paths: Iterable[Path]) -> int:
+    """When the last of some files was written, in nanoseconds; 0 when there is none."""
+    return max((path.stat().st_mtime_ns for path in paths), default=0)
+
+
 def set_aside_unreadable(store: Path) -> None:
-    """Before the server starts: takes out of an encrypted store what nats-server 2.15.1 stumbles over.
+    """Takes out of an encrypted store what nats-server 2.15.1 stumbles over.
 
     A block without a key: the server makes the block first. Killed in between (it makes one whenever a
     stream has run empty, so often) it calls the stream corrupt at the next start and **deletes all of it**.

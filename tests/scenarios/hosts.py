@@ -175,9 +175,13 @@ class Host:
                     await asyncio.gather(pump(reader, out), pump(there, writer))
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if not server.is_serving():
+                writer.close()
+                return
             task = loop.create_task(join(reader, writer))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
+            task.add_done_callback(lambda _: writer.close())  # one that was cancelled before it began
 
         server = await asyncio.start_server(accept, "127.0.0.1", 0)
         try:

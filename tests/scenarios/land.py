@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -24,7 +25,7 @@ from actors._runtime.bus import BusError, NatsBus, bus_errors
 from actors._runtime.identity import load_identity
 from actors._runtime.provision import Place, provide_takers, provision, provision_edge
 from actors._runtime.server_files import Bundle, HubServer, join
-from actors._runtime.store_watch import cannot_write
+from actors._runtime.store_watch import cannot_write, make_ready
 from actors._runtime.supervisor import Child, nats_server_path
 from simulators.link_control import Heal, LinkControl, LinkOrder, Shape
 from subjects.messages import DeadLetter, Event, decode
@@ -64,9 +65,10 @@ class Program:
         command: Sequence[str],
         log_file: Path,
         watch: Callable[[], Awaitable[str]] | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
-        self._child = Child(name, command, {}, log_file, watch=watch)
+        self._child = Child(name, command, {}, log_file, watch=watch, prepare=prepare)
         self._stop = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self.kills = 0
@@ -142,6 +144,7 @@ class Machine:
             host.command(command),
             directory / "nats-server.log",
             self._cannot_write,
+            partial(make_ready, self.store, alone=bundle.edge),  # as `evy up` does
         )
         roles = EDGE_ACTORS if bundle.edge else ("infer_large",)
         self.actors = {role: self.role(role, str(self.configuration)) for role in roles}
@@ -443,10 +446,11 @@ class Land:
                     for one in stream.get("consumer_detail") or ():
                         in_hand, pending = one["num_ack_pending"], one["num_pending"]
                         owed += in_hand + pending
-                        lines.append(
-                            f"    {one['name']}: delivered {one['delivered']}, "
-                            f"acknowledged {one['ack_floor']}, in hand {in_hand}, pending {pending}"
-                        )
+                        if in_hand or pending:
+                            lines.append(
+                                f"    {one['name']}: delivered {one['delivered']}, "
+                                f"acknowledged {one['ack_floor']}, in hand {in_hand}, pending {pending}"
+                            )
         return "\n".join(lines), owed
 
     def tails(self, names: Iterable[str] = ()) -> str:

@@ -34,7 +34,7 @@ LONG: Final = MESSAGES >= 3000
 """The form of `make chaos`: every scenario, each for minutes."""
 SENDERS: Final = 6
 """Of each edge; two for each lane."""
-WITHIN_S: Final = 240.0 if LONG else 90.0
+WITHIN_S: Final = 240.0 if LONG else 180.0
 """Longest wait for everything to be delivered after the last fault; what it took is printed."""
 
 pytestmark = [
@@ -180,7 +180,11 @@ async def play(land: Land, scenario: Scenario, batch: str, count: int, seconds: 
 
 def is_whole(outcome: Outcome, land: Land) -> None:
     """Asserts that everything was acknowledged and sent, once, and that nothing is left anywhere."""
-    report = f"waiting {outcome.waiting}, letters {outcome.letters}\n{outcome.left}\n{land.tails()}"
+    unfed = outcome.planned - len(outcome.acknowledged.unique)
+    report = (
+        f"not acknowledged {unfed}, lost {outcome.lost}, waiting {outcome.waiting}, "
+        f"letters {outcome.letters}\n{outcome.left}\n{land.tails()}"
+    )
     assert len(outcome.acknowledged.unique) == outcome.planned, report
     assert outcome.lost == [], report
     assert outcome.doubled(LANES) == [], report
