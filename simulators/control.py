@@ -7,7 +7,7 @@
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, get_args
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -152,17 +152,6 @@ class Watch(Order, frozen=True):
 
 Fault = Cut | Mute | Refuse | Fail | Noise | Half | Reboot | Register | Slow | Slots | Muddle
 AnyOrder = Send | Raw | Ring | Plug | Unplug | Fault | Phone | Log | Watch
-
-
-def described() -> str:
-    """The orders with their fields, one a paragraph, for people."""
-    shown = []
-    for kind in get_args(AnyOrder):
-        fields = msgspec.structs.fields(kind)
-        words = [field.name if field.required else f"[{field.name}]" for field in fields]
-        meaning = " ".join((kind.__doc__ or "").replace("``", "").split())
-        shown.append(f"{' '.join([kind.__name__.lower(), *words])}: {meaning}")
-    return "\n\n".join(shown)
 
 
 class Reply(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Final, Generic, Protocol, Self, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeVar, get_args
 
 import click
 import msgspec
@@ -23,6 +23,17 @@ class Order(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="do", tag=str.lower
 ):
     """Base of the orders; ``do`` is the class's name in lower case."""
+
+
+def described(kinds: Any) -> str:
+    """Orders of some ``kinds`` (a union of structs) with their fields, one a paragraph, for people."""
+    shown = []
+    for kind in get_args(kinds):
+        fields = msgspec.structs.fields(kind)
+        words = [field.name if field.required else f"[{field.name}]" for field in fields]
+        meaning = " ".join((kind.__doc__ or "").replace("``", "").split())
+        shown.append(f"{' '.join([kind.__name__.lower(), *words])}: {meaning}")
+    return "\n\n".join(shown)
 
 
 class Replies(Protocol):

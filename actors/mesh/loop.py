@@ -15,6 +15,7 @@ from typing import Final, Literal
 from evy_core import MeshArrival, MeshFullError, MeshNode, MeshPoll
 
 from actors._runtime.bus import BusError
+from actors._runtime.handling import end
 from actors.mesh.keep import Keep
 from actors.mesh.radio import Radio, RadioError, RadioFacts
 from subjects.errors import EvyError
@@ -170,8 +171,7 @@ class Loop:
         try:
             await self._speak(radio, listening)
         finally:
-            listening.cancel()
-            await asyncio.wait([listening])
+            await end([listening])
 
     async def _listen(self, radio: Radio) -> None:
         assert self.core is not None  # noqa: S101  # made before

@@ -11,10 +11,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from simulators.control import AnyOrder, described, obey, serve
+from simulators.control import AnyOrder, obey, serve
 from simulators.modem.device import Modem
 from simulators.modem.models import MODELS
 from simulators.network import Network
+from simulators.orders import described
 
 log = logging.getLogger("simulators.modem")
 
@@ -59,7 +60,7 @@ class _Command(click.Command):
         with formatter.section(
             'Orders, each {"do": NAME, FIELD: VALUE, …}; fields in brackets may be left out'
         ):
-            formatter.write_text(described())
+            formatter.write_text(described(AnyOrder))
 
 
 @click.command(cls=_Command)

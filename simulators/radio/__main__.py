@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 import msgspec
 
+from simulators.orders import described
 from simulators.radio.air import Air, Event
 from simulators.radio.ground import MOST_RADIOS, Ground
-from simulators.radio.orders import AnyOrder, described, obey, serve, write_picture
+from simulators.radio.orders import AnyOrder, obey, serve, write_picture
 
 log = logging.getLogger("simulators.radio")
 
@@ -62,7 +63,7 @@ class _Command(click.Command):
         with formatter.section(
             'Orders, each {"do": NAME, FIELD: VALUE, …}; fields in brackets may be left out'
         ):
-            formatter.write_text(described())
+            formatter.write_text(described(AnyOrder))
 
 
 EXAMPLE = """\

@@ -6,7 +6,7 @@ frame that leaves a radio follows as a reply of its own.
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -175,17 +175,6 @@ class Watch(Order, frozen=True):
 World = Die | Revive | Move | Shadow | Lose | Loss
 Fault = Wedge | Deaf | Garble | Late | Half | Lie | Reset | Fail | Noise | Baud
 AnyOrder = World | Fault | Send | Routes | Draw | Show | Log | Watch
-
-
-def described() -> str:
-    """The orders with their fields, one a paragraph, for people."""
-    shown = []
-    for kind in get_args(AnyOrder):
-        fields = msgspec.structs.fields(kind)
-        words = [field.name if field.required else f"[{field.name}]" for field in fields]
-        meaning = " ".join((kind.__doc__ or "").replace("``", "").split())
-        shown.append(f"{' '.join([kind.__name__.lower(), *words])}: {meaning}")
-    return "\n\n".join(shown)
 
 
 class State(msgspec.Struct, frozen=True, omit_defaults=True):
