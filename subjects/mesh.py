@@ -15,6 +15,9 @@ from subjects.names import Lane
 EVERYBODY: Final = 255
 """Address of all nodes of a network; 1 to 254 are nodes, 0 is nobody."""
 
+FEED: Final = "mesh"
+"""Feed of a public alert that came by mesh: it is not sent by mesh again, the core has spread it."""
+
 MAX_PAYLOAD_OCTETS: Final = 2048
 """Largest payload of one mesh message, before it is cut into frames."""
 
@@ -106,6 +109,7 @@ class MeshRouteSeen(msgspec.Struct, frozen=True, omit_defaults=True):
     cost: float
     uplink: bool = False
     modem: bool = False
+    model: bool = False
     battery_percent: int | None = None
     name: str = ""
 
@@ -129,8 +133,10 @@ class MeshStatus(Message, frozen=True, kw_only=True):
     spreading_factor: int = 0
     uplink: bool = False
     modem: bool = False
+    model: bool = False
     flash_only: bool = False
-    """What others are told of this node: it has a link, a modem that works, hardly any battery."""
+    """What others are told of this node: it has a link, a modem that works, a small model that may run,
+    hardly any battery."""
     neighbours: tuple[MeshNeighbourSeen, ...] = ()
     routes: tuple[MeshRouteSeen, ...] = ()
     airtime_used_ms: float = 0.0

@@ -60,6 +60,8 @@ class MeshState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A node that is within reach has a link to the centre."""
     modem: bool = False
     """A node that is within reach has a modem that works."""
+    model: bool = False
+    """A node that is within reach has a small model that may run."""
     airtime_percent: float | None = None
     """Of what the law allows in the window that it looks at."""
 
@@ -102,6 +104,8 @@ class NodeState(Message, frozen=True, kw_only=True):
     ahead_s: float = 0.0
     """How far that idea is ahead of the system's clock; only ``sms`` ever sets it."""
     modems: tuple[ModemState, ...] = ()
+    model: bool | None = None
+    """A small model could be loaded: its file is right and there is memory. None: nobody has told."""
     mesh: MeshState | None = None
     """None: this node has no radio, or nobody has told."""
 

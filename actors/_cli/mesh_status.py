@@ -165,10 +165,10 @@ def status(path: Path | None, *, as_json: bool) -> None:
 def _shown(status: MeshStatus) -> Iterator[RenderableType]:
     if status.radio == "none":
         return
-    own = [text for text, there in (("link", status.uplink), ("modem", status.modem)) if there]
+    own = _has(status)
     yield Text(
         f"address {status.address} of network {status.network}, {_channel(status)}, roster {status.number}; "
-        f"this node has {' and '.join(own) or 'neither link nor modem'}"
+        f"this node has {' and '.join(own) or 'no link, modem or model'}"
         + ("; battery low: flash only" if status.flash_only else "")
     )
     yield Text(f"radio {status.radio}: {status.name}{status.reason and ', '}{status.reason}")
@@ -201,19 +201,23 @@ def _routes(status: MeshStatus) -> Table:
     names = {route.destination: route.name for route in status.routes}
     table = _table("node", "hops", "by", "has", "battery")
     for route in sorted(status.routes, key=_gateways_first):
-        has = [text for text, there in (("link", route.uplink), ("modem", route.modem)) if there]
         table.add_row(
             _who(route.name, route.destination),
             str(route.hops),
             _who(names.get(route.next_hop, ""), route.next_hop),
-            ", ".join(has) or "-",
+            ", ".join(_has(route)) or "-",
             "?" if route.battery_percent is None else f"{route.battery_percent} %",
         )
     return table
 
 
-def _gateways_first(route: MeshRouteSeen) -> tuple[bool, bool, int, int]:
-    return (not route.uplink, not route.modem, route.hops, route.destination)
+def _has(node: MeshStatus | MeshRouteSeen) -> list[str]:
+    has = (("link", node.uplink), ("modem", node.modem), ("model", node.model))
+    return [text for text, there in has if there]
+
+
+def _gateways_first(route: MeshRouteSeen) -> tuple[bool, bool, bool, int, int]:
+    return (not route.uplink, not route.modem, not route.model, route.hops, route.destination)
 
 
 def _table(*columns: str) -> Table:

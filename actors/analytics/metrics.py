@@ -184,6 +184,7 @@ def _of_mesh(mesh: MeshState) -> Iterable[Metric]:
     yield GaugeMetricFamily("evy_mesh_up", "1 while the LoRa radio works", mesh.radio == "up")
     yield GaugeMetricFamily("evy_mesh_neighbours", "Nodes that are heard directly", mesh.neighbours)
     yield GaugeMetricFamily("evy_mesh_uplink", "1 while a node in reach has a link", mesh.uplink)
+    yield GaugeMetricFamily("evy_mesh_model", "1 while a node in reach has a small model", mesh.model)
     if mesh.airtime_percent is not None:
         share = mesh.airtime_percent / 100
         yield GaugeMetricFamily("evy_mesh_airtime_ratio", "Share of the lawful airtime", share)

@@ -31,7 +31,7 @@ from actors.knowledge import ENGLISH, Texts, shipped_compressor
 from subjects import names
 from subjects.bulletin import SEVERITIES, Bulletin, Severity
 from subjects.errors import RetryLaterError
-from subjects.mesh import MeshPacket
+from subjects.mesh import FEED, MeshPacket
 from subjects.messages import Event, OutboundSms
 from subjects.node_state import NodeState
 
@@ -50,8 +50,6 @@ MOST: Final = 400
 """Alerts kept; a big one takes 200 kB."""
 
 GRAVE: Final = frozenset({"Extreme", "Severe"})
-MESH: Final = "mesh"
-"""Feed of an alert that came by radio."""
 OVER_MESH_S: Final = 3600.0
 """How long an alert waits for the radio and its air."""
 
@@ -206,7 +204,7 @@ class Bulletins:
         radio was spread by it."""
         mesh = self._state().mesh
         grave = any(info.severity in GRAVE for info in bulletin.infos) or bulletin.msg_type == "Cancel"
-        if bulletin.feed == MESH or not grave or mesh is None or not mesh.neighbours:
+        if bulletin.feed == FEED or not grave or mesh is None or not mesh.neighbours:
             return []
         left_s = max(0.0, self._ends_at(bulletin) - self.now())
         packet = MeshPacket(

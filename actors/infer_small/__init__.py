@@ -59,6 +59,9 @@ IDLE_S: Final = 300.0
 MAX_GENERATE_S: Final = 15.0
 """A person waits no longer for a better wording of what we could send at once."""
 
+TELL_EVERY_S: Final = 60.0
+"""How often it is told whether there is a model: a node on the mesh is asked, or asks, by it."""
+
 LOOK_EVERY_S: Final = 5.0
 """How often the node's state is looked at while a model is loaded."""
 
@@ -78,6 +81,7 @@ def actor(
     max_generate_s: float = MAX_GENERATE_S,
     obstacle: Callable[[], str | None] = lambda: None,
     look_every_s: float = LOOK_EVERY_S,
+    tell_every_s: float = TELL_EVERY_S,
 ) -> Actor:
     """Actor for ``infer.small``; closing it unloads the model.
 
@@ -100,11 +104,22 @@ def actor(
                 ladder.thread.unload()
                 ladder.report("model_unloaded", reason=why)
 
-    try:
-        model.check()
-    except ModelUnavailableError as error:
-        ladder.report("model_unavailable", reason=str(error))
-    return Actor("infer_small", {names.INFER_SMALL: handle}, (spare,), ladder.thread.close)
+    async def tell() -> None:
+        while True:
+            why = await asyncio.to_thread(missing)
+            ladder.report("model_state", ready=not why, reason=why)
+            await asyncio.sleep(tell_every_s)
+
+    def missing() -> str:
+        try:
+            model.check()
+        except ModelUnavailableError as error:
+            return str(error)
+        return ""
+
+    if why := missing():
+        ladder.report("model_unavailable", reason=why)
+    return Actor("infer_small", {names.INFER_SMALL: handle}, (spare, tell), ladder.thread.close)
 
 
 class InferSmallConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,6 +166,7 @@ async def build(context: Context) -> Actor:
         idle_s=config.idle_s,
         max_generate_s=config.max_generate_s,
         obstacle=obstacle,
+        tell_every_s=TELL_EVERY_S,
     )
 
 

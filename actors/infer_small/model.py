@@ -34,7 +34,7 @@ class Abilities(NamedTuple):
 
 
 class Model(Protocol):
-    """A local model. All but ``stop`` and ``langs`` are called from one thread."""
+    """A local model. All but ``stop``, ``langs``, ``loaded`` and ``check`` are called from one thread."""
 
     @property
     def langs(self) -> tuple[str, ...]:

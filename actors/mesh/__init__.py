@@ -71,7 +71,8 @@ class Mesh:
         self._parts = parts
         self._node = context.identity.node
         self._state = context.node_state()
-        [self._flash_only_below, *_], _ = Router(route_rules()).battery_limits
+        self._router = Router(route_rules())
+        [self._flash_only_below, *_], _ = self._router.battery_limits
         self._needs = NeedsBoard(config.place or self._node, clock.boot_s)
         self.loop = Loop(
             make_radio=lambda: parts.make_radio(network, config),
@@ -145,7 +146,7 @@ class Mesh:
     def _routes(self) -> list[Route]:
         core = self.loop.core
         found = core.routes(self._parts.now_us()) if core else []
-        return [Route(one.destination, one.cost, one.uplink, one.modem) for one in found]
+        return [Route(one.destination, one.cost, one.uplink, one.modem, one.model) for one in found]
 
     # What is told.
 
@@ -157,6 +158,12 @@ class Mesh:
         """Whether others may ask the centre through this node."""
         return state.link == "up" and not self._context.config.node.node_only
 
+    def _has_model(self, state: NodeState) -> bool:
+        """Whether a small model is there, and battery and memory let it run."""
+        return state.model is True and not self._router.model_obstacle(
+            battery_percent=state.battery_rule_percent, free_memory_mb=state.memory_rule_mb
+        )
+
     async def look(self) -> None:
         """Once: tells the core of this node, and this node of the mesh."""
         state = self._state()
@@ -165,6 +172,7 @@ class Mesh:
                 battery_percent=_whole(state.battery_percent),
                 uplink=self._has_uplink(state),
                 modem=_has_modem(state),
+                model=self._has_model(state),
                 flash_only=self._flash_only(state),
             )
         mesh = self.mesh_state()
@@ -192,6 +200,7 @@ class Mesh:
             neighbours=len(core.neighbours(now_us)),
             uplink=any(route.uplink for route in routes),
             modem=any(route.modem for route in routes),
+            model=any(route.model for route in routes),
             airtime_percent=None if share is None else round(share, 1),
         )
 
@@ -232,6 +241,7 @@ class Mesh:
             spreading_factor=net.spreading_factor,
             uplink=self._has_uplink(state),
             modem=_has_modem(state),
+            model=self._has_model(state),
             flash_only=self._flash_only(state),
             waiting=self.loop.waiting,
             needs=self._needs.all(),
@@ -279,6 +289,7 @@ class Mesh:
             cost=one.cost,
             uplink=one.uplink,
             modem=one.modem,
+            model=one.model,
             battery_percent=one.battery_percent,
             name=self._network.names.get(one.destination, ""),
         )
@@ -322,8 +333,7 @@ def _differs(mesh: MeshState, told: MeshState | None) -> bool:
     """Whether something changed that a decision rests on."""
     if told is None:
         return True
-    of = (mesh.radio, mesh.uplink, mesh.modem, mesh.neighbours)
-    return of != (told.radio, told.uplink, told.modem, told.neighbours)
+    return msgspec.structs.replace(mesh, airtime_percent=told.airtime_percent) != told
 
 
 async def build(context: Context, parts: Parts | None = None) -> Actor:

@@ -25,6 +25,7 @@ from subjects.bulletin import (
     Status,
     Urgency,
 )
+from subjects.mesh import FEED
 
 MOST_INFOS: Final = 2
 MOST_AREAS: Final = 4
@@ -34,8 +35,6 @@ MOST_WORDS: Final = 160
 """Characters of one of its texts."""
 MOST_LISTED: Final = 4
 """References, circles, rings, codes of one kind."""
-FEED: Final = "mesh"
-"""Feed of an alert that came by radio: it is not sent by radio again, the mesh has spread it."""
 _PARTS: Final = 1000
 _KM_PER_DEGREE: Final = 111.2
 

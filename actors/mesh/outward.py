@@ -34,6 +34,7 @@ class Route(NamedTuple):
     cost: float
     uplink: bool
     modem: bool
+    model: bool = False
 
 
 class Outward:
@@ -120,10 +121,12 @@ class Outward:
 
     def _chosen(self, packet: MeshPacket, left_s: float) -> int:
         """Who can use it: everybody, or the nearest node that has what it takes."""
+        routes = self._routes()
         if packet.query:
-            wanted, has = "link", [route for route in self._routes() if route.uplink]
+            wanted, has = "link or a model", [route for route in routes if route.uplink]
+            has = has or [route for route in routes if route.model]
         elif packet.sms:
-            wanted, has = "modem", [route for route in self._routes() if route.modem]
+            wanted, has = "modem", [route for route in routes if route.modem]
         elif packet.answer or packet.reply:
             raise RefusedError("an answer for nobody: it needs a peer")
         else:

@@ -43,9 +43,10 @@ CLOCK_OFF_S: Final = 2.0
 """Less is not worth a step of the system's clock: texts are stamped to the second."""
 MODEMS: Final = 8
 """Modems of one node at most; each costs 200 octets."""
-MESH_SILENT_S: Final = 180.0
-"""A mesh of which nothing was heard for so long is not known any more: its actor speaks every minute."""
-FOLLOWED: Final = ("modem_state", "link_up", "link_down", "mesh_state", "received")
+SILENT_S: Final = 180.0
+"""Mesh and model, of which nothing was heard for so long, are not known any more: their actors speak every
+minute."""
+FOLLOWED: Final = ("modem_state", "link_up", "link_down", "mesh_state", "model_state", "received")
 
 
 class Node:
@@ -85,7 +86,7 @@ class Node:
         self._said: set[str] = set()
         self._time = SmsTime(now() - boot_s())
         self._percents: deque[float] = deque(maxlen=SMOOTHED)
-        self._mesh_at_s = boot_s()
+        self._mesh_at_s = self._model_at_s = boot_s()
         self._reading = Reading()
         self._read_at = float("-inf")
         self._gauge_error = ""
@@ -105,6 +106,7 @@ class Node:
                     link=before.link,
                     modems=before.modems,
                     mesh=before.mesh,
+                    model=before.model,
                     battery_rule_percent=before.battery_rule_percent,
                     memory_rule_octets=before.memory_rule_octets,
                 )
@@ -120,28 +122,31 @@ class Node:
                 if moved:
                     self._changed.set()
             return
-        if event.kind in {"link_up", "link_down"}:
-            link = "up" if event.kind == "link_up" else "down"
-            self.state = msgspec.structs.replace(self.state, link=link)
-        elif event.kind == "mesh_state":
-            try:
-                self.state = msgspec.structs.replace(self.state, mesh=MeshState.of_event(event.fields))
-                self._mesh_at_s = self._boot_s()
-            except msgspec.ValidationError as error:
-                log.warning("an event mesh_state that tells no state: %s", error)
-                return
-        else:
-            try:
-                told = ModemState.of_event(event.fields)
-            except msgspec.ValidationError as error:
-                log.warning("an event modem_state that tells no state: %s", error)
-                return
-            others = [modem for modem in self.state.modems if modem.name != told.name]
-            if len(others) >= MODEMS:
-                return
-            modems = tuple(sorted((*others, told), key=lambda modem: modem.name))
-            self.state = msgspec.structs.replace(self.state, modems=modems)
+        try:
+            self.state = self._folded(event)
+        except msgspec.ValidationError as error:
+            log.warning("an event %s that tells no state: %s", event.kind, error)
+            return
         self._changed.set()
+
+    def _folded(self, event: Event) -> NodeState:
+        """The state with what an event tells. Raises :class:`msgspec.ValidationError` when it tells none."""
+        if event.kind in {"link_up", "link_down"}:
+            return msgspec.structs.replace(self.state, link="up" if event.kind == "link_up" else "down")
+        if event.kind == "model_state":
+            ready = msgspec.convert(event.fields.get("ready"), type=bool)
+            self._model_at_s = self._boot_s()
+            return msgspec.structs.replace(self.state, model=ready)
+        if event.kind == "mesh_state":
+            mesh = MeshState.of_event(event.fields)
+            self._mesh_at_s = self._boot_s()
+            return msgspec.structs.replace(self.state, mesh=mesh)
+        told = ModemState.of_event(event.fields)
+        others = [modem for modem in self.state.modems if modem.name != told.name]
+        if len(others) >= MODEMS:
+            return self.state
+        modems = tuple(sorted((*others, told), key=lambda modem: modem.name))
+        return msgspec.structs.replace(self.state, modems=modems)
 
     async def watch(self) -> None:
         """Looks and tells, for ever."""
@@ -165,10 +170,12 @@ class Node:
         by_network = self._by_network()
         at, offset = self._now(), self._time.offset_s
         ahead_s = 0.0 if by_network or offset is None else offset + self._boot_s() - at
-        mesh = self.state.mesh if self._boot_s() - self._mesh_at_s < MESH_SILENT_S else None
+        mesh = self.state.mesh if self._boot_s() - self._mesh_at_s < SILENT_S else None
+        model = self.state.model if self._boot_s() - self._model_at_s < SILENT_S else None
         self.state = msgspec.structs.replace(
             self.state,
             mesh=mesh,
+            model=model,
             at=at + ahead_s,
             battery_percent=reading.percent,
             battery_rule_percent=held(before.battery_rule_percent, reading.percent, *self._battery_limits),
@@ -259,7 +266,7 @@ class Node:
             ),
             *crossed("free memory", "MB", told.memory_rule_mb, state.memory_rule_mb, self._memory_limits[0]),
         ]
-        for name in ("charging", "under_voltage", "throttled", "link", "clock"):
+        for name in ("charging", "under_voltage", "throttled", "link", "clock", "model"):
             before, after = getattr(told, name), getattr(state, name)
             if before != after:
                 found.append(f"{name.replace('_', ' ')}: {_word(before)} -> {_word(after)}")
@@ -292,8 +299,9 @@ def _of_mesh(mesh: MeshState | None) -> str:
         return "none"
     if mesh.radio == "down":
         return "radio down"
-    has = [word for word, known in (("link", mesh.uplink), ("modem", mesh.modem)) if known]
-    return f"up, within reach: {' and '.join(has) or 'no link and no modem'}"
+    here = (("link", mesh.uplink), ("modem", mesh.modem), ("model", mesh.model))
+    has = [word for word, known in here if known]
+    return f"up, within reach: {' and '.join(has) or 'no link, modem or model'}"
 
 
 def _word(value: object) -> str:

@@ -7,7 +7,7 @@ advice is worse than none.
 With a link, the centre gets the question, and a copy of it waits in ``rag`` for the moment when the person
 should have an answer: if the centre has not answered by then, the ladder does. Without one the ladder
 answers at once, and the question waits for the link where nothing forbids; where the mesh knows a node
-with a link, it goes there as well.
+with a link, it goes there as well, or to one with a small model when this node's own cannot run.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 from evy_core import Redactor, Router, Situation
@@ -109,8 +109,9 @@ def by_rules(router: Router, state: Callable[[], NodeState] = lambda: NodeState(
             node_only=query.node_only,
             battery_percent=at.battery_rule_percent,
             free_memory_mb=at.memory_rule_mb,
+            model_ready=at.model,
             link_up=link_up,
-            neighbour_link=_neighbour(query, at),
+            neighbour=_neighbour(query, at),
         )
         [decision] = router.decide([situation])
         return Decision(decision.next, decision.reason, decision.wait)
@@ -118,13 +119,15 @@ def by_rules(router: Router, state: Callable[[], NodeState] = lambda: NodeState(
     return decide
 
 
-def _neighbour(query: Query, at: NodeState) -> bool:
-    """Whether a node on the mesh can ask a centre for this one. What has come by mesh is not sent on, and
-    routine questions leave the last half of the air to others."""
+def _neighbour(query: Query, at: NodeState) -> Literal["link", "model"] | None:
+    """The best that a node on the mesh can answer with. What has come by mesh is not sent on, and routine
+    questions leave the last half of the air to others."""
     mesh = at.mesh
-    if mesh is None or mesh.radio != "up" or not mesh.uplink or query.origin:
-        return False
-    return query.lane != "routine" or (mesh.airtime_percent or 0.0) < BUSY_PERCENT
+    if mesh is None or mesh.radio != "up" or query.origin:
+        return None
+    if query.lane == "routine" and (mesh.airtime_percent or 0.0) >= BUSY_PERCENT:
+        return None
+    return "link" if mesh.uplink else "model" if mesh.model else None
 
 
 class Found(NamedTuple):
@@ -352,7 +355,7 @@ class Rag:
         return Output(names.INFER_LARGE, query.lane, sent, query.id, optional=True)
 
     async def _over_mesh(self, query: Query, centre: Centre) -> Output:
-        """The question for a node that has a link; its answer comes as the centre's would."""
+        """The question for a node that has a link or a model; its answer comes as the centre's would."""
         sent = await self._leaving(query, centre)
         packet = MeshPacket(node=self._node, lane=query.lane, query_id=query.id, until=query.wait, query=sent)
         return Output(names.MESH_OUT, query.lane, packet, query.id, optional=True)

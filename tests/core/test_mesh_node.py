@@ -123,13 +123,18 @@ def test_a_broadcast_reaches_everybody() -> None:
 
 def test_neighbours_routes_and_gateways_are_learned() -> None:
     ether = Ether({1: node(1), 2: node(2)})
-    ether.nodes[2].set_status(battery_percent=55, uplink=True, modem=False, flash_only=False)
+    ether.nodes[2].set_status(battery_percent=55, uplink=True, modem=False, flash_only=False, model=True)
     ether.run(300)
     (neighbour,) = ether.nodes[1].neighbours(ether.now_us)
     assert (neighbour.address, round(neighbour.snr_db)) == (2, 9)
     (route,) = ether.nodes[1].routes(ether.now_us)
     assert (route.destination, route.next_hop, route.hops) == (2, 2, 1)
-    assert (route.uplink, route.modem, route.battery_percent) == (True, False, 50)
+    assert (route.uplink, route.modem, route.model, route.battery_percent) == (True, False, True, 50)
+    ether.nodes[2].set_status(battery_percent=15, uplink=False, modem=True, flash_only=True, model=True)
+    ether.run(600)
+    (route,) = ether.nodes[1].routes(ether.now_us)
+    assert (route.uplink, route.modem, route.model, route.battery_percent) == (False, True, False, 0)
+    assert ether.nodes[1].neighbours(ether.now_us)[0].flash_only
     airtime = ether.nodes[1].airtime(ether.now_us)
     assert 0 < airtime.used_us < airtime.limit_us == 360_000_000
     assert set(airtime.waits_until_us) == {"flash", "priority", "routine"}
@@ -175,6 +180,7 @@ def test_without_a_state_numbers_begin_where_the_caller_says() -> None:
         ({"network": 0}, "network"),
         ({"roster": {2: b"x"}}, "roster"),
         ({"state": b"torn"}, "state"),
+        ({"first_counter": 1 << 28}, "first_counter: .* Set it right, or enrol this node again"),
     ],
 )
 def test_a_wrong_setting_is_named(changed: dict[str, object], named: str) -> None:

@@ -71,11 +71,14 @@ questions = ["how do i solder the tap of a cistern", "the tap of the cistern lea
 tags = ["solder", "tap", "cistern"]
 text = "Shut the water off and dry the joint. Heat the copper until the solder runs into the gap. Cool it."
 """
+SOLDER = ("Shut the water off and dry the joint", "Heat the copper until the solder runs into the gap")
 
 BEN = Contact("Ben", "+34600111222")
 BENS = f'[[contacts]]\nname = "{BEN.name}"\nnumber = "{BEN.number}"\n'
 
 QUESTION = "How do I solder the tap of a cistern?"
+NEARLY = "our tap leaks, can I solder it myself?"
+"""Near to the text about it, and not so near that it is sent as it was written."""
 
 
 def articles(directory: Path) -> Sequence[Article]:
@@ -167,7 +170,8 @@ class Node:
         await self.context.follow(_KINDS, self._heard)
         actors = [await build(self.context, self.parts)]
         if knows:
-            actors += await build_actors(("route", "compress", "alert", "node"), self.context)
+            small = ["infer_small"] if "infer_small" in tables else []
+            actors += await build_actors(("route", "compress", "alert", "node", *small), self.context)
             actors.append(await self._rag(knows))
         stop = asyncio.Event()
         running = asyncio.create_task(run_actors(self.bus, actors, stop))
@@ -235,19 +239,23 @@ class Node:
 _KINDS = (
     *("mesh_sent", "mesh_relayed", "mesh_delivered", "mesh_expired", "mesh_refused", "mesh_received"),
     *("mesh_dropped", "mesh_radio_up", "mesh_radio_down", "mesh_counters_lost", "mesh_state", "node_state"),
-    *("dead_letter", "superseded", "fitted"),
+    *("dead_letter", "superseded", "fitted", "generated", "decided", "model_state"),
 )
 
 
 @asynccontextmanager
-async def line(tmp_path: Path, knows: dict[str, str]) -> AsyncIterator[list[Node]]:
-    """Nodes of one mesh in a line, each with what it knows; "" only relays."""
+async def line(
+    tmp_path: Path, knows: dict[str, str], models: dict[str, str] | None = None
+) -> AsyncIterator[list[Node]]:
+    """Nodes of one mesh in a line, each with what it knows; "" only relays. ``models``: the ``models.toml``
+    of those that have the actor of the small model; "" is EVY's own."""
     air = Air()
     operator = Operator.create(
         tmp_path / "keys", "valley", region="EU868", frequency_hz=869_525_000, spreading_factor=SF
     )
     files = {name: operator.enrol(name) for name in knows}
     known = articles(tmp_path / "texts")
+    tables = {name: {"infer_small": {"models": file}} for name, file in (models or {}).items()}
     nodes = []
     async with AsyncExitStack() as stack:
         for name, knowledge in knows.items():
@@ -258,7 +266,7 @@ async def line(tmp_path: Path, knows: dict[str, str]) -> AsyncIterator[list[Node
             if name == "gateway":
                 (directory / "contacts.toml").write_text(BENS, encoding="utf-8")
             node = Node(name, directory, air, known)
-            await node.start(stack, knowledge)
+            await node.start(stack, knowledge, **tables.get(name, {}))
             nodes.append(node)
         yield nodes
 
@@ -309,6 +317,48 @@ async def test_a_question_goes_two_hops_is_answered_there_and_comes_back_once(
     path.write_bytes(b"EVYMESH1 and then nothing")
     await a_damaged_file_is_said_and_the_node_goes_on(tmp_path)
     assert path.stat().st_size > 40
+
+
+async def test_a_node_without_a_model_asks_one_that_has_one_and_no_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has a link. The far node's model file is missing; two hops away is the real small model, and the
+    passage that it words. Then the node between gets a link, and the next question goes no further."""
+    monkeypatch.setattr("actors.mesh.LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr("actors.infer_small.TELL_EVERY_S", 0.5)
+    entry = '[[model]]\nname = "gone"\nfile = "gone.gguf"\noctets = 9\nsha256 = "%s"\nlicence = "x"\n'
+    entry += 'source = "x"\nfix = "fetch it"\nlangs = ["en"]\n'
+    missing = tmp_path / "missing.toml"
+    missing.write_text(entry % ("0" * 64), encoding="utf-8")
+    knows = {"far": KNOWS_WATER, "middle": KNOWS_WATER, "hut": KNOWS_TAPS}
+    async with line(tmp_path, knows, {"far": str(missing), "hut": ""}) as nodes:
+        far, middle, hut = nodes
+        view = far.context.node_state()
+        await far.until(lambda: bool((mesh := view().mesh) and mesh.model and view().model is False))
+        assert (view().link, view().mesh and view().mesh.uplink) == ("none", False)
+        await far.context.publish(question(far, text=NEARLY), "test")
+        first, second = sorted(await far.texts(2), key=lambda text: text.kind, reverse=True)
+        assert (first.kind, first.step) == ("reply", "unsure")
+        assert "its answer may come later" in first.text
+        assert (second.kind, second.sender_ref, second.query_id) == ("followup", "ana", "a" * 32)
+        assert any(line in second.text for line in SOLDER)
+        assert [event.fields["what"] for event in hut.events if event.kind == "mesh_received"] == ["query"]
+        assert [event.fields["finish"] for event in hut.events if event.kind == "generated"]
+        assert "generated" not in far.kinds()
+        status = await far.status()
+        [(destination, name)] = [(one.destination, one.name) for one in status.routes if one.model]
+        assert (destination, name, status.model) == (3, "hut", False)
+        assert (await hut.status()).model
+        await far.until(lambda: "mesh_delivered" in far.kinds())
+        await hut.until(lambda: "mesh_delivered" in hut.kinds())
+        assert far.kinds().count("mesh_received") == 1
+        assert len(await far.texts(2)) == 2
+        middle.context.emit(Event(kind="link_up", node="middle", actor="link", at=1.0))
+        await far.until(lambda: bool((mesh := view().mesh) and mesh.uplink))
+        assert "mesh_received" not in middle.kinds()
+        await far.context.publish(question(far, "b" * 32, NEARLY), "test")
+        await middle.until(lambda: "mesh_received" in middle.kinds())
+        assert hut.kinds().count("mesh_received") == 1
 
 
 async def somebody_in_danger_hears_of_a_responder_of_another_node(far: Node, gateway: Node) -> None:

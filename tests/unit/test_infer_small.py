@@ -652,7 +652,7 @@ async def test_a_loaded_model_is_given_back_when_memory_runs_out() -> None:
         obstacle=lambda: "99 MB free are below 100 MB" if low[0] else None,
         look_every_s=0.01,
     )
-    [spare] = built.tasks
+    [spare, _] = built.tasks
     task = asyncio.create_task(spare())
     await built.handlers["infer.small"](query("how long must i boil water?", BOIL))
     assert model.loaded
@@ -666,6 +666,33 @@ async def test_a_loaded_model_is_given_back_when_memory_runs_out() -> None:
     await built.close()
     [told] = [event for event in events if event.kind == "model_unloaded"][:1]
     assert told.fields["reason"] == "99 MB free are below 100 MB"
+
+
+async def test_it_is_told_whether_there_is_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, why, events = Scripted("Boil 1 minute."), ["the file is missing"], list[Event]()
+
+    def check() -> None:
+        if why:
+            raise ModelUnavailableError(why[0])
+
+    monkeypatch.setattr(model, "check", check)
+    built = actor("n1", model, Texts.load(), events.append, tell_every_s=0.01)
+    task = asyncio.create_task(built.tasks[-1]())
+
+    def told() -> list[tuple[bool, str]]:
+        states = [event.fields for event in events if event.kind == "model_state"]
+        return [(fields["ready"], fields["reason"]) for fields in states]
+
+    async with asyncio.timeout(60):
+        while not told():
+            await asyncio.sleep(0.01)
+        why.clear()
+        while (True, "") not in told():
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await built.close()
+    assert told()[0] == (False, "the file is missing")
+    assert [event.kind for event in events].count("model_unavailable") == 1
 
 
 # the manager

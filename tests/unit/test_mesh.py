@@ -714,8 +714,18 @@ async def test_a_question_goes_to_the_nearest_node_with_a_link_and_is_remembered
     assert desk.sent == [(5, CODEC.query(query_of()), "priority")]
     assert await desk.kept.get(asked_key(ref_of("q1"))) is not None
     assert desk.kinds() == ["mesh_sent", "mesh_delivered"]
-    desk.routes = []
-    with pytest.raises(RetryLaterError, match="no node with a link"):
+    desk.routes = [
+        Route(4, 9.0, False, True, True),
+        Route(5, 2.0, False, False, True),
+        Route(6, 1.0, False, True),
+    ]
+    await desk.out(query=query_of())
+    assert desk.sent[-1][0] == 5, "a model, where nobody has a link"
+    desk.routes.append(Route(7, 50.0, True, False))
+    await desk.out(query=query_of())
+    assert desk.sent[-1][0] == 7, "a link before a model, however far"
+    desk.routes = [Route(6, 1.0, False, True)]
+    with pytest.raises(RetryLaterError, match="no node with a link or a model"):
         await desk.out(query=query_of())
 
 
@@ -966,11 +976,21 @@ async def test_what_the_node_decides_by_is_told_when_it_changes(
             0.0,
         )
         site.context.state = NodeState(
-            node="n1", link="up", battery_rule_percent=19.0, modems=(ModemState(name="m", state="up"),)
+            node="n1",
+            link="up",
+            battery_rule_percent=19.0,
+            model=True,
+            modems=(ModemState(name="m", state="up"),),
         )
         await site.mesh.look()
         status = await site.mesh.status(MeshStatusRequest())
         assert (status.uplink, status.modem, status.flash_only) == (True, True, True)
+        assert not status.model, "there is one, and no power for it"
+        for model, percent, told in ((True, 35.0, True), (True, None, True), (False, 90.0, False)):
+            site.context.state = NodeState(node="n1", battery_rule_percent=percent, model=model)
+            assert (await site.mesh.status(MeshStatusRequest())).model is told
+        site.context.state = NodeState(node="n1")
+        assert not (await site.mesh.status(MeshStatusRequest())).model, "nobody has told"
         assert (status.radio, status.name, status.frequency_hz) == ("up", "test", 869_525_000)
         assert (status.airtime_window_s, status.airtime_limit_ms) == (3600.0, 360_000.0)
         site.radio.trouble = "it answers nothing"

@@ -78,18 +78,21 @@ def test_it_is_shown_with_gateways_first() -> None:
     text = shown(
         working(
             uplink=True,
+            model=True,
             flash_only=True,
             cannot_know=("It cannot hear whether somebody sends.",),
             waits_s={"flash": 0.0, "routine": 90.0},
             waiting={"flash": 0, "routine": 3},
             routes=(
                 MeshRouteSeen(2, 2, 1, 1.0, name="n2"),
+                MeshRouteSeen(3, 3, 1, 1.0, model=True, name="hut"),
                 MeshRouteSeen(9, 2, 3, 4.0, uplink=True, battery_percent=71, name="hill"),
             ),
         )
     )
     for line in (
-        "address 1 of network 6, EU868, 869.525 MHz, SF9, roster 4; this node has link; battery low",
+        "address 1 of network 6, EU868, 869.525 MHz, SF9, roster 4; this node has link and model;",
+        "; battery low: flash only",
         "It cannot hear whether somebody sends.",
         "airtime 12.3 of 360 s in 60 min; until it is lawful: routine 90 s",
         "waits   routine 3",
@@ -98,6 +101,7 @@ def test_it_is_shown_with_gateways_first() -> None:
     assert text.index("hill (9)") < text.rindex("n2 (2)")
     row = next(line for line in text.splitlines() if "hill (9)" in line)
     assert row.split() == ["hill", "(9)", "3", "n2", "(2)", "link", "71", "%"]
+    assert text.index("hill (9)") < text.index("hut (3)") < text.rindex("n2 (2)")
     near = next(line for line in text.splitlines() if "dBm" in line)
     assert near.split() == ["n2", "(2)", "-101", "dBm", "3.2", "dB", "100%", "50%", "40", "s", "ago"]
     assert shown(MeshStatus(radio="none")).strip() == ""

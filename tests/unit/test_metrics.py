@@ -119,11 +119,11 @@ def test_odd_events_are_counted_and_kinds_are_bounded(monkeypatch: pytest.Monkey
 
 def test_the_mesh_is_shown_where_there_is_one() -> None:
     assert not [name for name, _ in read(Metrics("n1", lambda: STATE).page((), {}, None)) if "_mesh_" in name]
-    mesh = MeshState(radio="up", neighbours=2, uplink=True, airtime_percent=12.5)
+    mesh = MeshState(radio="up", neighbours=2, uplink=True, model=True, airtime_percent=12.5)
     on_mesh = msgspec.structs.replace(STATE, mesh=mesh)
     found = read(Metrics("n1", lambda: on_mesh).page((), {}, None))
-    names = ("evy_mesh_up", "evy_mesh_neighbours", "evy_mesh_uplink", "evy_mesh_airtime_ratio")
-    assert [value(found, name) for name in names] == [1, 2, 1, 0.125]
+    names = ("up", "neighbours", "uplink", "model", "airtime_ratio")
+    assert [value(found, f"evy_mesh_{name}") for name in names] == [1, 2, 1, 1, 0.125]
 
 
 def test_gauges_show_the_state_and_leave_out_what_is_unknown() -> None:

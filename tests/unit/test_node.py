@@ -12,7 +12,7 @@ from actors._runtime.config import Config
 from actors._runtime.context import MemoryContext
 from actors._runtime.identity import Identity
 from actors.knowledge import route_rules
-from actors.node import GAUGE_SILENT_S, MESH_SILENT_S, MODEMS, Node, build
+from actors.node import GAUGE_SILENT_S, MODEMS, SILENT_S, Node, build
 from actors.node.board import Board
 from actors.node.gauge import GaugeError, Reading
 from actors.node.sms_time import AGREE_FAR, EARLIEST, FAR_S, LATEST, SmsTime
@@ -345,4 +345,16 @@ async def test_the_mesh_is_known_for_as_long_as_its_actor_speaks() -> None:
     await machine.hear("mesh_state", radio="down")
     await machine.turn()
     assert machine.told[-1] == ["mesh: up, within reach: link -> radio down"]
-    assert (await machine.turn(MESH_SILENT_S)).mesh is None
+    assert (await machine.turn(SILENT_S)).mesh is None
+
+
+async def test_the_model_is_known_for_as_long_as_its_actor_speaks() -> None:
+    machine = Machine()
+    assert (await machine.turn()).model is None
+    await machine.hear("model_state", ready=False, reason="the file is missing")
+    await machine.hear("model_state", reason="of another version")
+    assert (await machine.turn()).model is False
+    assert machine.told[-1] == ["model: unknown -> no"]
+    await machine.hear("model_state", ready=True, reason="")
+    assert (await machine.turn()).model is True
+    assert (await machine.turn(SILENT_S)).model is None

@@ -771,3 +771,34 @@ def test_the_mesh_is_asked_when_it_has_a_gateway_and_air(
     )
     assert by_rules(ROUTER, lambda: state)(asked, None).next == rung
     assert by_rules(ROUTER, lambda: state)(asked, True).next != "mesh.out"
+
+
+MODEL = MeshState(radio="up", neighbours=1, model=True, airtime_percent=10.0)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "own", "battery", "fields", "rung"),
+    [
+        (MODEL, False, 80.0, {}, "mesh.out"),
+        (MODEL, False, 80.0, {"lane": "routine", "needs": (), "priority": "normal"}, "mesh.out"),
+        (MODEL, True, 29.0, {}, "mesh.out"),
+        (MODEL, True, 80.0, {}, "unsure"),
+        (MODEL, None, 80.0, {}, "unsure"),
+        (msgspec.structs.replace(MODEL, uplink=True), True, 80.0, {}, "mesh.out"),
+        (msgspec.structs.replace(MODEL, model=False), False, 80.0, {}, "unsure"),
+        (MODEL, False, 19.0, {}, "unsure"),
+        (MODEL, False, 80.0, {"origin": "7.0a1b2c3d"}, "unsure"),
+        (MODEL, False, 80.0, {"node_only": True}, "unsure"),
+        (MODEL, False, 80.0, {"confidence": 0.6}, "compress"),
+    ],
+)
+def test_a_neighbours_model_is_asked_when_this_nodes_own_cannot_run(
+    mesh: MeshState, own: bool | None, battery: float, fields: dict[str, Any], rung: str
+) -> None:
+    state = NodeState(node="n1", battery_rule_percent=battery, model=own, mesh=mesh)
+    asked = query(
+        "how do I solder a tap?",
+        **{"lane": "priority", "priority": "urgent", "needs": ("water",), "confidence": 0.1, **fields},
+        deadline=clock.deadline_in(15),
+    )
+    assert by_rules(ROUTER, lambda: state)(asked, None).next == rung

@@ -375,11 +375,15 @@ class Compressor:
         longer than 262,144 octets.
         """
 
+_Neighbour: TypeAlias = Literal["link", "model"]
+"""A connection to a centre; none, but a small model that may run."""
+
 @final
 class Situation:
     """Everything a routing decision depends on. None means unknown: the worst that is still useful.
 
-    ``asks`` says that the text puts a question. ``link_up`` is None where there is no centre.
+    ``asks`` says that the text puts a question. ``link_up`` is None where there is no centre. ``neighbour``
+    is the best that a node on the mesh has to answer with.
     ``confidence`` is retrieval confidence 0 to 1, None before retrieval. ``deadline_s`` seconds are left.
     ``within_budget`` says that the big model may cost what it costs. Raises ValueError for another priority.
     """
@@ -397,7 +401,7 @@ class Situation:
         free_memory_mb: float | None = None,
         model_ready: bool | None = None,
         link_up: bool | None = None,
-        neighbour_link: bool = False,
+        neighbour: _Neighbour | None = None,
         within_budget: bool = True,
     ) -> Situation: ...
 
@@ -719,6 +723,9 @@ class MeshRoute:
     def modem(self) -> bool:
         """Its modem works."""
     @property
+    def model(self) -> bool:
+        """It has a small model that may run."""
+    @property
     def battery_percent(self) -> int:
         """At least so much: 0, 30, 50 or 75, which is what a beacon tells."""
 
@@ -747,8 +754,8 @@ class MeshNode:
     module adds to each frame unseen, counted as airtime; ``longest_frame``: octets of the longest it takes;
     ``senses``: it can tell whether the channel is busy, see :meth:`poll`. ``state``: what the last ``keep``
     was. Without it counters begin at ``first_counter`` and numbers of messages at a sixteenth of that, so
-    that a node whose state is lost uses none twice: give what grows faster. Raises :class:`MeshError`
-    that names the argument.
+    that a node whose state is lost uses none twice: give what grows faster, below 268,435,456. Raises
+    :class:`MeshError` that names the argument.
     """
 
     def __new__(
@@ -788,8 +795,19 @@ class MeshNode:
 
         ``busy``: the channel is, as a radio knows that ``senses``.
         """
-    def set_status(self, *, battery_percent: int | None, uplink: bool, modem: bool, flash_only: bool) -> None:
-        """Say what this node has, for others to hear of; unknown battery counts as full."""
+    def set_status(
+        self,
+        *,
+        battery_percent: int | None,
+        uplink: bool,
+        modem: bool,
+        flash_only: bool,
+        model: bool = False,
+    ) -> None:
+        """Say what this node has, for others to hear of; unknown battery counts as full.
+
+        ``flash_only`` is told with the lowest battery only, and then no ``model`` is.
+        """
     def forget(self, message: int) -> None:
         """Stop sending an own message; nothing happens when there is none."""
     def neighbours(self, now_us: int) -> list[MeshNeighbour]: ...

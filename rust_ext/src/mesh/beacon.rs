@@ -11,31 +11,58 @@ pub const NO_WAY: u8 = 255;
 
 /// What a node says of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own, none a state
 pub struct Status {
     /// It has a link to the centre.
     pub uplink: bool,
     /// Its modem works.
     pub modem: bool,
-    /// It is nearly empty: a relay for flash only.
+    /// It has a small model that may run: never with the lowest quarter of a battery.
+    pub model: bool,
+    /// It is nearly empty: a relay for flash only. Always with the lowest quarter.
     pub flash_only: bool,
     /// Battery in quarters, 0 (below 30 %) to 3; 3 too when there is none to watch.
     pub battery: u8,
 }
 
+/// In the lowest quarter of a battery: nearly empty; in any other: there is a model. So both cost one bit, and every
+/// five bits mean something.
+const POWER: u8 = 1 << 2;
+
 impl Status {
+    /// As a beacon can say it: nearly empty is the lowest quarter, and in that no model runs.
+    #[must_use]
+    pub fn sayable(self) -> Self {
+        let battery = if self.flash_only { 0 } else { self.battery & 3 };
+        Self {
+            model: self.model && battery > 0,
+            battery,
+            ..self
+        }
+    }
+
     fn octet(self) -> u8 {
-        u8::from(self.uplink)
-            | u8::from(self.modem) << 1
-            | u8::from(self.flash_only) << 2
-            | (self.battery & 3) << 3
+        let Self {
+            uplink,
+            modem,
+            model,
+            flash_only,
+            battery,
+        } = self.sayable();
+        u8::from(uplink)
+            | u8::from(modem) << 1
+            | if model || flash_only { POWER } else { 0 }
+            | battery << 3
     }
 
     fn from_octet(octet: u8) -> Self {
+        let (power, battery) = (octet & POWER != 0, octet >> 3 & 3);
         Self {
             uplink: octet & 1 != 0,
             modem: octet & 2 != 0,
-            flash_only: octet & 4 != 0,
-            battery: octet >> 3 & 3,
+            model: power && battery > 0,
+            flash_only: power && battery == 0,
+            battery,
         }
     }
 }
@@ -253,17 +280,64 @@ mod tests {
             status: Status {
                 uplink: true,
                 modem: false,
-                flash_only: true,
+                model: true,
+                flash_only: false,
                 battery: 2,
             },
             asks: true,
             hears: vec![(3, 0xf7), (254, 0)],
-            others: vec![(9, Status::default(), 7)],
+            others: vec![
+                (9, Status::default(), 7),
+                (
+                    10,
+                    Status {
+                        modem: true,
+                        flash_only: true,
+                        ..Status::default()
+                    },
+                    0,
+                ),
+            ],
             claims: vec![(1, 8), (2, 16), (3, NO_WAY), (200, 40)],
         };
         let octets = beacon.encode();
         assert_eq!(Beacon::decode(&octets), Some(beacon.clone()));
         assert!(octets.len() <= beacon.octets());
+    }
+
+    #[test]
+    fn every_state_that_can_be_is_told_in_five_bits() {
+        let mut told = std::collections::BTreeSet::new();
+        for octet in 0..32_u8 {
+            let status = Status::from_octet(octet);
+            assert_eq!(status.octet(), octet);
+            assert_eq!(status.sayable(), status);
+            assert!(!status.flash_only || (status.battery == 0 && !status.model));
+            told.insert(octet);
+        }
+        for bits in 0..64_u8 {
+            let has = |bit: u8| bits >> bit & 1 != 0;
+            let status = Status {
+                uplink: has(0),
+                modem: has(1),
+                model: has(2),
+                flash_only: has(3),
+                battery: bits >> 4,
+            };
+            assert!(told.contains(&status.octet()), "{status:?}");
+            assert_eq!(Status::from_octet(status.octet()), status.sayable());
+        }
+        let full = Status {
+            model: true,
+            flash_only: true,
+            battery: 3,
+            ..Status::default()
+        };
+        let empty = Status {
+            flash_only: true,
+            ..Status::default()
+        };
+        assert_eq!(full.sayable(), empty, "the worse is told");
     }
 
     proptest! {
@@ -272,6 +346,7 @@ mod tests {
             if let Some(beacon) = Beacon::decode(&octets) {
                 prop_assert!(beacon.claims.iter().all(|&(address, _)| (1..=254).contains(&address)));
                 prop_assert!(beacon.hears.iter().all(|&(address, _)| (1..=254).contains(&address)));
+                prop_assert_eq!(Beacon::decode(&beacon.encode()), Some(beacon));
             }
         }
     }

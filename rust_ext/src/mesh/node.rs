@@ -443,6 +443,7 @@ impl Node {
 
     /// Tells others what this node has; see [`Status`].
     pub fn set_status(&mut self, status: Status) {
+        let status = status.sayable();
         if self.status != status {
             self.status = status;
             self.status_is_news = true;

@@ -21,6 +21,16 @@ pub enum StateError {
         "the kept state of the mesh has version {0}, this program reads 1: start the program that wrote it"
     )]
     Version(u8),
+    /// Numbers of letters, a sixteenth of where counting is to begin, end before that.
+    #[error(
+        "{first} is beyond {most}, where the numbers of letters end: a clock that counting goes on by is wrong, or shows a time after June 2034. Set it right, or enrol this node again (a new address and new keys) and begin at 0"
+    )]
+    TooFar {
+        /// Where it was to begin.
+        first: u32,
+        /// Where it may at most.
+        most: u32,
+    },
 }
 
 /// Puts sections together: the number of each, its length in four octets, itself; then eight octets of SHA-256 over

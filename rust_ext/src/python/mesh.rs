@@ -14,6 +14,7 @@ use crate::mesh::neighbour::HOP;
 use crate::mesh::node::{Node, SendError, Setup};
 use crate::mesh::region::{Channel, Region};
 use crate::mesh::seal::{HopSeal, NetworkKey, PairSeals, PrivateKey};
+use crate::mesh::state::StateError;
 use crate::python::error::{MeshError, MeshFullError};
 
 impl From<SendError> for PyErr {
@@ -71,6 +72,7 @@ struct MeshRoute {
     cost: u16,
     uplink: bool,
     modem: bool,
+    model: bool,
     battery_percent: u8,
 }
 
@@ -162,7 +164,10 @@ impl MeshNode {
         };
         let mut node = Node::new(&setup, hop, Arc::new(pairs), now_us);
         node.restore(&state, first_counter, now_us)
-            .map_err(refused("state"))?;
+            .map_err(|error| match error {
+                StateError::TooFar { .. } => refused("first_counter")(error),
+                _ => refused("state")(error),
+            })?;
         Ok(Self { node, senses })
     }
 
@@ -219,17 +224,20 @@ impl MeshNode {
         })
     }
 
-    #[pyo3(signature = (*, battery_percent, uplink, modem, flash_only))]
+    #[pyo3(signature = (*, battery_percent, uplink, modem, flash_only, model = false))]
+    #[allow(clippy::fn_params_excessive_bools, clippy::similar_names)] // named in Python
     fn set_status(
         &mut self,
         battery_percent: Option<u8>,
         uplink: bool,
         modem: bool,
         flash_only: bool,
+        model: bool,
     ) {
         self.node.set_status(Status {
             uplink,
             modem,
+            model,
             flash_only,
             battery: quarter(battery_percent),
         });
@@ -273,6 +281,7 @@ impl MeshNode {
                     cost,
                     uplink: status.uplink,
                     modem: status.modem,
+                    model: status.model,
                     battery_percent: percent(status.battery),
                 }
             })

@@ -25,7 +25,7 @@ pub struct Situation(route::Situation);
 impl Situation {
     #[new]
     #[pyo3(signature = (priority, *, has_needs=true, asks=true, confidence=None, deadline_s=0.0, node_only=false,
-        battery_percent=None, free_memory_mb=None, model_ready=None, link_up=None, neighbour_link=false,
+        battery_percent=None, free_memory_mb=None, model_ready=None, link_up=None, neighbour=None,
         within_budget=true))]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments in Python
     fn new(
@@ -39,7 +39,7 @@ impl Situation {
         free_memory_mb: Option<f64>,
         model_ready: Option<bool>,
         link_up: Option<bool>,
-        neighbour_link: bool,
+        neighbour: Option<&str>,
         within_budget: bool,
     ) -> PyResult<Self> {
         let priority = priority_of(priority)?;
@@ -47,6 +47,12 @@ impl Situation {
             Some(true) => route::Link::Up,
             Some(false) => route::Link::Down,
             None => route::Link::Unknown,
+        };
+        let neighbour = match neighbour {
+            None => None,
+            Some("link") => Some(route::Neighbour::Link),
+            Some("model") => Some(route::Neighbour::Model),
+            Some(other) => return Err(PyValueError::new_err(format!("no neighbour {other:?}"))),
         };
         Ok(Self(route::Situation {
             priority,
@@ -59,7 +65,7 @@ impl Situation {
             free_memory_mb,
             model_ready,
             link,
-            neighbour_link,
+            neighbour,
             within_budget,
         }))
     }

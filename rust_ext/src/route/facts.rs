@@ -1,6 +1,6 @@
 //! What is true of a text and its node, as bits: the vocabulary of the rules in `route.toml`.
 
-use super::{Link, Priority, Rules, Situation};
+use super::{Link, Neighbour, Priority, Rules, Situation};
 
 /// Facts that hold, one bit each; the first [`NAMES`] bits, then those that the rule file makes of them.
 pub(super) type Facts = u64;
@@ -23,7 +23,7 @@ facts! {
     NEEDS "needs" ASKS "asks"
     NOT_RETRIEVED "not_retrieved" SURE "sure" NEAR "near" FAR "far"
     LINK_UP "link_up" LINK_DOWN "link_down" NO_CENTRE "no_centre"
-    NEIGHBOUR "neighbour" NODE_ONLY "node_only" MONEY "money"
+    NEIGHBOUR "neighbour" NEIGHBOUR_MODEL "neighbour_model" NODE_ONLY "node_only" MONEY "money"
     BATTERY_FOR_LINK "battery_for_link" BATTERY_FOR_MODEL "battery_for_model"
     BATTERY_FOR_ROUTINE "battery_for_routine" MEMORY_FOR_MODEL "memory_for_model" MODEL_READY "model_ready"
     TIME_FOR_SMALL_MODEL "time_for_small_model" TIME_FOR_BIG_MODEL "time_for_big_model"
@@ -64,7 +64,8 @@ impl<'a> Seen<'a> {
             },
             (NEEDS, at.has_needs),
             (ASKS, at.asks),
-            (NEIGHBOUR, at.neighbour_link),
+            (NEIGHBOUR, at.neighbour == Some(Neighbour::Link)),
+            (NEIGHBOUR_MODEL, at.neighbour == Some(Neighbour::Model)),
             (NODE_ONLY, at.node_only),
             (MONEY, at.within_budget),
             (BATTERY_FOR_LINK, battery >= rules.battery.link_from),

@@ -124,6 +124,15 @@ pub enum Link {
     Unknown,
 }
 
+/// The best that a node on the mesh has to answer with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neighbour {
+    /// A connection to a centre.
+    Link,
+    /// No connection, but a small model that may run.
+    Model,
+}
+
 /// Everything a decision depends on.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::struct_excessive_bools)] // each is a fact of its own, none a state
@@ -148,8 +157,8 @@ pub struct Situation {
     pub model_ready: Option<bool>,
     /// Connection to the centre.
     pub link: Link,
-    /// A neighbour on the mesh has a connection to a centre.
-    pub neighbour_link: bool,
+    /// What a node on the mesh could answer with.
+    pub neighbour: Option<Neighbour>,
     /// Money is left for the big model, where it costs any.
     pub within_budget: bool,
 }
@@ -168,7 +177,7 @@ impl Situation {
             free_memory_mb: None,
             model_ready: None,
             link: Link::Unknown,
-            neighbour_link: false,
+            neighbour: None,
             within_budget: true,
         }
     }
@@ -187,7 +196,7 @@ pub enum Next {
     SmallModel,
     /// The centre's big model.
     BigModel,
-    /// A neighbour that has a connection.
+    /// A node on the mesh that has a connection or a small model.
     Mesh,
     /// An honest "I do not know".
     Unsure,
@@ -266,6 +275,9 @@ impl Rules {
             return Err(RouteError::Limits(
                 "battery: 0 <= routine_from <= model_from <= link_from <= 100, the others within",
             ));
+        }
+        if rules.deadline.small_model > rules.deadline.big_model {
+            return Err(RouteError::Limits("deadline: small_model <= big_model"));
         }
         let positive = [
             rules.memory.model_from,

@@ -1,15 +1,17 @@
-//! What no rule file may break, tried on every situation there can be (73,728) when the file is read.
+//! What no rule file may break, tried on every situation there can be (82,944) when the file is read.
 
 use super::facts::{
     ASKS, BATTERY_FOR_LINK, BATTERY_FOR_MODEL, BATTERY_FOR_ROUTINE, EMERGENCY, FAR, Facts,
-    LINK_DOWN, LINK_UP, MEMORY_FOR_MODEL, MODEL_READY, MONEY, NEAR, NEEDS, NEIGHBOUR, NO_CENTRE,
-    NODE_ONLY, NOT_RETRIEVED, ROUTINE, SURE, TIME_FOR_BIG_MODEL, TIME_FOR_SMALL_MODEL, URGENT,
+    LINK_DOWN, LINK_UP, MEMORY_FOR_MODEL, MODEL_READY, MONEY, NEAR, NEEDS, NEIGHBOUR,
+    NEIGHBOUR_MODEL, NO_CENTRE, NODE_ONLY, NOT_RETRIEVED, ROUTINE, SURE, TIME_FOR_BIG_MODEL,
+    TIME_FOR_SMALL_MODEL, URGENT,
 };
 use super::ladder::Ladder;
 use super::{Next, RouteError};
 
-/// Facts of which exactly one combination holds: what is decided once, and what grows with a battery.
-const CHOICES: [&[Facts]; 13] = [
+/// Facts of which exactly one combination holds: what is decided once, and what grows with a battery or
+/// with time.
+const CHOICES: [&[Facts]; 12] = [
     &[EMERGENCY, URGENT, ROUTINE],
     &[NOT_RETRIEVED, SURE, NEAR, FAR],
     &[LINK_UP, LINK_DOWN, NO_CENTRE],
@@ -21,14 +23,21 @@ const CHOICES: [&[Facts]; 13] = [
     ],
     &[0, NEEDS],
     &[0, ASKS],
-    &[0, NEIGHBOUR],
+    &[0, NEIGHBOUR_MODEL, NEIGHBOUR],
     &[0, NODE_ONLY],
     &[0, MONEY],
     &[0, MEMORY_FOR_MODEL],
     &[0, MODEL_READY],
-    &[0, TIME_FOR_SMALL_MODEL],
-    &[0, TIME_FOR_BIG_MODEL],
+    &[
+        0,
+        TIME_FOR_SMALL_MODEL,
+        TIME_FOR_SMALL_MODEL | TIME_FOR_BIG_MODEL,
+    ],
 ];
+
+/// What the small model needs besides a passage.
+const SMALL_MODEL: Facts =
+    BATTERY_FOR_MODEL | MEMORY_FOR_MODEL | MODEL_READY | TIME_FOR_SMALL_MODEL;
 
 /// Refuses rules that break a promise, with the promise and a situation that shows it; and a rule that never
 /// decides, because whoever wrote it thinks that it does.
@@ -92,16 +101,19 @@ fn broken(facts: Facts, next: Next, late: bool) -> Option<&'static str> {
         Next::SmallModel if all(FAR) && any(NEEDS | URGENT) => {
             Some("nobody in need gets advice from the small model without a passage")
         }
-        Next::SmallModel
-            if !all(BATTERY_FOR_MODEL | MEMORY_FOR_MODEL | MODEL_READY | TIME_FOR_SMALL_MODEL) =>
-        {
+        Next::SmallModel if !all(SMALL_MODEL) => {
             Some("the small model runs with battery, memory and time enough")
         }
         Next::BigModel if !all(LINK_UP | MONEY | BATTERY_FOR_LINK | TIME_FOR_BIG_MODEL) => {
             Some("the centre is asked with link, money, battery and time enough")
         }
-        Next::Mesh if !all(NEIGHBOUR | BATTERY_FOR_ROUTINE) || any(LINK_UP) => {
-            Some("a neighbour is asked when it has a link and this node has none")
+        Next::Mesh
+            if !(any(NEIGHBOUR | NEIGHBOUR_MODEL) && all(BATTERY_FOR_ROUTINE)) || any(LINK_UP) =>
+        {
+            Some("a neighbour is asked when it has a link or a model, and this node has no link")
+        }
+        Next::Mesh if all(NEIGHBOUR_MODEL | SMALL_MODEL) => {
+            Some("a neighbour's model is not asked while this node's own can answer")
         }
         Next::LowBattery if any(BATTERY_FOR_ROUTINE) => {
             Some("nobody is told of a low battery that is not")
@@ -126,10 +138,10 @@ mod tests {
     #[test]
     fn there_are_so_many_situations_and_all_differ() {
         let mut all: Vec<_> = situations().collect();
-        assert_eq!(all.len(), 73_728);
+        assert_eq!(all.len(), 82_944);
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 73_728);
+        assert_eq!(all.len(), 82_944);
     }
 
     #[test]
@@ -172,6 +184,16 @@ mod tests {
                 "link, money",
             ),
             ("neighbour and not link_up", "not link_up", "a neighbour"),
+            (
+                "neighbour_model and not small_model",
+                "not small_model",
+                "a neighbour",
+            ),
+            (
+                "neighbour_model and not small_model",
+                "neighbour_model",
+                "own can answer",
+            ),
             (
                 "routine and not battery_for_routine",
                 "routine and needs",

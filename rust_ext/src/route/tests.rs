@@ -19,7 +19,7 @@ fn calm() -> Situation {
         free_memory_mb: Some(1000.0),
         model_ready: Some(true),
         link: Link::Down,
-        neighbour_link: false,
+        neighbour: None,
         within_budget: true,
     }
 }
@@ -167,7 +167,7 @@ fn a_question_waits_for_the_link_unless_something_forbids() {
 fn a_neighbour_is_asked_for_a_question_or_a_need_and_without_a_link() {
     let far = |s: &mut Situation| {
         s.confidence = Some(0.1);
-        s.neighbour_link = true;
+        s.neighbour = Some(Neighbour::Link);
         s.priority = Priority::Urgent;
     };
     assert_eq!(next(far), Next::Mesh);
@@ -203,11 +203,63 @@ fn a_neighbour_is_asked_for_a_question_or_a_need_and_without_a_link() {
 }
 
 #[test]
+fn a_neighbours_model_is_asked_when_this_nodes_own_cannot_answer() {
+    let far = |change: fn(&mut Situation)| {
+        next(|s| {
+            s.confidence = Some(0.1);
+            s.neighbour = Some(Neighbour::Model);
+            s.priority = Priority::Urgent;
+            change(s);
+        })
+    };
+    assert_eq!(far(|_| ()), Next::Unsure, "the own one could say as much");
+    let unable = |s: &mut Situation| s.model_ready = Some(false);
+    let obstacles: [fn(&mut Situation); 3] = [
+        unable,
+        |s| s.free_memory_mb = Some(99.0),
+        |s| s.battery_percent = Some(29.0),
+    ];
+    for obstacle in obstacles {
+        assert_eq!(far(obstacle), Next::Mesh);
+    }
+    let forbidden: [fn(&mut Situation); 6] = [
+        |s| s.node_only = true,
+        |s| s.battery_percent = Some(19.9),
+        |s| s.deadline_s = 7.9,
+        |s| s.link = Link::Up,
+        |s| s.neighbour = None,
+        |s| {
+            s.priority = Priority::Normal;
+            s.has_needs = false;
+            s.asks = false;
+        },
+    ];
+    for forbids in forbidden {
+        let decided = next(|s| {
+            s.confidence = Some(0.1);
+            s.neighbour = Some(Neighbour::Model);
+            s.priority = Priority::Urgent;
+            s.model_ready = Some(false);
+            forbids(s);
+        });
+        assert_ne!(decided, Next::Mesh);
+    }
+    assert_eq!(
+        far(|s| {
+            s.model_ready = Some(false);
+            s.confidence = Some(0.6);
+        }),
+        Next::Verbatim,
+        "a near passage is an answer"
+    );
+}
+
+#[test]
 fn on_an_empty_battery_no_neighbour_is_asked() {
     let urgent = |percent: f64| {
         next(|s| {
             s.confidence = Some(0.1);
-            s.neighbour_link = true;
+            s.neighbour = Some(Neighbour::Link);
             s.priority = Priority::Urgent;
             s.battery_percent = Some(percent);
         })
@@ -298,6 +350,11 @@ fn wrong_rules_are_refused_with_the_reason() {
         ("sure = 0.75", "sure = 0.25", "unsure <= sure"),
         ("link_from = 50", "link_from = 5", "battery"),
         ("small_model = 3.0", "small_model = -1.0", "not negative"),
+        (
+            "small_model = 3.0",
+            "small_model = 9.0",
+            "small_model <= big_model",
+        ),
         ("unknown = 200", "unknwon = 200", "unknown field"),
         ("margin = 5", "margin = -5", "battery"),
         ("[memory]", "[memory", "route rules"),

@@ -1,6 +1,6 @@
 //! What a node keeps through a power cut: its numbers, its airtime, and what it carries for others.
 
-use super::super::frame::{Kind, Lane, Letter, Part};
+use super::super::frame::{Kind, LETTERS, Lane, Letter, Part};
 use super::super::queue::{Job, Key, Phase};
 use super::super::region::Ledger;
 use super::super::replay::Book;
@@ -12,6 +12,8 @@ const LEDGER: u8 = 2;
 const CUSTODY: u8 = 3;
 /// Frames after a restart that ask neighbours to skip their counters.
 const RESTARTED: u8 = 4;
+/// A node whose state is lost goes on at so many counters for each number of a letter.
+const LETTER_EACH: u32 = 16;
 /// Octets of a letter in custody before its body.
 const HEAD: usize = 12;
 
@@ -38,7 +40,7 @@ impl Node {
     /// a sixteenth of it.
     ///
     /// # Errors
-    /// [`StateError`]: the octets were damaged or are of something else.
+    /// [`StateError`]: the octets were damaged or are of something else, or no letters are left from `first_counter` on.
     pub fn restore(
         &mut self,
         kept: &[u8],
@@ -48,9 +50,16 @@ impl Node {
         let fingerprint = self.hop.fingerprint();
         self.keep = true;
         if kept.is_empty() {
+            let most = LETTERS * LETTER_EACH - 1;
+            if first_counter > most {
+                return Err(StateError::TooFar {
+                    first: first_counter,
+                    most,
+                });
+            }
             let mut book = fingerprint.to_vec();
             book.extend(first_counter.to_be_bytes());
-            book.extend((first_counter / 16).to_be_bytes());
+            book.extend((first_counter / LETTER_EACH).to_be_bytes());
             self.book = Book::decode(&book, fingerprint)?;
             return Ok(());
         }
