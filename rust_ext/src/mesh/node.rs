@@ -543,3 +543,5 @@ fn spread_id(id: u32, part: Option<Part>) -> u32 {
 
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod rules;

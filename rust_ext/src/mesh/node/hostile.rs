@@ -14,14 +14,14 @@ use crate::mesh::region::Region;
 use crate::mesh::seal::{NetworkKey, PrivateKey};
 use crate::mesh::state;
 
-const ME: Address = 1;
-const SECOND_US: u64 = 1_000_000;
+pub(super) const ME: Address = 1;
+pub(super) const SECOND_US: u64 = 1_000_000;
 
 fn key() -> NetworkKey {
     NetworkKey::new(b"sixteen octets..").expect("a key")
 }
 
-fn hop(me: Address) -> HopSeal {
+pub(super) fn hop(me: Address) -> HopSeal {
     HopSeal::new(7, me, &key()).expect("a network")
 }
 
@@ -33,11 +33,11 @@ fn pairs_of(me: Address) -> PairSeals {
     PairSeals::new(7, me, &private(me), &roster).expect("keys")
 }
 
-static HOPS: LazyLock<Vec<HopSeal>> = LazyLock::new(|| (1..=4).map(hop).collect());
-static PAIRS: LazyLock<Vec<Arc<PairSeals>>> =
+pub(super) static HOPS: LazyLock<Vec<HopSeal>> = LazyLock::new(|| (1..=4).map(hop).collect());
+pub(super) static PAIRS: LazyLock<Vec<Arc<PairSeals>>> =
     LazyLock::new(|| (1..=4).map(|me| Arc::new(pairs_of(me))).collect());
 
-fn channel() -> Channel {
+pub(super) fn channel() -> Channel {
     Channel::new(
         Region::Eu868,
         869_525_000,
@@ -48,7 +48,7 @@ fn channel() -> Channel {
     .expect("legal")
 }
 
-fn node() -> Node {
+pub(super) fn node() -> Node {
     let setup = Setup {
         address: ME,
         channel: channel(),
@@ -58,7 +58,7 @@ fn node() -> Node {
 }
 
 /// Polls until a time; everything that the node said and did.
-fn run(node: &mut Node, from_us: u64, until_us: u64) -> Vec<Poll> {
+pub(super) fn run(node: &mut Node, from_us: u64, until_us: u64) -> Vec<Poll> {
     let (mut now_us, mut polls) = (from_us, Vec::new());
     loop {
         assert!(
@@ -116,10 +116,14 @@ enum Body {
 fn body() -> impl Strategy<Value = Body> {
     let pairs = || prop::collection::vec((any::<u8>(), any::<u8>()), 0..6);
     let status = || {
-        (any::<bool>(), 0..4_u8).prop_map(|(uplink, battery)| Status {
-            uplink,
-            battery,
-            ..Status::default()
+        (any::<[bool; 4]>(), 0..4_u8).prop_map(|([uplink, modem, model, flash_only], battery)| {
+            Status {
+                uplink,
+                modem,
+                model,
+                flash_only,
+                battery,
+            }
         })
     };
     let beacon = (status(), any::<bool>(), pairs(), pairs(), status()).prop_map(
