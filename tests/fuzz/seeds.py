@@ -66,7 +66,7 @@ def packed() -> list[bytes]:
 
 
 def frames() -> Iterator[bytes]:
-    """Frames of each kind, whole and in parts, sealed octets apart by 0xFE; kept state; a request."""
+    """Frames of each kind, whole and in parts, their octets apart by 0xFE; kept state; a request; beacons."""
     clear = bytes([1 << 5 | 3 << 1, 7, 2, 3, 0, 0, 0, 9])
     for kind in range(5):
         flags = kind << 5 | 1 << 2 | 1 << 1
@@ -74,6 +74,10 @@ def frames() -> Iterator[bytes]:
         parts = [bytes([1, 3, 0, 0, kind, flags | 1, index, 3]) + b"help" for index in range(3)]
         yield clear + b"\xfe" + b"\xfe".join([whole + b"help", *parts])
     yield bytes([0, 0, 9, 0b101])
+    hears, claims = bytes([2, 3, 0xF7, 254, 0]), bytes([1, 3, 8, 16, 255, 200, 1, 40])
+    for power in range(8):  # empty, quarters of a battery, with a model and without
+        others = bytes([2, 9, power << 2 | 7 << 5, 10, power << 2 | 3])
+        yield bytes([power << 2 | 1 << 7]) + hears + others + claims
     sections = b"EVYM\x01" + bytes([1, 0, 0, 0, 17]) + bytes(11) + bytes([32, 2, 0, 0, 0, 42])
     yield sections + sha256(sections).digest()[:8]
     yield bytes(8) + bytes(11) + bytes([32, 2, 0, 0, 0, 42])

@@ -1,11 +1,12 @@
-//! Any octets as a frame, as what is sealed in one, as parts and as kept state: never a panic, nothing accepted that
-//! the key did not make, and what is read is written the same.
+//! Any octets as a frame, as what is sealed in one, as parts, as a beacon and as kept state: never a panic, nothing
+//! accepted that the key did not make, and what is read is written the same.
 
 #![no_main]
 
 use std::sync::LazyLock;
 
 use evy_core::mesh::airtime::Modulation;
+use evy_core::mesh::beacon::Beacon;
 use evy_core::mesh::fragment::{Assembly, MAX_OPEN, Request};
 use evy_core::mesh::frame::{CLEAR_OCTETS, Clear, Frame};
 use evy_core::mesh::region::{Channel, Ledger, Region};
@@ -49,6 +50,9 @@ fuzz_target!(|octets: &[u8]| {
     let _ = assembly.expire(1, 3);
     if let Ok(request) = Request::decode(octets) {
         assert_eq!(request.encode(), octets);
+    }
+    if let Some(beacon) = Beacon::decode(octets) {
+        assert_eq!(Beacon::decode(&beacon.encode()), Some(beacon));
     }
     if let Ok(sections) = state::read(octets) {
         assert_eq!(state::write(sections), octets);
