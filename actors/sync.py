@@ -13,9 +13,18 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from actors._bundles.arrive import MANIFEST, Check, Terms, apply, find, over_the_link, read_manifest
+from actors._bundles.arrive import (
+    MANIFEST,
+    Check,
+    Terms,
+    apply,
+    find,
+    is_held,
+    over_the_link,
+    read_manifest,
+)
 from actors._bundles.check import tried
-from actors._bundles.manifest import BundleRefusedError, BundleWaitError, digest, unseal
+from actors._bundles.manifest import BundleRefusedError, BundleWaitError, unseal
 from actors._bundles.nodes import Nodes
 from actors._bundles.settings import SyncConfig, terms_of
 from actors._bundles.versions import Entry, Versions
@@ -70,7 +79,7 @@ class Puller:
         if found is None or found.nuid == self._settled:
             return None
         sealed = await read_manifest(self._objects, found)
-        if digest(sealed) == self._versions.state().held:
+        if is_held(self._versions.state(), sealed, self._terms.key):
             self._settled = found.nuid
             return None
         if why := self._not_now(sealed):

@@ -9,9 +9,9 @@ import datetime as dt
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 import msgspec
 
@@ -24,6 +24,7 @@ from actors._bundles.manifest import (
     Pack,
     Part,
     digest,
+    name_of,
     unseal,
 )
 from actors._bundles.pack import Tree, tree_hash, unpack
@@ -52,6 +53,17 @@ class Terms(msgspec.Struct, frozen=True):
     key: str
     """Public key of its centre."""
     regions: frozenset[str] = frozenset()
+
+
+class Came(NamedTuple):
+    """Files that came in no pack; a part is taken when it is what was signed."""
+
+    trees: Mapping[str, Tree]
+    octets: int
+    """What they took on their way."""
+
+
+NOTHING: Final = Came({}, 0)
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -188,6 +200,21 @@ def _resume(data: Path, mark: Path, found: Found) -> _Place:
     return place
 
 
+async def no_packs(pack: Pack) -> bytes:
+    """The :data:`Get` of a bundle that comes without any."""
+    raise PackGoneError(f"pack {pack.sha256[:12]} does not come this way")
+
+
+def is_held(state: State, sealed: bytes, key: str) -> bool:
+    """Whether it was refused or rolled back here, whichever way it came then."""
+    if not state.held or state.held == digest(sealed):
+        return bool(state.held)
+    try:
+        return state.held == name_of(unseal(sealed, key))
+    except BundleRefusedError:
+        return False
+
+
 async def apply(
     versions: Versions,
     sealed: bytes,
@@ -198,6 +225,7 @@ async def apply(
     now: float,
     person: bool = False,
     check: Check = tried,
+    came: Came = NOTHING,
 ) -> Entry | None:
     """Makes a bundle the current version, or refuses it; what became of it is in the history, and given.
 
@@ -207,15 +235,15 @@ async def apply(
     with versions.writing():
         state, current = versions.state(), versions.current()
         was, name = current.version if current else 0, digest(sealed)
-        got = _Counted(get)
+        got = _Counted(get, came.octets)
         version = 0
         try:
             manifest = unseal(sealed, terms.key)
-            version = manifest.version
-            if current and current.digest == name and current.regions == _taken(manifest, terms):
+            version, name = manifest.version, name_of(manifest)
+            if current and current.name == name and current.regions == _taken(manifest, terms):
                 return None
             _allowed(manifest, name, state, current, person=person)
-            trees = await _trees(versions, current, manifest, terms, got)
+            trees = await _trees({**versions.trees(current), **came.trees}, manifest, terms, got)
             draft = versions.stage(sealed, manifest, trees)
             await _try(draft, trees, manifest, check)
             versions.switch(draft, manifest)
@@ -224,7 +252,7 @@ async def apply(
             versions.note(entry, held=name, held_because=str(error))
             return entry
         entry = Entry(now, "applied", version, was, by, manifest.note, got.octets)
-        kept_back = current.digest if current and version < state.highest else ""
+        kept_back = current.name if current and version < state.highest else ""
         versions.note(
             entry,
             highest=max(version, state.highest),
@@ -239,9 +267,9 @@ async def apply(
 class _Counted:
     """Counts what was fetched."""
 
-    def __init__(self, get: Get) -> None:
+    def __init__(self, get: Get, octets: int) -> None:
         self._get = get
-        self.octets = 0
+        self.octets = octets
 
     async def __call__(self, pack: Pack) -> bytes:
         content = await self._get(pack)
@@ -254,7 +282,7 @@ def _taken(manifest: Manifest, terms: Terms) -> frozenset[str]:
 
 
 def _allowed(manifest: Manifest, name: str, state: State, current: Applied | None, *, person: bool) -> None:
-    if current and manifest.version == current.version and name != current.digest:
+    if current and manifest.version == current.version and name != current.name:
         raise BundleRefusedError(
             f"another bundle has number {manifest.version} and is in use: the centre lost count; "
             f"build there with `--version {manifest.version + 1}`"
@@ -266,11 +294,8 @@ def _allowed(manifest: Manifest, name: str, state: State, current: Applied | Non
         )
 
 
-async def _trees(
-    versions: Versions, current: Applied | None, manifest: Manifest, terms: Terms, get: Get
-) -> dict[str, Tree]:
-    """The files of all parts that the node takes: what it has already, and what must come."""
-    have = versions.trees(current)
+async def _trees(have: Mapping[str, Tree], manifest: Manifest, terms: Terms, get: Get) -> dict[str, Tree]:
+    """The files of all parts that the node takes: what is here already, and what must come."""
     made: dict[str, Tree] = {}
     for part in manifest.of(terms.regions):
         base = have.get(part.region, {})
@@ -321,7 +346,7 @@ def rollback(versions: Versions, to: int | None, *, by: str, now: float) -> Entr
         )
         versions.note(
             entry,
-            held=before.digest if before else "",
+            held=before.name if before else "",
             held_because=f"a person went back from {before.version}" if before else "",
         )
         return entry

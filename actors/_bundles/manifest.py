@@ -3,6 +3,9 @@
 The files of all nodes are the part ``""``; a node adds the parts of its regions. A part is known by the hash
 of its tree, so a node finds the pack that begins at what it has, whichever way it came there. A pack is named
 by its content, and the list of files inside it is covered by its hash: one signature covers all.
+
+A second signature is of the same manifest without its packs: files that came in no pack, as over a mesh, are
+held against the hashes of their trees, and need nothing else of it.
 """
 
 import base64
@@ -78,15 +81,19 @@ class Manifest(msgspec.Struct, frozen=True):
         return tuple(part for part in self.parts if not part.region or part.region in regions)
 
 
-class _Signed(msgspec.Struct, frozen=True):
+class _Signed(msgspec.Struct, frozen=True, omit_defaults=True):
     manifest: bytes
     signature: bytes
+    bare: bytes = b""
+    """Signature of the manifest without its packs; empty: a centre of an earlier release made it."""
 
 
 def seal(manifest: Manifest, sign: Callable[[bytes], bytes]) -> bytes:
     """The manifest as it travels and is kept; ``sign`` makes the Ed25519 signature of the centre."""
     octets = msgspec.json.encode(manifest)
-    sealed = msgspec.json.encode(_Signed(octets, sign(_MARK + octets)))
+    without = bare(manifest)
+    more = sign(_MARK + without) if without != octets else b""
+    sealed = msgspec.json.encode(_Signed(octets, sign(_MARK + octets), more))
     if len(sealed) > MAX_MANIFEST_OCTETS:
         raise BundleRefusedError(
             f"the manifest has {len(sealed)} octets, at most {MAX_MANIFEST_OCTETS}: too many regions"
@@ -101,10 +108,7 @@ def unseal(octets: bytes, key: str) -> Manifest:
     """
     if len(octets) > MAX_MANIFEST_OCTETS:
         raise BundleRefusedError(f"a manifest of {len(octets)} octets, at most {MAX_MANIFEST_OCTETS}")
-    try:
-        signed = msgspec.json.decode(octets, type=_Signed)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleRefusedError(f"no manifest of a bundle: {error}") from error
+    signed = _signed(octets)
     try:
         public_key(key).verify(signed.signature, _MARK + signed.manifest)
     except InvalidSignature as error:
@@ -115,6 +119,39 @@ def unseal(octets: bytes, key: str) -> Manifest:
         return msgspec.json.decode(signed.manifest, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleRefusedError(f"signed, but not readable by this release: {error}; upgrade it") from error
+
+
+def _signed(octets: bytes) -> _Signed:
+    try:
+        return msgspec.json.decode(octets, type=_Signed)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleRefusedError(f"no manifest of a bundle: {error}") from error
+
+
+def bare(manifest: Manifest) -> bytes:
+    """A manifest without its packs, as it is signed: what a version is, whichever way it came."""
+    parts = tuple(msgspec.structs.replace(part, packs=()) for part in manifest.parts)
+    return msgspec.json.encode(msgspec.structs.replace(manifest, parts=parts))
+
+
+def name_of(manifest: Manifest) -> str:
+    """The same for every way in which a version comes."""
+    return digest(bare(manifest))
+
+
+def bare_seal(octets: bytes, signature: bytes) -> bytes:
+    """What :func:`bare` gave with its signature, as it is kept and unsealed."""
+    return msgspec.json.encode(_Signed(octets, signature))
+
+
+def bare_signature(sealed: bytes, key: str) -> bytes:
+    """The centre's signature of the manifest without packs. Raises :class:`BundleRefusedError` when there is
+    none that holds: the centre, or this node, is of an earlier release."""
+    manifest, signed = unseal(sealed, key), _signed(sealed)
+    octets = bare(manifest)
+    signature = signed.bare or signed.signature
+    unseal(bare_seal(octets, signature), key)
+    return signature
 
 
 def public_key(nkey: str) -> Ed25519PublicKey:

@@ -78,7 +78,7 @@ def read_tree(directory: Path) -> dict[str, bytes]:
             raise ConfigError(f"{path}: {error.strerror}") from error
         octets += len(content)
         found[path.relative_to(directory).as_posix()] = content
-        _bounded(len(found), octets, str(directory))
+        bounded(len(found), octets, str(directory))
     for name in found:
         check_path(name)
     return found
@@ -91,7 +91,8 @@ def _files(directory: Path) -> Iterator[Path]:
     yield from (directory / name for name in FILES if (directory / name).is_file())
 
 
-def _bounded(files: int, octets: int, where: str) -> None:
+def bounded(files: int, octets: int, where: str) -> None:
+    """Raises :class:`BundleRefusedError` for more than a part may have."""
     if files > MAX_FILES or octets > MAX_TREE_OCTETS:
         raise BundleRefusedError(
             f"{where}: {files} files of {octets} octets; a part has at most {MAX_FILES} of {MAX_TREE_OCTETS}"
@@ -171,7 +172,7 @@ def unpack(pack: Pack, octets: bytes, base: Tree, part: Part) -> dict[str, bytes
             raise BundleRefusedError(f"{where}: {name} is cut off")
         tree[name] = content[begin : begin + length]
         begin += length
-    _bounded(len(tree), sum(map(len, tree.values())), where)
+    bounded(len(tree), sum(map(len, tree.values())), where)
     if tree_hash(tree) != part.tree:
         raise BundleRefusedError(f"{where}: wrong checksum of the files it leads to")
     return tree

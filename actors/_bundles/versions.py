@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from actors._bundles.manifest import BundleRefusedError, BundleWaitError, Manifest, digest
+from actors._bundles.manifest import BundleRefusedError, BundleWaitError, Manifest, digest, name_of
 from actors._bundles.pack import Tree, read_tree, tree_hash
 from actors.knowledge.loader import ALL, BUNDLES, REGION
 from subjects.errors import ConfigError
@@ -41,7 +41,7 @@ class Entry(msgspec.Struct, frozen=True):
     was: int
     """What was current before."""
     by: str
-    """link, stick or a person's command."""
+    """link, mesh, stick or a person's command."""
     reason: str = ""
     octets: int = 0
     """What was fetched for it."""
@@ -53,7 +53,8 @@ class State(msgspec.Struct, frozen=True):
     highest: int = 0
     """The highest version that ever was current: an earlier one takes a person."""
     held: str = ""
-    """Digest of the manifest that is not applied by itself: it was refused, or rolled back by a person."""
+    """Name of the version that is not applied by itself: it was refused, or rolled back by a person. Of one
+    that no signature vouched for, or that an earlier release held, the digest of the manifest as it came."""
     held_because: str = ""
     history: tuple[Entry, ...] = ()
     """The newest last."""
@@ -64,7 +65,8 @@ class Applied(msgspec.Struct, frozen=True):
 
     folder: Path
     manifest: Manifest
-    digest: str
+    name: str
+    """Of the version, whichever way it came: :func:`actors._bundles.manifest.name_of`."""
     regions: frozenset[str]
     """Of which it holds the files, ``""`` (all) among them."""
 
@@ -142,13 +144,12 @@ class Versions:
     def _read(self, folder: Path) -> Applied | None:
         try:
             manifest = msgspec.json.decode((folder / "inside.json").read_bytes(), type=Manifest)
-            name = digest((folder / MANIFEST).read_bytes())
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return None  # nothing that this node made; a person sees by `evy sync status` that it is gone
         regions = {
             path.name.removeprefix(REGION) for path in folder.iterdir() if path.name.startswith(REGION)
         }
-        return Applied(folder, manifest, name, frozenset(regions | {""}))
+        return Applied(folder, manifest, name_of(manifest), frozenset(regions | {""}))
 
     def trees(self, applied: Applied | None) -> dict[str, dict[str, bytes]]:
         """The files of a version by region, as far as they still are what was signed."""

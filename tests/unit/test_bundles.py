@@ -24,6 +24,7 @@ from actors._bundles.manifest import (
     Pack,
     Part,
     digest,
+    name_of,
     public_key,
     seal,
     unseal,
@@ -194,7 +195,7 @@ def test_a_downgrade_takes_a_person(bench: Bench) -> None:
     assert bench.apply(1, person=True).what == "applied"  # type: ignore[attr-defined]
     assert bench.versions.current().version == 1  # type: ignore[union-attr]
     state = bench.versions.state()
-    assert (state.highest, state.held) == (2, digest(bench.workshop.sealed(2)))
+    assert (state.highest, state.held) == (2, name_of(bench.workshop.manifest(2)))
 
 
 def test_two_bundles_of_one_number_are_one_too_many(bench: Bench, tmp_path: Path) -> None:
@@ -220,7 +221,7 @@ def test_rollback_goes_back_at_once_and_stays(bench: Bench) -> None:
     entry = rollback(bench.versions, None, by="test", now=0.0)
     assert (entry.version, entry.was) == (3, 4)
     assert "number three" in bench.said()
-    assert bench.versions.state().held == digest(bench.workshop.sealed(4))
+    assert bench.versions.state().held == name_of(bench.workshop.manifest(4))
     with pytest.raises(ConfigError, match="there are 2, 3, 4"):
         rollback(bench.versions, 1, by="test", now=0.0)
     rollback(bench.versions, 0, by="test", now=0.0)
