@@ -114,6 +114,27 @@ class MeshRouteSeen(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str = ""
 
 
+class MeshTexts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The centre's texts here, and newer ones at another node."""
+
+    version: int
+    """In use; 0: what was shipped."""
+    sent_s: float = 0.0
+    """Airtime of this day in which others were given texts."""
+    newer: int = 0
+    """The newest that another node has; 0: none is newer."""
+    peer: int = 0
+    name: str = ""
+    """Who has it."""
+    octets: int = 0
+    of: int = 0
+    """How much of it has come; ``of`` alone: so much would be needed."""
+    by_stick: bool = False
+    """Nobody can give it by radio: it must be brought."""
+    reason: str = ""
+    """Why it does not come now."""
+
+
 class MeshStatus(Message, frozen=True, kw_only=True):
     """The mesh as this node sees it. ``radio`` is "none" without ``[mesh] device``."""
 
@@ -151,3 +172,5 @@ class MeshStatus(Message, frozen=True, kw_only=True):
     the actor's own with "actor_"."""
     needs: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
     """Needs by place, as this node and others told them within the day."""
+    texts: MeshTexts | None = None
+    """None: this node knows no centre, or takes and gives no texts by mesh."""

@@ -23,7 +23,7 @@ from actors._runtime.identity import load_identity
 from actors._runtime.services import NobodyAnswersError, ask
 from actors.mesh.config import MeshConfig
 from subjects.errors import ConfigError
-from subjects.mesh import MeshNeighbourSeen, MeshRouteSeen, MeshStatus, MeshStatusRequest
+from subjects.mesh import MeshNeighbourSeen, MeshRouteSeen, MeshStatus, MeshStatusRequest, MeshTexts
 
 NEARLY_USED: Final = 0.8
 """Share of the lawful airtime from which a person is told."""
@@ -50,6 +50,13 @@ def troubles(status: MeshStatus) -> Iterator[tuple[str, str]]:
                 f"address {neighbour.address} is heard, and the roster here lacks it",
                 "bring the newest roster: `evy mesh roster` at the operator's machine, `evy mesh join` here",
             )
+    if status.texts and status.texts.by_stick:
+        size = f" ({status.texts.of} octets)" if status.texts.of else ""
+        where = _who(status.texts.name, status.texts.peer)
+        yield (
+            f"newer texts, version {status.texts.newer}, exist at {where} and cannot come by radio{size}",
+            "bring them by stick: `evy sync export FILE` at the centre, `evy sync apply FILE` here",
+        )
     if not status.neighbours:
         yield (
             "no neighbour was heard yet",
@@ -177,10 +184,23 @@ def _shown(status: MeshStatus) -> Iterator[RenderableType]:
     yield Text(f"airtime {_airtime(status)}" + _waits(status))
     waiting = ", ".join(f"{lane} {count}" for lane, count in status.waiting.items() if count)
     yield Text(f"waits   {waiting or 'nothing'}")
+    if status.texts:
+        yield Text(f"texts   {_texts(status.texts)}")
     if status.neighbours:
         yield _neighbours(status.neighbours)
     if status.routes:
         yield _routes(status)
+
+
+def _texts(texts: MeshTexts) -> str:
+    here = f"version {texts.version}" if texts.version else "only what was shipped"
+    if not texts.newer:
+        return here
+    there = f"{here}; version {texts.newer} is at {_who(texts.name, texts.peer)}"
+    if texts.by_stick:
+        return f"{there}, and cannot come by radio"
+    come = f", {texts.octets} of {texts.of} octets came" if texts.of else ""
+    return f"{there}{come}{texts.reason and ', waits: '}{texts.reason}"
 
 
 def _neighbours(neighbours: tuple[MeshNeighbourSeen, ...]) -> Table:

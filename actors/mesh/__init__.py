@@ -7,12 +7,15 @@ for others, and its counters, are in one file; everything else is in streams and
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
 
 import msgspec
 from evy_core import MeshArrival, MeshError, MeshNeighbour, MeshNode, MeshRoute, Router
 
+from actors._bundles.arrive import Terms
+from actors._bundles.settings import SyncConfig, terms_of
+from actors._bundles.versions import Versions
 from actors._people.cases import NEIGHBOUR
 from actors._roster.installed import Installed, NotJoinedError, open_network
 from actors._runtime import clock
@@ -21,16 +24,20 @@ from actors._runtime.bus import BusError
 from actors._runtime.context import Context
 from actors.knowledge import Texts, packer, route_rules
 from actors.mesh.config import MeshConfig
+from actors.mesh.giving import Giver
 from actors.mesh.inward import Inward
 from actors.mesh.keep import EPOCH, Keep, LostError
 from actors.mesh.loop import Loop
 from actors.mesh.needs import NeedsBoard
+from actors.mesh.newer import Newer
 from actors.mesh.outward import Outward, Route
 from actors.mesh.parts import Parts
 from actors.mesh.parts import core as make_core
-from actors.mesh.payload import Codec
+from actors.mesh.payload import Codec, NotGiven, OfTexts, Piece, Wanted
 from actors.mesh.radio import RadioFacts
+from actors.mesh.spare import SpareAir
 from subjects import names
+from subjects.errors import ConfigError
 from subjects.mesh import MeshNeighbourSeen, MeshPacket, MeshRouteSeen, MeshStatus, MeshStatusRequest
 from subjects.messages import Event
 from subjects.node_state import MeshState, NodeState
@@ -45,6 +52,7 @@ TELL_EVERY_S: Final = 60.0
 """How often the mesh is an event although nothing changed."""
 BUSY_PERCENT: Final = 50.0
 """From this share of the lawful airtime on, needs are not shared."""
+Task = Callable[[], Coroutine[Any, Any, None]]
 NO_TEXTS: Final = Texts([], {}, [], [], {})
 """Nothing goes by its name: a node with the same texts has found by itself what another would name."""
 NEEDS_LEAST_S: Final = 300.0
@@ -64,7 +72,9 @@ class Mesh:
         kept: KeyValue,
         masked: KeyValue,
         codec: Codec,
+        terms: Terms | None = None,
     ) -> None:
+        """``terms``: whose texts are given and taken; None: nobody's."""
         self._context = context
         self._config = config
         self._network = network
@@ -89,6 +99,7 @@ class Mesh:
             needs=self._needs,
             tell=self._tell,
             node_only=context.config.node.node_only,
+            texts=self._take_texts,
         )
         self.outward = Outward(
             codec=codec,
@@ -99,6 +110,10 @@ class Mesh:
             own=network.address,
             tell=self._tell,
         )
+        self._newer: Newer | None = None
+        self._giver: Giver | None = None
+        if terms:
+            self._newer, self._giver = self._texts(terms, codec)
         self._told: MeshState | None = None
         self._told_at_s = float("-inf")
 
@@ -147,6 +162,43 @@ class Mesh:
         core = self.loop.core
         found = core.routes(self._parts.now_us()) if core else []
         return [Route(one.destination, one.cost, one.uplink, one.modem, one.model) for one in found]
+
+    # The centre's texts.
+
+    def _texts(self, terms: Terms, codec: Codec) -> tuple[Newer, Giver]:
+        config = self._context.config.section("sync", SyncConfig)
+        air = SpareAir(
+            loop=self.loop,
+            now_us=self._parts.now_us,
+            state=self._state,
+            spreading_factor=self._network.spreading_factor,
+            battery_from=config.battery_from,
+            day_s=self._config.give_texts_s,
+        )
+        versions = Versions(self._context.config.node.directory)
+        newer = Newer(
+            versions=versions,
+            terms=terms,
+            config=config,
+            codec=codec,
+            air=air,
+            state=self._state,
+            unix=self._context.now,
+            tell=self._tell_of,
+        )
+        return newer, Giver(versions, terms, codec, air, self._tell_of)
+
+    async def _take_texts(self, peer: int, said: OfTexts) -> None:
+        if self._newer is None or self._giver is None:
+            return
+        if isinstance(said, Wanted):
+            self._giver.asked(peer, said)
+        elif isinstance(said, Piece):
+            await self._newer.piece(peer, said)
+        elif isinstance(said, NotGiven):
+            self._newer.not_given(peer, said)
+        else:
+            self._newer.heard(peer, said)
 
     # What is told.
 
@@ -245,6 +297,7 @@ class Mesh:
             flash_only=self._flash_only(state),
             waiting=self.loop.waiting,
             needs=self._needs.all(),
+            texts=self._newer.status(lambda peer: net.names.get(peer, "")) if self._newer else None,
         )
         if core is None:
             return status
@@ -264,6 +317,8 @@ class Mesh:
 
     def _counters(self, core: MeshNode) -> dict[str, int]:
         actor = self.loop.counters + self.inward.counters + self.outward.counters
+        if self._newer and self._giver:
+            actor += self._newer.counters + self._giver.counters
         return {
             **core.counters(),
             **{f"radio_{name}": count for name, count in self.loop.radio_counters.items()},
@@ -299,6 +354,10 @@ class Mesh:
         peer = {"peer": packet.peer, "name": self._network.names.get(packet.peer, "")} if packet.peer else {}
         self._emit(kind, packet, **{**peer, **fields})
 
+    def _tell_of(self, kind: str, peer: int, **fields: object) -> None:
+        """An event about another node."""
+        self._emit(kind, None, peer=peer, name=self._network.names.get(peer, ""), **fields)
+
     def _emit(self, kind: str, packet: MeshPacket | None = None, **fields: object) -> None:
         self._context.emit(
             Event(
@@ -316,7 +375,9 @@ class Mesh:
     def actor(self) -> Actor:
         """The actor, ready to run."""
         handlers = {names.MESH_OUT: self.outward.handle, names.MESH_IN: self.inward.handle}
-        tasks = (self.loop.run, self.watch, self.share_needs)
+        tasks: tuple[Task, ...] = (self.loop.run, self.watch, self.share_needs)
+        if self._newer and self._giver:
+            tasks = (*tasks, self._newer.run, self._giver.run)
         return Actor("mesh", handlers, tasks, services={"mesh.status": self.status})
 
 
@@ -355,9 +416,25 @@ async def build(context: Context, parts: Parts | None = None) -> Actor:
         kept=await context.bucket("mesh"),
         masked=await context.bucket("masked"),
         codec=Codec(packer(NO_TEXTS)),
+        terms=_terms(context, config),
     )
     await context.follow(("triaged",), mesh.triaged)
     return mesh.actor()
+
+
+def _terms(context: Context, config: MeshConfig) -> Terms | None:
+    """Whose texts are given and taken; a centre has its own. Raises :class:`ConfigError` for a key that is
+    none."""
+    if context.config.node.profile != "lilevy":
+        return None
+    known = context.config.section("sync", SyncConfig).key or context.config.node.centre
+    try:
+        return terms_of(context.config) if config.give_texts_s else None
+    except ConfigError as error:
+        if known:
+            raise
+        log.info("no texts by mesh: %s", error)
+        return None
 
 
 def _without_radio(context: Context, reason: str) -> Actor:

@@ -19,3 +19,6 @@ class MeshConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where this node is, as its neighbours are told beside the needs of its people; empty: its name."""
     share_needs_s: Annotated[float, msgspec.Meta(ge=300)] = 3600.0
     """How often neighbours are told how many people here lack what."""
+    give_texts_s: Annotated[float, msgspec.Meta(ge=0)] = 180.0
+    """Airtime of a day for giving others what is new in the centre's texts, and never more than a fiftieth of
+    what the law allows; 0: texts are neither told, given nor taken by mesh."""

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -13,7 +13,20 @@ from actors._people.cases import NEIGHBOUR
 from actors._runtime import clock
 from actors._runtime.actor import KeyValue, Output
 from actors.mesh.needs import NeedsBoard
-from actors.mesh.payload import KINDS, Asked, Codec, Danger, PayloadError, Said, Sms, Told
+from actors.mesh.payload import (
+    KINDS,
+    Asked,
+    Codec,
+    Danger,
+    NotGiven,
+    OfTexts,
+    PayloadError,
+    Piece,
+    Said,
+    Sms,
+    Told,
+    Wanted,
+)
 from subjects import names
 from subjects.bulletin import Bulletin
 from subjects.errors import MessageError, RefusedError
@@ -24,8 +37,16 @@ log = logging.getLogger("evy.mesh")
 
 ANSWER_WITHIN_S: Final = 60.0
 """How long another node's question may take here before the ladder answers it: the air took longer."""
-ALONE: Final = (Asked, Told, MeshReply, Sms)
+ALONE: Final = (Asked, Told, MeshReply, Sms, Wanted, Piece, NotGiven)
 """What is for one node only; for everybody it is forged or broken."""
+
+TakeTexts = Callable[[int, OfTexts], Awaitable[None]]
+"""Takes what the node of an address says about the centre's texts."""
+
+
+async def no_texts(_peer: int, _said: OfTexts) -> None:
+    """Of a node that takes and gives none by mesh."""
+
 
 Tell = Callable[..., None]
 """Emits an event: kind, packet, fields."""
@@ -59,6 +80,7 @@ class Inward:
         needs: NeedsBoard,
         tell: Tell,
         node_only: bool = False,
+        texts: TakeTexts = no_texts,
     ) -> None:
         """``node_only``: nothing leaves this node for its centre, other nodes' questions neither."""
         self._node = node
@@ -68,6 +90,7 @@ class Inward:
         self._needs = needs
         self._tell = tell
         self._node_only = node_only
+        self._texts = texts
         self.counters: Counter[str] = Counter()
 
     async def handle(self, packet: MeshPacket) -> Sequence[Output]:
@@ -88,6 +111,9 @@ class Inward:
             return await self._told(packet, said)
         if isinstance(said, MeshReply):
             return await self._replied(packet, said)
+        if isinstance(said, OfTexts):
+            await self._texts(packet.peer, said)
+            return []
         return self._passed_on(packet, said)
 
     def _read(self, packet: MeshPacket) -> Said:

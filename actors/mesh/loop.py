@@ -48,9 +48,12 @@ Begin = Callable[[RadioFacts], tuple[MeshNode, Keep]]
 class _Waiting:
     """Who waits for an own message. One costs about 200 octets; the slots of ``mesh.out`` bound them."""
 
-    def __init__(self, lane: Lane, changed: Callable[[State], None], *, broadcast: bool) -> None:
+    def __init__(self, lane: Lane, changed: Callable[[State], None], *, broadcast: bool, spare: bool) -> None:
         self.lane = lane
         self.broadcast = broadcast
+        self.spare = spare
+        self.left = False
+        """It left our antenna once."""
         self.changed = changed
         self.end: asyncio.Future[State] = asyncio.get_running_loop().create_future()
 
@@ -91,6 +94,11 @@ class Loop:
         """Own messages that the core has and that are not settled, by lane."""
         return dict(Counter(one.lane for one in self._waiting.values()))
 
+    @property
+    def presses(self) -> bool:
+        """Whether an own message that is no spare one has not left yet."""
+        return any(not (one.spare or one.left) for one in self._waiting.values())
+
     # For who wants something sent.
 
     async def send(
@@ -101,17 +109,21 @@ class Loop:
         *,
         within_s: float,
         changed: Callable[[State], None] = lambda _: None,
+        spare: bool = False,
     ) -> State:
         """Hands a message to the core and waits until its fate is known: delivered, expired or refused; of a
         broadcast, that it left. "expired" also when ``within_s`` have passed, and it is not sent any more.
 
-        ``changed`` hears each state. Raises :class:`MeshError` for a message that the core can never send.
+        ``changed`` hears each state. ``spare``: it gives way to all others. Raises :class:`MeshError` for
+        a message that the core can never send.
         """
         message = 0
         try:
             async with asyncio.timeout(within_s):
                 message = await self._taken(destination, payload, lane)
-                waiting = self._waiting[message] = _Waiting(lane, changed, broadcast=destination is None)
+                waiting = self._waiting[message] = _Waiting(
+                    lane, changed, broadcast=destination is None, spare=spare
+                )
                 self._touched.set()
                 return await waiting.end
         except TimeoutError:
@@ -223,6 +235,7 @@ class Loop:
             if waiting is None or waiting.end.done():
                 continue
             waiting.changed(state)
+            waiting.left = waiting.left or state != "queued"
             if state in ENDS or (waiting.broadcast and state == "sent"):
                 waiting.end.set_result(state)
 

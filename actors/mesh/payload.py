@@ -6,7 +6,7 @@ wrong is a :class:`PayloadError` with a reason that is counted. The table of oct
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 import msgspec
 from evy_core import CoreError, Packer
@@ -20,7 +20,7 @@ from subjects.messages import Alert, Answer, OutboundSms, Place, Privacy, Query,
 
 VERSION: Final = 0
 """The upper three bits of the first octet; the lower five are the kind."""
-QUERY, ANSWER, ALERT, REPLY, NEEDS, BULLETIN, SMS = range(1, 8)
+QUERY, ANSWER, ALERT, REPLY, NEEDS, BULLETIN, SMS, VERSION_HERE, WANTED, PIECE, NOT_GIVEN = range(1, 12)
 KINDS: Final = {
     QUERY: "query",
     ANSWER: "answer",
@@ -29,6 +29,10 @@ KINDS: Final = {
     NEEDS: "needs",
     BULLETIN: "bulletin",
     SMS: "sms",
+    VERSION_HERE: "version",
+    WANTED: "wanted",
+    PIECE: "piece",
+    NOT_GIVEN: "not_given",
 }
 
 LANGUAGES: Final = ("en", "es", "fr", "pt", "sw", "hi", "ar", "ht", "fil")
@@ -43,6 +47,9 @@ MAX_TEXT: Final = 1000
 """Characters of a question, an answer or an SMS."""
 MAX_PLACE: Final = 80
 MAX_NEEDS: Final = 32
+NOT_GIVEN_BECAUSE: Final[tuple["Because", ...]] = ("too_large", "not_here", "spent")
+MAX_REGIONS: Final = 400
+"""Characters of all names of regions together."""
 _DEGREE: Final = 1 << 15
 """Parts of a degree: 3.4 m."""
 _BETWEEN: Final = "\x1e"
@@ -54,6 +61,55 @@ class PayloadError(EvyError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
+
+
+Because = Literal["too_large", "not_here", "spent"]
+"""Why a delta is not given: it is more than the air of a day, the giver lacks texts of those regions or a
+signature of them, or its air of this day is used."""
+
+
+class Version(NamedTuple):
+    """Which texts of which centre a node has."""
+
+    centre: bytes
+    """Four octets of a hash of its key."""
+    version: int
+    """0: only what was shipped."""
+    name: bytes
+    """Four octets of the version's name, zeros for none."""
+
+
+class Wanted(NamedTuple):
+    """A node asks for what leads from its texts to those of another one."""
+
+    base: bytes
+    """`Standing.name` of what it has."""
+    version: int
+    """Which it was told of."""
+    delta: bytes
+    """Four octets of the hash of a delta of which it has some; zeros: of none."""
+    offset: int
+    """So much of it is there."""
+    regions: tuple[str, ...]
+
+
+class Piece(NamedTuple):
+    """Some octets of a delta."""
+
+    delta: bytes
+    """Four octets of its hash."""
+    total: int
+    offset: int
+    octets: bytes
+
+
+class NotGiven(NamedTuple):
+    """A node gives no delta."""
+
+    because: Because
+    version: int
+    total: int
+    """Octets of a delta that is too large; else 0."""
 
 
 class Sms(NamedTuple):
@@ -95,7 +151,8 @@ class Danger(NamedTuple):
     safe: bool
 
 
-Said = Asked | Told | Danger | MeshReply | MeshNeeds | Bulletin | Sms
+OfTexts = Version | Wanted | Piece | NotGiven
+Said = Asked | Told | Danger | MeshReply | MeshNeeds | Bulletin | Sms | OfTexts
 
 
 def ref_of(query_id: str) -> str:
@@ -160,6 +217,26 @@ class Codec:
     def bulletin(self, bulletin: Bulletin) -> bytes:
         """A public alert without its long texts."""
         return bytes([BULLETIN]) + bulletins.written(bulletin, self._pack)
+
+    def version(self, said: Version) -> bytes:
+        """Which texts are here, for everybody: 13 octets."""
+        return bytes([VERSION_HERE]) + said.centre + said.version.to_bytes(4, "big") + said.name
+
+    def wanted(self, said: Wanted) -> bytes:
+        """15 octets, and the names of the regions."""
+        numbers = said.version.to_bytes(4, "big") + said.delta + said.offset.to_bytes(2, "big")
+        return bytes([WANTED]) + said.base + numbers + self._pack("\n".join(said.regions))
+
+    def piece(self, said: Piece) -> bytes:
+        """9 octets, and those of the delta."""
+        place = said.total.to_bytes(2, "big") + said.offset.to_bytes(2, "big")
+        return bytes([PIECE]) + said.delta + place + said.octets
+
+    def not_given(self, said: NotGiven) -> bytes:
+        """8 octets."""
+        because = NOT_GIVEN_BECAUSE.index(said.because)
+        numbers = said.version.to_bytes(4, "big") + min(said.total, 0xFFFF).to_bytes(2, "big")
+        return bytes([NOT_GIVEN, because]) + numbers
 
     def _headed(self, kind: int, query_id: str, lang: str, two_bits: int) -> bytes:
         return bytes([VERSION << 5 | kind]) + bytes.fromhex(ref_of(query_id)) + _lang_and(lang, two_bits)
@@ -238,6 +315,28 @@ class Codec:
     def _bulletin(self, octets: bytes) -> Bulletin:
         return bulletins.read(octets, self._unpack)
 
+    def _version(self, octets: bytes) -> Version:
+        if len(octets) != 12:
+            raise PayloadError("form", f"a version of {len(octets) + 1} octets; it has 13")
+        return Version(octets[:4], int.from_bytes(octets[4:8], "big"), octets[8:])
+
+    def _wanted(self, octets: bytes) -> Wanted:
+        names = self._words(octets[14:], MAX_REGIONS, least=0)
+        numbers = int.from_bytes(octets[4:8], "big"), octets[8:12], int.from_bytes(octets[12:14], "big")
+        return Wanted(octets[:4], *numbers, tuple(names.split("\n")) if names else ())
+
+    def _piece(self, octets: bytes) -> Piece:
+        total, offset = int.from_bytes(octets[4:6], "big"), int.from_bytes(octets[6:8], "big")
+        if len(octets) <= 8 or offset + len(octets) - 8 > total:
+            raise PayloadError("form", f"octets {offset} and on of a delta of {total}: {len(octets) - 8}")
+        return Piece(octets[:4], total, offset, octets[8:])
+
+    def _not_given(self, octets: bytes) -> NotGiven:
+        if len(octets) != 7:
+            raise PayloadError("form", f"«not given» of {len(octets) + 1} octets; it has 8")
+        numbers = int.from_bytes(octets[1:5], "big"), int.from_bytes(octets[5:], "big")
+        return NotGiven(NOT_GIVEN_BECAUSE[octets[0]], *numbers)
+
     def _unpack(self, octets: bytes) -> str:
         [text] = self._packer.unpack([octets])
         return text
@@ -256,6 +355,10 @@ class Codec:
         NEEDS: _needs,
         BULLETIN: _bulletin,
         SMS: _sms,
+        VERSION_HERE: _version,
+        WANTED: _wanted,
+        PIECE: _piece,
+        NOT_GIVEN: _not_given,
     }
 
 

@@ -1,10 +1,12 @@
 """evy_core.MeshNode as Python sees it: two nodes and a cable of bytes, and what it refuses."""
 
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import pytest
 from evy_core import MeshArrival, MeshError, MeshFullError, MeshNode, MeshPoll
 
+Lane: TypeAlias = Literal["flash", "priority", "routine"]
 NETWORK_KEY = bytes(range(16))
 PRIVATE = {address: bytes([address, 77]) * 16 for address in (1, 2, 3)}
 
@@ -208,3 +210,40 @@ def test_a_full_node_says_so_and_flash_has_room_left() -> None:
     number = one.send(2, b"x", "flash", 0)
     one.forget(number)
     assert one.send(2, b"x", "flash", 0) > number
+
+
+@pytest.mark.parametrize("lane", ["flash", "priority"])
+@pytest.mark.parametrize("after", [1, 2])
+def test_what_is_urgent_waits_for_one_frame_of_a_delta_at_most(lane: Lane, after: int) -> None:
+    """A delta's longest message is on its way from node 1 to node 2 when node 1 has to say more to node 3."""
+    urgent = 0
+
+    def then(sender: int, frame: bytes) -> bool:
+        nonlocal urgent
+        if (sender, frame[3]) == (1, 2) and len(frame) > 200 and not urgent:
+            parts.append(len(ether.frames))
+            if len(parts) == after:  # while this part is on air
+                urgent = ether.nodes[1].send(3, b"he is not breathing", lane, ether.now_us)
+        return False
+
+    parts: list[int] = []
+    ether = Ether({address: node(address, longest_frame=237) for address in (1, 2, 3)}, then)
+    ether.run(600)  # they know each other
+    delta = bytes(number % 251 for number in range(3 * 217 - 4))
+    ether.nodes[1].send(2, delta, "routine", ether.now_us)
+    ether.run(60)
+    mine = [frame for sender, frame in ether.frames[parts[after - 1] :] if sender == 1]
+    before = mine[: next(at for at, frame in enumerate(mine) if frame[3] == 3 and len(frame) < 60)]
+    assert not [frame for frame in before if frame[3] == 2 and len(frame) > 200]
+    assert [arrival.payload for arrival in ether.arrived[3]] == [b"he is not breathing"]
+    assert [arrival.payload for arrival in ether.arrived[2]] == [delta]
+
+
+def test_the_channel_is_busy_while_somebody_sends_and_idle_again_later() -> None:
+    ether = Ether({1: node(1), 2: node(2)})
+    ether.nodes[1].send(2, bytes(2000), "routine", 0)
+    ether.run(30)
+    assert 0.05 < ether.nodes[1].airtime(ether.now_us).busy <= 1.0
+    assert 0.05 < ether.nodes[2].airtime(ether.now_us).busy <= 1.0
+    ether.run(900)
+    assert ether.nodes[1].airtime(ether.now_us).busy < 0.05

@@ -121,6 +121,7 @@ class OnAir:
         self.counters: dict[str, int] = {}
         self.sending = False
         self.opened = 0
+        self.lost: Callable[[bytes], bool] = lambda _frame: False
 
     async def open(self) -> RadioFacts:
         self.opened += 1
@@ -133,7 +134,7 @@ class OnAir:
         await asyncio.sleep(time_on_air_us(len(frame), spreading_factor=SF) / 1e6 / SPEED)
         self.sending = False
         self._air.frames += 1
-        for other in self._air.near(self._place):
+        for other in () if self.lost(frame) else self._air.near(self._place):
             if not other.sending and not other.trouble:
                 other._heard.put_nowait(Heard(frame, -80.0, 8.0))
 
@@ -182,9 +183,12 @@ class Node:
 
         stack.push_async_callback(end)
 
-    async def _rag(self, knows: str) -> Any:
+    def index(self, knows: str) -> KnowledgeIndex:
         mine = [article for article in self.articles if article.text in knows]
-        index = KnowledgeIndex.open(self.directory / "index", Texts([], {}, mine, [], {}))
+        return KnowledgeIndex.open(self.directory / "index", Texts([], {}, mine, [], {}))
+
+    async def _rag(self, knows: str) -> Any:
+        index = await asyncio.to_thread(self.index, knows)
         answers = await self.context.bucket("answered")
 
         async def answered(query_id: str) -> bool:
@@ -192,8 +196,8 @@ class Node:
 
         centre = Centre(NoLink(), redactor(), await self.context.bucket("masked"), answered, 3600.0)
         rules = by_rules(Router(route_rules()), self.context.node_state())
-        library = Library(index, Served)
-        return rag_actor(self.name, library, rules, Texts.load(), self.context.emit, centre)
+        self.library = Library(index, Served)
+        return rag_actor(self.name, self.library, rules, Texts.load(), self.context.emit, centre)
 
     async def _heard(self, event: Event) -> None:
         self.events.append(event)
@@ -240,12 +244,16 @@ _KINDS = (
     *("mesh_sent", "mesh_relayed", "mesh_delivered", "mesh_expired", "mesh_refused", "mesh_received"),
     *("mesh_dropped", "mesh_radio_up", "mesh_radio_down", "mesh_counters_lost", "mesh_state", "node_state"),
     *("dead_letter", "superseded", "fitted", "generated", "decided", "model_state"),
+    *("mesh_texts_asked", "mesh_texts_refused", "knowledge_renewed"),
 )
 
 
 @asynccontextmanager
 async def line(
-    tmp_path: Path, knows: dict[str, str], models: dict[str, str] | None = None
+    tmp_path: Path,
+    knows: dict[str, str],
+    models: dict[str, str] | None = None,
+    make: Callable[[str, Path, Air, Sequence[Article]], Node] = Node,
 ) -> AsyncIterator[list[Node]]:
     """Nodes of one mesh in a line, each with what it knows; "" only relays. ``models``: the ``models.toml``
     of those that have the actor of the small model; "" is EVY's own."""
@@ -260,12 +268,12 @@ async def line(
     async with AsyncExitStack() as stack:
         for name, knowledge in knows.items():
             directory = tmp_path / name
-            directory.mkdir()
+            directory.mkdir(exist_ok=True)
             join(directory, name, files[name])
             join(directory, name, operator.file)  # with those who were enrolled after it
             if name == "gateway":
                 (directory / "contacts.toml").write_text(BENS, encoding="utf-8")
-            node = Node(name, directory, air, known)
+            node = make(name, directory, air, known)
             await node.start(stack, knowledge, **tables.get(name, {}))
             nodes.append(node)
         yield nodes

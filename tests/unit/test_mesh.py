@@ -302,8 +302,14 @@ def test_a_public_alert_keeps_what_decides_and_loses_its_long_texts() -> None:
         (bytes([7, 1, 2, 3, 4, 0, 200, 0x12]), "form"),
         (bytes([7, 1, 2, 3, 4, 0, 4, 0x12, 0xAB, 0x00, 65]), "form"),
         (bytes([6, 0, 4]) + b"abcd" + b"\x00", "form"),
+        (bytes([8]) + bytes(11), "form"),
+        (bytes([9]) + bytes(10), "form"),
+        (bytes([9]) + bytes(14) + b"\x00" + b"r" * 401, "form"),
+        (bytes([10]) + bytes(8), "form"),  # no octets
+        (bytes([10, 1, 2, 3, 4, 0, 5, 0, 4, 1, 2]), "form"),  # more than there are
+        (bytes([11, 3]) + bytes(6), "form"),  # a reason that is none
     ],
-    ids=range(19),
+    ids=range(25),
 )
 def test_what_no_node_sends_is_refused_with_a_reason(octets: bytes, reason: str) -> None:
     with pytest.raises(PayloadError) as refused:
@@ -312,7 +318,7 @@ def test_what_no_node_sends_is_refused_with_a_reason(octets: bytes, reason: str)
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.integers(0, 7), st.binary(max_size=80))
+@given(st.integers(0, 11), st.binary(max_size=80))
 def test_any_octets_are_read_or_refused(kind: int, octets: bytes) -> None:
     reason = "form"
     try:

@@ -14,7 +14,7 @@ from actors._roster.installed import join
 from actors._roster.operator import Operator
 from actors._runtime.config import Config
 from actors._runtime.supervisor import port_is_free
-from subjects.mesh import MeshNeighbourSeen, MeshRouteSeen, MeshStatus
+from subjects.mesh import MeshNeighbourSeen, MeshRouteSeen, MeshStatus, MeshTexts
 
 NEAR = MeshNeighbourSeen(2, -101.4, 3.25, 0.5, 1.0, 40.0, "n2")
 
@@ -60,6 +60,11 @@ def shown(status: MeshStatus) -> str:
             {"neighbours": (NEAR, MeshNeighbourSeen(7, -90.0, 5.0, 1.0, 1.0, 3.0))},
             "address 7 is heard, and the roster here lacks it",
             "evy mesh roster",
+        ),
+        (
+            {"texts": MeshTexts(5, newer=7, peer=2, name="n2", of=21_000, by_stick=True)},
+            "newer texts, version 7, exist at n2 (2) and cannot come by radio (21000 octets)",
+            "evy sync export",
         ),
     ],
 )
@@ -171,3 +176,20 @@ async def test_doctor_says_how_it_does(
     assert (old.verdict, old.mend) == ("warn", "restart EVY")
     [down] = await mesh_status._check_status(config(), found)
     assert down.found == "the radio is down: no answer"
+
+
+@pytest.mark.parametrize(
+    ("texts", "line"),
+    [
+        (MeshTexts(0), "only what was shipped"),
+        (MeshTexts(5), "version 5"),
+        (
+            MeshTexts(5, newer=7, peer=2, name="n2", octets=638, of=1204, reason="the channel is busy"),
+            "version 5; version 7 is at n2 (2), 638 of 1204 octets came, waits: the channel is busy",
+        ),
+        (MeshTexts(5, newer=7, peer=2, by_stick=True), "version 7 is at address 2, and cannot come by radio"),
+    ],
+)
+def test_which_texts_are_here_and_which_come_is_shown(texts: MeshTexts, line: str) -> None:
+    [found] = [row for row in shown(working(texts=texts)).splitlines() if row.startswith("texts")]
+    assert line in found

@@ -742,6 +742,10 @@ class MeshAirtime:
     @property
     def window_us(self) -> int: ...
     @property
+    def busy(self) -> float:
+        """Share of time, 0 to 1, in which the channel was occupied, by us too; what is older than about two
+        minutes is forgotten."""
+    @property
     def waits_until_us(self) -> dict[str, int]:
         """For each lane, when the longest frame may be sent; not later than now when it may be at once."""
 

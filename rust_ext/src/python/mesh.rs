@@ -78,11 +78,11 @@ struct MeshRoute {
 
 /// See the stub.
 #[pyclass(frozen, get_all, module = "evy_core")]
-#[allow(clippy::struct_field_names)] // all of them are times
 struct MeshAirtime {
     used_us: u64,
     limit_us: u64,
     window_us: u64,
+    busy: f64,
     waits_until_us: BTreeMap<&'static str, u64>,
 }
 
@@ -296,6 +296,7 @@ impl MeshNode {
             used_us: ledger.used_us(now_us),
             limit_us: ledger.limit_us(Lane::Flash),
             window_us: ledger.window_us(),
+            busy: self.node.load(now_us),
             waits_until_us: Lane::ALL
                 .into_iter()
                 .map(|lane| (lane.name(), waits(lane)))
