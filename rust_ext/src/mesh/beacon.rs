@@ -168,14 +168,16 @@ fn pairs(octets: &[u8]) -> Option<Pairs<'_>> {
 }
 
 /// Share of its time that a node may spend on beacons in the long run.
-const SHARE: f64 = 0.0008;
+const SHARE: f64 = 0.0004;
 /// How many beacons may be saved up.
 const SAVED: f64 = 3.0;
 /// How many a node that starts may send before that.
 const FIRST: f64 = 4.0;
+/// How many times longer each interval is than the one before, while nothing changes.
+const GROWTH: u64 = 8;
 
 /// When to speak (RFC 6206, without suppression: what a neighbour says does not stand for what this node would).
-/// The interval grows fourfold while nothing changes and starts again when something does, as far as the purse
+/// The interval grows eightfold while nothing changes and starts again when something does, as far as the purse
 /// of airtime for beacons goes.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_field_names)] // all of them are times
@@ -233,7 +235,7 @@ impl Trickle {
     /// Whether a beacon is due and paid for.
     pub fn is_due(&mut self, now_us: u64, rng: &mut impl Rng) -> bool {
         if now_us >= self.ends_us && self.due_us.is_none() {
-            self.interval_us = (4 * self.interval_us).min(self.longest_us);
+            self.interval_us = (GROWTH * self.interval_us).min(self.longest_us);
             self.begin(now_us, rng);
         }
         self.due_us.is_some_and(|due_us| due_us <= now_us) && self.paid_at_us() <= now_us

@@ -239,11 +239,19 @@ impl Neighbours {
         };
         neighbour.tried = neighbour.tried * FORGETTING + 1.0;
         neighbour.answered = neighbour.answered * FORGETTING + if yes { 1.0 } else { 0.0 };
-        neighbour.silent = if yes {
-            0
-        } else {
-            neighbour.silent.saturating_add(1)
+        if yes {
+            neighbour.silent = 0;
+            return false;
+        }
+        self.silent(address)
+    }
+
+    /// A neighbour did not answer a frame, ours or another's; whether it is lost now.
+    pub fn silent(&mut self, address: Address) -> bool {
+        let Some(neighbour) = self.table.get_mut(&address) else {
+            return false;
         };
+        neighbour.silent = neighbour.silent.saturating_add(1);
         neighbour.silent == SILENT_TRIES
     }
 

@@ -207,8 +207,13 @@ pub struct Node {
     /// Destinations that confirm nothing: how often not, and until when nothing more is sent to them. One costs 24
     /// octets.
     silent: BTreeMap<Address, (u8, u64)>,
-    /// When a letter to a node that nobody knows was flooded last.
+    /// When a letter to a node that nobody knows was flooded last, by whomever.
     flooded_us: BTreeMap<Address, u64>,
+    /// Which letter a destination was asked to take last, by whom and when, as far as that was overheard. One costs 32
+    /// octets.
+    asked_us: BTreeMap<Address, (Key, Address, u64)>,
+    /// When a letter to one node was sent or heard last: while there are any, changes of routes are news.
+    letters_us: u64,
     spread: Spread<Carried>,
     assembly: Assembly,
     /// When parts that are missing are asked for again, and how often they were.
@@ -253,7 +258,7 @@ impl Node {
         let frame_us = setup.channel.airtime_us(64);
         let trickle = Trickle::new(
             20 * frame_us,
-            1_200 * frame_us.max(750_000),
+            2_400 * frame_us.max(750_000),
             frame_us,
             now_us,
             &mut rng,
@@ -289,6 +294,8 @@ impl Node {
             seen: SeenTable::default(),
             silent: BTreeMap::new(),
             flooded_us: BTreeMap::new(),
+            asked_us: BTreeMap::new(),
+            letters_us: now_us,
             spread: Spread::new(setup.address, Settings::new(frame_us, slot_us)),
             assembly: Assembly::default(),
             repeats: BTreeMap::new(),
@@ -346,6 +353,9 @@ impl Node {
         let to = destination.unwrap_or(EVERYBODY);
         if to != EVERYBODY && !self.pairs.knows(to) {
             return Err(PairError::NoKey(to).into());
+        }
+        if to != EVERYBODY {
+            self.letters_us = now_us;
         }
         let (id, keep) = self.book.letters.take()?;
         self.keep |= keep;
@@ -541,6 +551,8 @@ fn spread_id(id: u32, part: Option<Part>) -> u32 {
     id << 6 | u32::from(part.map_or(0, |part| part.index))
 }
 
+#[cfg(test)]
+mod gone;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]

@@ -3,13 +3,15 @@
 //! Each node learns who hears whom from what it overhears: a flooded frame names the neighbour its transmitter
 //! had it from, a beacon lists whom its sender hears. A copy that is heard covers all who hear its transmitter;
 //! what a relay would still add decides when it sends and whether it does. What this is held against and what
-//! the figures of [`Settings`] were chosen on is in `docs/mesh.md`, M60 to M69.
+//! the figures of [`Settings`] were chosen on is in `docs/mesh.md`, M60 to M68.
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // waits of minutes in microseconds
 
 use std::collections::{HashMap, VecDeque};
 
 use rand::Rng;
+
+use super::frame::MAX_HOPS;
 
 /// A set of addresses: 32 octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -118,6 +120,10 @@ pub struct Settings {
     pub load_gain: f64,
     /// How many more for each neighbour that hears us: where many hear one frame, air is worth more.
     pub dense_gain: f64,
+    /// How many more for each hop that the broadcast has come after the first [`Settings::near_hops`].
+    pub far_gain: f64,
+    /// Within so many hops it is near.
+    pub near_hops: u8,
     /// How much less a node counts for each of those it hears that are hidden from us.
     pub hidden: f64,
     /// How many hidden ones do not count yet.
@@ -130,9 +136,7 @@ pub struct Settings {
     pub gain_slots: f64,
     /// Slots to wait for each rival who would add more.
     pub rank_slots: f64,
-    /// How often a relay sends again when who should go on stays silent.
-    pub resends: u8,
-    /// How often the source does.
+    /// How often the source sends again when nobody was heard repeating it.
     pub source_resends: u8,
     /// How long to wait for others to repeat, in frames.
     pub patience: f64,
@@ -146,16 +150,17 @@ impl Settings {
             slot_us,
             hop_chance: 0.95,
             second_hand: 0.8,
-            least_gain: 0.3,
+            least_gain: 0.05,
             load_gain: 2.5,
             most_load_gain: 0.2,
             dense_gain: 0.12,
+            far_gain: 0.2,
+            near_hops: 2,
             hidden: 1.0,
             spare: 0,
             window: 8,
             gain_slots: 24.0,
             rank_slots: 12.0,
-            resends: 0,
             source_resends: 1,
             patience: 6.0,
         }
@@ -289,6 +294,17 @@ impl<T> Entry<T> {
                 lacks / (1.0 + settings.hidden * hidden.saturating_sub(settings.spare) as f64)
             })
             .sum()
+    }
+
+    /// How many nodes more a relay must add because of how far the broadcast has come.
+    fn far_gain(&self, settings: &Settings) -> f64 {
+        let hops = MAX_HOPS.saturating_sub(self.hops_left);
+        settings.far_gain * f64::from(hops.saturating_sub(settings.near_hops))
+    }
+
+    /// Whether nobody was heard repeating it although somebody could, and it may go once more.
+    fn is_unrepeated(&self, settings: &Settings) -> bool {
+        self.sent <= settings.source_resends && self.copies == 0 && !self.lacking.is_empty()
     }
 }
 
@@ -548,15 +564,14 @@ impl<T> Spread<T> {
             match entry.state {
                 State::Watching(until_us) if until_us <= now_us => {
                     entry.state = State::Done;
-                    if silent(entry, me, links, &hearers, &settings) {
+                    if entry.source == me && entry.is_unrepeated(&settings) {
                         let gain = entry.gain(links, &mine, &settings);
                         entry.state = State::Waiting(now_us + delay_us(gain, 0, &settings, rng));
                     }
                 }
                 State::Waiting(at_us) if at_us <= now_us => {
-                    let own = entry.source == me && entry.sent == 0;
                     let gain = entry.gain(links, &mine, &settings);
-                    if !own && gain < least && entry.sent == 0 {
+                    if entry.source != me && gain < least + entry.far_gain(&settings) {
                         entry.state = State::Done;
                     } else if allowed && chosen.is_none() {
                         chosen = Some(index);
@@ -645,37 +660,6 @@ fn delay_us(gain: f64, rank: u32, settings: &Settings, rng: &mut impl Rng) -> u6
     let behind = settings.gain_slots / (1.0 + gain) + settings.rank_slots * f64::from(rank);
     let slots = behind + rng.random_range(0.0..f64::from(settings.window.max(1)));
     (slots * settings.slot_us as f64) as u64
-}
-
-/// Whether somebody who should repeat it after us has not been heard doing so.
-fn silent<T>(
-    entry: &Entry<T>,
-    me: u8,
-    links: &Links,
-    hearers: &Nodes,
-    settings: &Settings,
-) -> bool {
-    let own = entry.source == me;
-    let allowed = if own {
-        settings.source_resends
-    } else {
-        settings.resends
-    };
-    if entry.sent > allowed {
-        return false;
-    }
-    if own && entry.copies == 0 && !entry.lacking.is_empty() {
-        return true;
-    }
-    let reach = entry.covered.with(hearers);
-    entry.lacking.iter().any(|&(node, lacks)| {
-        lacks > 0.05
-            && !entry.senders.contains(node)
-            && links
-                .around(node)
-                .iter()
-                .any(|beyond| beyond != me && !reach.contains(beyond))
-    })
 }
 
 #[cfg(test)]

@@ -144,6 +144,11 @@ impl Node {
         };
         let key = Key::new(&answered, frame.part);
         let refused = frame.body.first() == Some(&NO_WAY_BODY);
+        if refused {
+            // Whoever hears it knows as much as the one who asked.
+            self.neighbours.deny(frame.transmitter, key.destination);
+            self.routes_are_old = true;
+        }
         let Some(index) = self.jobs.iter().position(|job| job.key() == key) else {
             return;
         };
@@ -155,8 +160,6 @@ impl Node {
             self.handed_over(index, frame.transmitter, now_us);
             return;
         }
-        self.neighbours.deny(frame.transmitter, key.destination);
-        self.routes_are_old = true;
         let job = &mut self.jobs[index];
         job.failed.push(frame.transmitter);
         job.tries = 0;
@@ -193,16 +196,25 @@ impl Node {
             .routes
             .to(own.letter.destination)
             .map_or(8, |(_, cost)| u64::from(cost / 8) + 1);
+        // What is lost on the way is rare: mostly the other end is gone, and who carries the letter keeps it.
+        let patient = if own.letter.lane == super::Lane::Flash {
+            1
+        } else {
+            4
+        };
         let slow = 1.0 + 6.0 * busy;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         // minutes in microseconds
-        let trip_us = ((hops * 4 + 10) as f64 * frame_us as f64 * slow) as u64;
+        let trip_us = ((hops * 4 + 10) as f64 * f64::from(patient) * frame_us as f64 * slow) as u64;
         own.due_us = now_us + (trip_us << (3 * own.attempts.min(4)));
     }
 
     fn on_letter(&mut self, frame: Frame, snr_db: f32, now_us: u64) {
         let (letter, from) = (frame.letter, frame.transmitter);
         let key = Key::new(&letter, frame.part);
+        if letter.destination != EVERYBODY {
+            self.letters_us = now_us;
+        }
         if letter.source != self.me {
             self.is_there(letter.source, now_us);
             self.neighbours.hint(
@@ -229,13 +241,33 @@ impl Node {
             if first && letter.destination == EVERYBODY && letter.kind == Kind::Data {
                 self.gather(frame, now_us);
             } else if first {
+                // One search at a time is enough, whoever begins it.
+                self.flooded_us.insert(letter.destination, now_us);
                 self.seen.insert(key, from);
             }
         } else if frame.next_hop == self.me {
             self.take_up(frame, key, now_us);
         } else {
+            self.overheard(&frame, key, now_us);
             // Whom it is for goes first.
             self.quiet_until_us = self.quiet_until_us.max(now_us + 3 * self.slot_us);
+        }
+    }
+
+    /// A letter to another's hop. Whoever asks a neighbour of ours for the second time, nothing having been heard from
+    /// it in between, was not answered: that spares us asking in vain.
+    fn overheard(&mut self, frame: &Frame, key: Key, now_us: u64) {
+        let (by, to) = (frame.transmitter, frame.next_hop);
+        if to != key.destination || key.kind == Kind::Receipt {
+            return;
+        }
+        let before = self.asked_us.insert(to, (key, by, now_us));
+        let unanswered = before.is_some_and(|(asked, asker, at_us)| {
+            let heard = self.neighbours.get(to);
+            (asked, asker) == (key, by) && heard.is_some_and(|to| to.heard_us < at_us)
+        });
+        if unanswered && self.neighbours.silent(to) {
+            self.routes_are_old = true;
         }
     }
 
@@ -527,7 +559,7 @@ impl Node {
 
     /// Neighbours to which a letter may go next, the best first, without those that failed.
     pub(super) fn way(&self, letter: &Letter, avoided: &[Address], now_us: u64) -> Option<Address> {
-        let open = |address: &Address| !avoided.contains(address);
+        let open = |address: &Address| !avoided.contains(address) && *address != letter.source;
         if letter.kind == Kind::Receipt {
             let answered = Key {
                 kind: Kind::Data,

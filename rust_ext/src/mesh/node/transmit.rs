@@ -21,13 +21,15 @@ const CROWDED: f64 = 0.3;
 const SILENT: u8 = 2;
 const PROBE_US: u64 = 240_000_000;
 /// How often a frame is sent to one neighbour before another is tried.
-const TRIES: u8 = 3;
+const TRIES: u8 = 2;
 /// How many neighbours are tried before a letter is held.
 const NEIGHBOURS: usize = 3;
 /// How long a letter is held when no way is known, doubled each time.
 const HELD_US: u64 = 30_000_000;
 /// How often at most a node that nobody knows is looked for by flooding; flash does not wait.
 const FLOODS_APART_US: u64 = 1_800_000_000;
+/// Without letters for so long, changes of routes wait for the next beacon.
+const LETTERS_US: u64 = 1_800_000_000;
 /// How long a first message waits for a route before it is flooded.
 const PATIENCE_US: u64 = 25_000_000;
 /// Claims of neighbours are told on only when the node has been heard so lately.
@@ -123,7 +125,7 @@ impl Node {
     pub(super) fn choose_routes(&mut self, now_us: u64) {
         self.routes_are_old = false;
         let (news, found) = self.routes.choose(&self.neighbours, self.me, now_us);
-        if news {
+        if news && now_us < self.letters_us + LETTERS_US {
             self.trickle.reset(now_us, &mut self.rng);
         }
         if found {
@@ -227,7 +229,7 @@ impl Node {
         job.due_us = now_us + wait_us;
         let crowded = self.load.share(now_us) > OVERLOADED;
         let job = &mut self.jobs[index];
-        if tries >= TRIES - 2 * u8::from(crowded) || lost || (crowded && job.is_answer()) {
+        if tries >= TRIES - u8::from(crowded) || lost || (crowded && job.is_answer()) {
             if job.is_answer() {
                 self.jobs.swap_remove(index);
                 return;

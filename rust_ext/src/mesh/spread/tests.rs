@@ -19,7 +19,7 @@ fn copy(transmitter: u8, from: u8) -> Copy {
         id: 9,
         transmitter,
         from,
-        hops_left: 5,
+        hops_left: MAX_HOPS,
         snr_db: 0.0,
     }
 }
@@ -50,7 +50,7 @@ fn who_reaches_somebody_new_repeats_it_once_with_a_hop_less() {
     let relay = two.next(at_us, 0.0, true, &mut rng).unwrap();
     assert_eq!(
         (relay.payload, relay.from, relay.hops_left),
-        (&"fire", 1, 4)
+        (&"fire", 1, MAX_HOPS - 1)
     );
     two.sent(1, 9, at_us);
     two.heard(&copy(3, 2), || "", at_us + 1, &mut rng);
@@ -104,11 +104,24 @@ fn hides(two: &mut Spread<&'static str>, hearer: u8, hidden: u8) {
 #[test]
 fn a_busy_channel_asks_for_more() {
     for (busy, repeated) in [(0.0, true), (0.5, false)] {
-        let some = |two: &mut Spread<_>| {
-            hides(two, 3, 1);
-            hides(two, 4, 2);
+        assert_eq!(repeats(busy, |two| hides(two, 3, 2)), repeated, "{busy}");
+    }
+}
+
+#[test]
+fn the_further_it_has_come_the_more_it_must_add() {
+    for (hops, hearers, repeated) in [(1, 1, true), (6, 1, false), (6, 4, true)] {
+        let (mut two, mut rng) = spread(2);
+        for hearer in 0..hearers {
+            two.beacon(3 + hearer, &[2], 0);
+        }
+        let copy = Copy {
+            hops_left: MAX_HOPS - hops + 1,
+            ..copy(1, 255)
         };
-        assert_eq!(repeats(busy, some), repeated, "{busy}");
+        two.heard(&copy, || "fire", 0, &mut rng);
+        let relay = two.next(LATER_US, 0.0, true, &mut rng);
+        assert_eq!(relay.is_some(), repeated, "{hops} hops, {hearers} hearers");
     }
 }
 
@@ -192,6 +205,21 @@ fn the_source_sends_again_when_nobody_repeats_it() {
         sent,
         1 + u32::from(Settings::new(FRAME_US, 1).source_resends)
     );
+}
+
+#[test]
+fn a_source_that_was_heard_repeated_is_done_whoever_else_may_lack_it() {
+    let (mut one, mut rng) = spread(1);
+    one.beacon(2, &[1], 0);
+    one.beacon(3, &[1], 0);
+    one.beacon(4, &[3], 0);
+    one.begin(9, MAX_HOPS, "fire", 0);
+    assert!(one.next(0, 0.0, true, &mut rng).is_some());
+    one.sent(1, 9, FRAME_US);
+    one.heard(&copy(2, 1), || "", 2 * FRAME_US, &mut rng);
+    while let Some(at_us) = one.wake_at_us() {
+        assert!(one.next(at_us, 0.0, true, &mut rng).is_none());
+    }
 }
 
 #[test]
