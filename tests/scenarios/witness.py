@@ -102,8 +102,10 @@ class Life:
         count = 0
         while not self.stop.is_set():
             count += 1
-            with suppress(BusError, nats.errors.Error, nats.js.errors.Error, TimeoutError):
+            try:
                 await job(f"{self.number}-{worker}-{count}")
+            except (BusError, nats.errors.Error, nats.js.errors.Error, TimeoutError):
+                await asyncio.sleep(0.01)  # some errors come without waiting for anything
 
     async def ask(self, number: str) -> None:
         self.ledger.asked.add(number)
