@@ -812,6 +812,14 @@ class MeshNode:
 
         ``flash_only`` is told with the lowest battery only, and then no ``model`` is.
         """
+    def tune(self, spreading_factor: int, now_us: int, listen: bool = False) -> None:
+        """Go on with another spreading factor, as the radio is set now; not while a frame is on the air.
+
+        Spent airtime stays spent, and what is under way goes on: parts that are too long now are cut again,
+        and a message of which some arrived arrives once. With ``listen`` nothing is sent until somebody of
+        the network is heard. Raises :class:`MeshError` when the law has no room for a message so; nothing
+        has changed then.
+        """
     def forget(self, message: int) -> None:
         """Stop sending an own message; nothing happens when there is none."""
     def neighbours(self, now_us: int) -> list[MeshNeighbour]: ...

@@ -218,6 +218,29 @@ impl Trickle {
         trickle
     }
 
+    /// Frames take another time from now on. What is in the purse is worth as many beacons as before. The next one
+    /// falls into an interval of `interval_us`.
+    pub fn set_pace(
+        &mut self,
+        (shortest_us, longest_us): (u64, u64),
+        frame_us: u64,
+        interval_us: u64,
+        now_us: u64,
+        rng: &mut impl Rng,
+    ) {
+        let frame_us = frame_us as f64;
+        self.purse_us *= frame_us / self.frame_us.max(1.0);
+        self.frame_us = frame_us;
+        (self.shortest_us, self.longest_us) = (shortest_us, longest_us);
+        self.interval_us = interval_us.clamp(shortest_us, longest_us);
+        self.begin(now_us, rng);
+    }
+
+    /// The next beacon is paid for.
+    pub fn afford_one(&mut self) {
+        self.purse_us = self.purse_us.max(self.frame_us);
+    }
+
     fn begin(&mut self, now_us: u64, rng: &mut impl Rng) {
         let half_us = self.interval_us / 2;
         self.due_us = Some(now_us + half_us + rng.random_range(0..=half_us));

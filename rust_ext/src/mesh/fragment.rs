@@ -166,7 +166,7 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// Takes a part of an authentic frame. When there is no room, the least urgent message that waits longest gives
+    /// Takes a part of an authentic frame. One of more parts than those before begins the message anew. When there is no room, the least urgent message that waits longest gives
     /// way to one that is at least as urgent.
     ///
     /// # Errors
@@ -193,6 +193,11 @@ impl Assembly {
             None => self.begin(letter, part, now_us)?,
         };
         let open = &mut self.open[at];
+        let more = usize::from(part.count) > open.parts.len();
+        if open.letter == *letter && more && body.len() <= MAX_SEALED_OCTETS {
+            // Its source cut it again, for frames that may be less long: the former parts are of no use.
+            open.parts = vec![None; part.count.into()];
+        }
         if open.letter != *letter || open.parts.len() != usize::from(part.count) {
             return Err(mismatch);
         }

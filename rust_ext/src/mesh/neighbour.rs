@@ -112,6 +112,11 @@ impl Neighbours {
         }
     }
 
+    /// From now on the modem needs so much signal above noise.
+    pub fn set_floor(&mut self, floor_db: f32) {
+        self.floor_db = floor_db;
+    }
+
     /// One of them.
     pub fn get(&self, address: Address) -> Option<&Neighbour> {
         self.table.get(&address)

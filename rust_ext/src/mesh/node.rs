@@ -24,6 +24,7 @@ mod keep;
 mod parts;
 mod receive;
 mod transmit;
+mod tune;
 
 /// Own messages that wait for their receipts at once; flash may have [`FLASH_OWN`] more. One costs its octets twice.
 pub const OWN: usize = 32;
@@ -198,6 +199,8 @@ pub struct Node {
     beacon_from_us: u64,
     /// Airtime of the beacon that is on air.
     beacon_us: u64,
+    /// Nobody was heard yet since the radio was tuned to look for others: nothing is sent.
+    listening: bool,
     asks: bool,
     asked: bool,
     jobs: Vec<Job>,
@@ -244,6 +247,14 @@ fn floor_db(spreading_factor: u8) -> f32 {
     -7.5 - 2.5 * (f32::from(spreading_factor) - 7.0)
 }
 
+/// Octets of a typical frame.
+const TYPICAL_OCTETS: usize = 64;
+
+/// Shortest and longest interval between beacons, by the airtime of a typical frame.
+fn beacon_intervals_us(frame_us: u64) -> (u64, u64) {
+    (20 * frame_us, 2_400 * frame_us.max(750_000))
+}
+
 /// A slot of contention in microseconds: channel activity detection, turnaround and processing.
 fn slot_us(modulation: Modulation) -> u64 {
     modulation.symbol_us() * 17 / 2 + 7_800
@@ -255,14 +266,9 @@ impl Node {
         let mut rng = ChaCha8Rng::seed_from_u64(setup.seed);
         let modulation = setup.channel.modulation();
         let slot_us = slot_us(modulation);
-        let frame_us = setup.channel.airtime_us(64);
-        let trickle = Trickle::new(
-            20 * frame_us,
-            2_400 * frame_us.max(750_000),
-            frame_us,
-            now_us,
-            &mut rng,
-        );
+        let frame_us = setup.channel.airtime_us(TYPICAL_OCTETS);
+        let (shortest_us, longest_us) = beacon_intervals_us(frame_us);
+        let trickle = Trickle::new(shortest_us, longest_us, frame_us, now_us, &mut rng);
         Self {
             me: setup.address,
             ledger: Ledger::new(setup.channel),
@@ -286,6 +292,7 @@ impl Node {
             trickle,
             beacon_from_us: 0,
             beacon_us: 0,
+            listening: false,
             asks: true,
             asked: false,
             jobs: Vec::new(),
@@ -401,10 +408,8 @@ impl Node {
         let again = own.attempts > 0;
         let (letter, sealed, count, until_us) =
             (own.letter, own.sealed.clone(), own.parts, own.until_us);
-        let room = self.ledger.channel().longest_payload();
-        let Ok(bodies) = split(&sealed, room) else {
-            return;
-        };
+        // As it was cut first: what is asked for again are the same parts.
+        let bodies = sealed.chunks(sealed.len().div_ceil(count.max(1).into()).max(1));
         for (index, body) in (0..count).zip(bodies) {
             if missing >> index & 1 == 0 {
                 continue;

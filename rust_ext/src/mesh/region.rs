@@ -152,6 +152,7 @@ pub struct Channel {
     band: &'static Band,
     modulation: Modulation,
     hidden_octets: usize,
+    module_octets: usize,
     longest_frame: usize,
 }
 
@@ -190,7 +191,33 @@ impl Channel {
             bandwidth_hz,
             fix,
         })?;
-        let hidden_octets = usize::from(hidden_octets);
+        Self::in_band(band, modulation, hidden_octets.into(), module_octets)
+    }
+
+    /// The same radio at the same frequency with another spreading factor.
+    ///
+    /// # Errors
+    /// [`RegionError`] when no message can go so.
+    pub fn with_spreading_factor(&self, spreading_factor: u8) -> Result<Self, RegionError> {
+        let modulation = Modulation {
+            spreading_factor,
+            ..self.modulation
+        };
+        check_modulation(modulation)?;
+        Self::in_band(
+            self.band,
+            modulation,
+            self.hidden_octets,
+            self.module_octets,
+        )
+    }
+
+    fn in_band(
+        band: &'static Band,
+        modulation: Modulation,
+        hidden_octets: usize,
+        module_octets: usize,
+    ) -> Result<Self, RegionError> {
         let limit_us = band.allowed_us(Lane::Routine);
         let most = module_octets.min(MAX_FRAME_OCTETS.saturating_sub(hidden_octets));
         let longest_frame = (0..=most)
@@ -201,7 +228,7 @@ impl Channel {
         if room < LEAST_ROOM_OCTETS {
             return Err(RegionError::NoRoom {
                 spreading_factor: modulation.spreading_factor,
-                bandwidth_hz,
+                bandwidth_hz: modulation.bandwidth_hz,
                 limit_us,
                 band: band.name,
                 room,
@@ -211,6 +238,7 @@ impl Channel {
             band,
             modulation,
             hidden_octets,
+            module_octets,
             longest_frame,
         })
     }
@@ -330,6 +358,15 @@ impl Ledger {
     /// The channel it keeps the books of.
     pub fn channel(&self) -> &Channel {
         &self.channel
+    }
+
+    /// Frames have another spreading factor from now on. What was spent stays spent: the sub-band is the same.
+    ///
+    /// # Errors
+    /// [`RegionError`] when no message can go so; nothing has changed then.
+    pub fn set_spreading_factor(&mut self, spreading_factor: u8) -> Result<(), RegionError> {
+        self.channel = self.channel.with_spreading_factor(spreading_factor)?;
+        Ok(())
     }
 
     fn step_us(&self) -> u64 {

@@ -370,6 +370,31 @@ impl<T> Spread<T> {
         }
     }
 
+    /// Frames and slots take another time from now on.
+    pub fn set_pace(&mut self, frame_us: u64, slot_us: u64) {
+        self.settings = Settings {
+            frame_us,
+            slot_us,
+            ..self.settings
+        };
+    }
+
+    /// Broadcasts of which this is not so are sent no more; they are remembered.
+    pub fn stop_unless(&mut self, goes: impl Fn(&T) -> bool) {
+        for entry in &mut self.entries {
+            if !goes(&entry.payload) {
+                entry.state = State::Done;
+            }
+        }
+    }
+
+    /// Forgets parts of a broadcast of our own: they are to be begun anew.
+    pub fn withdraw(&mut self, ours: impl Fn(u32) -> bool) {
+        let me = self.me;
+        self.entries
+            .retain(|entry| entry.source != me || !ours(entry.id));
+    }
+
     /// An authentic frame of a neighbour, of any kind.
     pub fn noticed(&mut self, transmitter: u8, _snr_db: f64, now_us: u64) {
         let met = Heard {

@@ -243,6 +243,12 @@ impl MeshNode {
         });
     }
 
+    #[pyo3(signature = (spreading_factor, now_us, listen = false))]
+    fn tune(&mut self, spreading_factor: u8, now_us: u64, listen: bool) -> PyResult<()> {
+        let tuned = self.node.tune(spreading_factor, listen, now_us);
+        tuned.map_err(refused("radio"))
+    }
+
     fn forget(&mut self, message: u32) {
         self.node.forget(message);
     }

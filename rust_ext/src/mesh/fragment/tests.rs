@@ -54,11 +54,12 @@ fn what_does_not_fit_the_parts_before_it_changes_nothing() {
     let flash = letter(1, 5, Lane::Flash);
     for (letter, part, body) in [
         (&one, part(0, 3), &b"HE"[..]),
-        (&one, part(1, 4), b"lp"),
+        (&one, part(1, 2), b"lp"),
         (&flash, part(1, 3), b"lp"),
         (&one, part(3, 3), b"lp"),
         (&one, part(1, 3), b""),
         (&one, part(1, 3), &[0; MAX_SEALED_OCTETS]),
+        (&one, part(1, 4), &[0; MAX_SEALED_OCTETS + 1]),
     ] {
         assert!(matches!(
             assembly.accept(letter, part, body, 20),
@@ -68,6 +69,22 @@ fn what_does_not_fit_the_parts_before_it_changes_nothing() {
     let again = assembly.accept(&one, part(0, 3), b"he", 20);
     assert_eq!(again, Ok(Progress::Duplicate));
     assert_eq!(assembly, before);
+}
+
+/// The source had to cut it shorter: what came of the former parts is of no use, and they do not come back.
+#[test]
+fn more_parts_begin_a_message_anew() {
+    let mut assembly = Assembly::default();
+    let one = letter(1, 5, Lane::Routine);
+    for (part, body, expected) in [
+        (part(0, 2), "hel", Progress::Missing(0b10)),
+        (part(0, 3), "he", Progress::Missing(0b110)),
+        (part(2, 3), "o", Progress::Missing(0b010)),
+        (part(1, 3), "ll", Progress::Whole(b"hello".to_vec())),
+    ] {
+        let taken = assembly.accept(&one, part, body.as_bytes(), 10);
+        assert_eq!(taken, Ok(expected));
+    }
 }
 
 #[test]

@@ -115,6 +115,9 @@ impl Node {
                 wants_receipt: receipt != 0,
             };
             let part = (count > 1).then_some(Part { index, count });
+            if !self.fits(body.len(), part) {
+                continue;
+            }
             self.seen.insert(Key::new(&letter, part), source);
             self.jobs.push(Job {
                 letter,

@@ -33,6 +33,9 @@ impl Node {
             }
         };
         self.count("heard");
+        if self.listening {
+            self.found_others(now_us);
+        }
         self.keep |= opened.keep;
         let frame = opened.frame;
         let from = frame.transmitter;
@@ -183,7 +186,7 @@ impl Node {
     }
 
     /// When nothing of an own message waits here any more, its receipt is waited for.
-    fn await_receipt(&mut self, id: u32, now_us: u64) {
+    pub(super) fn await_receipt(&mut self, id: u32, now_us: u64) {
         if self.is_waiting(id) {
             return;
         }

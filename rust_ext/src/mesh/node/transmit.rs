@@ -62,16 +62,8 @@ impl Node {
         let Some(index) = self.jobs.iter().position(|job| job.key() == key) else {
             return;
         };
-        let octets = self.jobs[index].frame(self.me).octets();
-        let window = self.window(3, now_us);
         let last = self.jobs[index].next == self.jobs[index].letter.destination;
-        let answer_us = if last {
-            self.airtime_us(22)
-        } else {
-            self.airtime_us(octets)
-        };
-        let queued_us = (self.load.share(now_us) * 6.0 * answer_us as f64) as u64;
-        let wait_us = answer_us + queued_us + u64::from(window + 4) * self.slot_us;
+        let wait_us = self.answer_wait_us(index, now_us);
         let job = &mut self.jobs[index];
         let (id, own) = (
             job.letter.id,
@@ -89,10 +81,24 @@ impl Node {
         }
     }
 
+    /// How long the next hop may take until it is heard going on with a letter, or answering.
+    pub(super) fn answer_wait_us(&self, index: usize, now_us: u64) -> u64 {
+        let job = &self.jobs[index];
+        let answer_us = if job.next == job.letter.destination {
+            self.airtime_us(22)
+        } else {
+            self.airtime_us(job.frame(self.me).octets())
+        };
+        let queued_us = (self.load.share(now_us) * 6.0 * answer_us as f64) as u64;
+        answer_us + queued_us + u64::from(self.window(3, now_us) + 4) * self.slot_us
+    }
+
     /// What to do now. `sense` says whether the channel is busy; a radio that cannot tell answers false.
     pub fn poll(&mut self, now_us: u64, sense: &mut dyn FnMut() -> bool) -> Poll {
         self.expire(now_us);
-        self.ask_again(now_us);
+        if !self.listening {
+            self.ask_again(now_us);
+        }
         if std::mem::take(&mut self.status_is_news) {
             let old = self.others.get(&self.me).map_or(0, |told| told.sequence);
             let told = Told {
@@ -106,7 +112,9 @@ impl Node {
         if self.routes_are_old {
             self.choose_routes(now_us);
         }
-        self.wait_for_answers(now_us, sense);
+        if !self.listening {
+            self.wait_for_answers(now_us, sense);
+        }
         let mut poll = Poll::default();
         if self.on_air.is_none() {
             poll.transmit = self.next_frame(now_us, sense);
@@ -154,6 +162,9 @@ impl Node {
             .collect();
         for id in over {
             self.become_state(id, State::Expired);
+        }
+        if self.listening {
+            return;
         }
         let again: Vec<u32> = self
             .own
@@ -258,7 +269,7 @@ impl Node {
     }
 
     fn next_frame(&mut self, now_us: u64, sense: &mut dyn FnMut() -> bool) -> Option<Vec<u8>> {
-        if now_us < self.quiet_until_us {
+        if now_us < self.quiet_until_us || self.listening {
             return None;
         }
         let due = self
@@ -333,7 +344,8 @@ impl Node {
                 return self.seal(&frame, now_us);
             }
         }
-        self.law_until_us = self.allowed_at(LAWFUL_OCTETS, Lane::Routine, now_us);
+        let octets = LAWFUL_OCTETS.min(self.ledger.channel().longest_frame());
+        self.law_until_us = self.allowed_at(octets, Lane::Routine, now_us);
         let allowed = self.law_until_us <= now_us;
         if let Some(relay) = self.spread.next(now_us, busy, allowed, &mut self.rng) {
             let Carried { letter, part, body } = relay.payload;
@@ -522,11 +534,11 @@ impl Node {
                 beacon.others.push((address, told.status, told.sequence));
             }
         }
-        let room = self
-            .ledger
-            .channel()
-            .longest_payload()
-            .saturating_sub(beacon.octets());
+        let longest = self.ledger.channel().longest_payload();
+        while beacon.octets() > longest
+            && (beacon.others.pop().is_some() || beacon.hears.pop().is_some())
+        {}
+        let room = longest.saturating_sub(beacon.octets());
         let extra = if self.status.battery == 0 { 16 } else { 0 }
             + if self.status.flash_only { 64 } else { 0 };
         beacon.claims = self.routes.claims(all, extra, room);
@@ -557,6 +569,10 @@ impl Node {
     }
 
     fn wake_at_us(&self, now_us: u64) -> Option<u64> {
+        if self.listening {
+            let ends = self.own.values().map(|own| own.until_us);
+            return ends.min().map(|at_us| at_us.max(now_us + 1));
+        }
         let waiting = self.under_way();
         let jobs = self
             .jobs

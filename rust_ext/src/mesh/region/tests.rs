@@ -210,6 +210,30 @@ fn another_sub_band_starts_with_nothing_spent() {
 }
 
 #[test]
+fn what_was_spent_with_one_spreading_factor_counts_with_the_next() {
+    let mut ledger = Ledger::new(eu868(7));
+    let mut now_us = 0;
+    while ledger.may_send_at(237, Lane::Routine, now_us) == Ok(now_us) {
+        ledger.spend(237, now_us);
+        now_us += ledger.channel().airtime_us(237);
+    }
+    let used_us = ledger.used_us(now_us);
+    ledger.set_spreading_factor(12).expect("lawful");
+    assert_eq!(ledger.used_us(now_us), used_us);
+    let at_us = ledger.may_send_at(237, Lane::Routine, now_us);
+    assert!(at_us.expect("not too long") > now_us + 3_000 * SECOND_US);
+    // A message that was short enough in the Americas is not any more, and no message is short enough for SF10.
+    let narrow = Modulation::new(7, 125_000);
+    let mut ledger = Ledger::new(channel(Region::Us915, 915_000_000, narrow));
+    assert_eq!(ledger.channel().longest_frame(), 237);
+    ledger.set_spreading_factor(9).expect("lawful");
+    assert_eq!(ledger.channel().longest_frame(), 58);
+    let refused = ledger.set_spreading_factor(10).expect_err("no room");
+    assert!(refused.to_string().contains("SF10"), "{refused}");
+    assert_eq!(ledger.channel().longest_frame(), 58, "nothing has changed");
+}
+
+#[test]
 fn a_restart_forgets_nothing_and_asks_for_few_writes() {
     let mut ledger = Ledger::new(eu868(9));
     let airtime_us = ledger.channel().airtime_us(100);
@@ -248,11 +272,12 @@ fn a_restart_keeps_a_frame_for_the_whole_hour() {
     assert!(restored.used_us(now_us + HOUR_US - 1) > 9 * SECOND_US);
 }
 
-/// What a radio did: a frame, a pause, or a power cut of some length.
+/// What a radio did: a frame, a pause, another spreading factor, or a power cut of some length.
 #[derive(Clone, Debug)]
 enum Event {
     Sends(usize, Lane),
     Waits(u64),
+    Tunes(u8),
     LosesPower(u64),
 }
 
@@ -262,6 +287,7 @@ fn event() -> impl Strategy<Value = Event> {
         20 => (20..=237_usize, lane).prop_map(|(octets, lane)| Event::Sends(octets, lane)),
         3 => (0..60 * SECOND_US).prop_map(Event::Waits),
         1 => (0..4_000 * SECOND_US).prop_map(Event::Waits),
+        2 => (7..=12_u8).prop_map(Event::Tunes),
         1 => (0..400 * SECOND_US).prop_map(Event::LosesPower),
     ]
 }
@@ -284,9 +310,15 @@ proptest! {
         let (mut time_us, mut booted_us) = (0, 0);
         let mut sent: Vec<(u64, u64)> = Vec::new();
         for event in events {
+            let channel = *ledger.channel();
             let now_us = time_us - booted_us;
             match event {
                 Event::Waits(us) => time_us += us,
+                Event::Tunes(spreading_factor) => {
+                    let before = ledger.used_us(now_us);
+                    ledger.set_spreading_factor(spreading_factor).expect("lawful");
+                    prop_assert_eq!(ledger.used_us(now_us), before);
+                }
                 Event::LosesPower(us) => {
                     time_us += us;
                     booted_us = time_us;
