@@ -152,6 +152,14 @@ class MeshStatus(Message, frozen=True, kw_only=True):
     region: str = ""
     frequency_hz: int = 0
     spreading_factor: int = 0
+    """In use now."""
+    agreed_spreading_factor: int = 0
+    """What the network's file has for this time, by this node's clock; 0 from an older release."""
+    planned_spreading_factor: int = 0
+    planned_at: float = 0.0
+    """The change in the network's file, past or to come, and its Unix time; 0: there is none."""
+    looking: bool = False
+    """It only listens now whether others are on this spreading factor."""
     uplink: bool = False
     modem: bool = False
     model: bool = False

@@ -1,5 +1,7 @@
 """`evy mesh`: who belongs to the LoRa mesh, and how it does."""
 
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from actors._cli.mesh_status import plan as planned_text
 from actors._cli.mesh_status import status
 from actors._roster.installed import Installed, open_network
 from actors._roster.installed import join as join_mesh
@@ -54,6 +57,11 @@ def mesh() -> None:
       lost or stolen     evy mesh revoke valley-2             # and with it the former network key
       at each node       evy mesh join /media/stick/valley.roster
       or by the link     copy it to knowledge/mesh.roster at the centre, evy sync build, evy sync publish
+
+    \b
+    Another spreading factor, for all nodes at one time:
+      days before        evy mesh plan --spreading-factor 10 --at 2026-12-01T03:00Z
+                         and the new valley.roster to every node, as above
     """  # noqa: D301  # \b is click's mark against re-wrapping
 
 
@@ -153,6 +161,55 @@ def renew(path: Path | None, keys: Path | None, output: Path | None) -> None:
 
 
 @mesh.command()
+@click.option("--spreading-factor", type=click.IntRange(7, 12), help="The next one.")
+@click.option("--at", "at_text", metavar="TIME", help="From when on, with its zone: 2026-12-01T03:00Z.")
+@click.option("--cancel", is_flag=True, help="Nothing is planned any more: what holds now stays.")
+@_keys
+@_output
+@click.pass_obj
+def plan(
+    path: Path | None,
+    spreading_factor: int | None,
+    at_text: str | None,
+    keys: Path | None,
+    output: Path | None,
+    *,
+    cancel: bool,
+) -> None:
+    """At the operator's machine: another spreading factor for all nodes, from one time on.
+
+    Each node with the new roster changes at that time by its clock, without a restart, and loses no message.
+    One that has it not by then is alone: leave days for the roster to reach the farthest. A former plan is
+    void in each node that has the new roster.
+    """
+    operator, now = Operator(_directory(load_config(path), keys)), time.time()
+    if cancel:
+        if spreading_factor or at_text:
+            raise ConfigError("--cancel goes alone")
+        operator.cancel(now)
+        _OUT.print(
+            f"SF{operator.network.spreading_factor} stays. A node that has the plan and not this roster "
+            "changes all the same"
+        )
+    elif spreading_factor is None or at_text is None:
+        raise ConfigError("--spreading-factor and --at belong together; or --cancel")
+    else:
+        operator.plan(spreading_factor, _unix(at_text), now)
+        _OUT.print(f"SF{operator.network.spreading_factor} now{planned_text(operator.network)}")
+    _write_roster(operator, output)
+
+
+def _unix(text: str) -> int:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"--at {text}: write it like 2026-12-01T03:00Z ({error})") from error
+    if at.tzinfo is None:
+        raise ConfigError(f"--at {text}: of which zone? {text}Z is UTC, {text}+03:00 Nairobi")
+    return round(at.timestamp())
+
+
+@mesh.command()
 @_keys
 @_output
 @click.pass_obj
@@ -181,7 +238,12 @@ def join_command(path: Path | None, file: Path, *, force: bool) -> None:
             f"Name the module in {config.path or 'evy.toml'}:\n"
             '  [mesh]\n  device = "/dev/ttyUSB0"        # better its name in /dev/serial/by-id'
         )
-    _OUT.print("Restart EVY if it runs (`sudo systemctl restart evy`), then `evy mesh status`")
+    if read.private_key:
+        _OUT.print("Restart EVY if it runs (`sudo systemctl restart evy`), then `evy mesh status`")
+    else:
+        _OUT.print(
+            f"roster {found.number}{planned_text(found.known)}; an EVY that runs takes it over within seconds"
+        )
     if read.private_key:
         _OUT.print(f"{file} holds secrets: remove it now (shred -u {file})")
 
@@ -207,7 +269,8 @@ def _show(network: Network, own: Installed | None, *, as_json: bool) -> None:
         "number": network.number,
         "region": network.region,
         "frequency_hz": network.frequency_hz,
-        "spreading_factor": network.spreading_factor,
+        "spreading_factor": network.holds_at(time.time()),
+        "planned": network.planned,
         "node": own.node if own else None,
         "address": own.address if own else None,
         "members": {member.address: member.name for member in network.members},
@@ -217,7 +280,7 @@ def _show(network: Network, own: Installed | None, *, as_json: bool) -> None:
         return
     _OUT.print(
         f"{network.name}: network {network.network}, {network.region}, {network.frequency_hz / 1e6:.3f} MHz, "
-        f"SF{network.spreading_factor}, roster {network.number}"
+        f"SF{network.holds_at(time.time())}{planned_text(network)}; roster {network.number}"
     )
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("address", "node", "public key, its begin"):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from rich.text import Text
 from actors._cli.link import age
 from actors._cli.modem_check import Finding
 from actors._roster.installed import Installed, NotJoinedError, is_joined, open_network
+from actors._roster.network import Network, shown_at
 from actors._runtime.bus import BusError, NatsBus
 from actors._runtime.config import Config, load_config
 from actors._runtime.identity import load_identity
@@ -57,6 +59,11 @@ def troubles(status: MeshStatus) -> Iterator[tuple[str, str]]:
             f"newer texts, version {status.texts.newer}, exist at {where} and cannot come by radio{size}",
             "bring them by stick: `evy sync export FILE` at the centre, `evy sync apply FILE` here",
         )
+    if status.agreed_spreading_factor not in {0, status.spreading_factor} and not status.looking:
+        yield (
+            f"SF{status.agreed_spreading_factor} is agreed, and SF{status.spreading_factor} is in use here",
+            "has each of them the newest roster (`evy mesh show` there), and the time (`date`)?",
+        )
     if not status.neighbours:
         yield (
             "no neighbour was heard yet",
@@ -91,7 +98,7 @@ def check_mesh(config: Config) -> Iterator[Finding]:
     yield Finding(
         "mesh",
         "ok" if others else "warn",
-        f"{found.name}: address {found.address} of {others + 1}, {_channel(found)}",
+        f"{found.name}: address {found.address} of {others + 1}, {_channel(found)}{plan(found.known)}",
         "enrol another node: `evy mesh enrol NODE` at the operator's machine",
     )
     yield from check_device(table.device)
@@ -178,6 +185,9 @@ def _shown(status: MeshStatus) -> Iterator[RenderableType]:
         f"this node has {' and '.join(own) or 'no link, modem or model'}"
         + ("; battery low: flash only" if status.flash_only else "")
     )
+    if status.planned_at:
+        looking = "; it listens for others with the other one now" if status.looking else ""
+        yield Text(_planned(status.planned_spreading_factor, status.planned_at) + looking)
     yield Text(f"radio {status.radio}: {status.name}{status.reason and ', '}{status.reason}")
     for sentence in status.cannot_know:
         yield Text(f"  {sentence}", style="dim")
@@ -252,7 +262,21 @@ def _who(name: str, address: int) -> str:
 
 
 def _channel(of: MeshStatus | Installed) -> str:
-    return f"{of.region}, {of.frequency_hz / 1e6:.3f} MHz, SF{of.spreading_factor}"
+    holds = of.known.holds_at(time.time()) if isinstance(of, Installed) else of.spreading_factor
+    return f"{of.region}, {of.frequency_hz / 1e6:.3f} MHz, SF{holds}"
+
+
+def plan(network: Network) -> str:
+    """The change that a network's file has, to come or past; empty: none."""
+    planned = network.planned
+    return f"; {_planned(planned.spreading_factor, planned.at)}" if planned else ""
+
+
+def _planned(spreading_factor: int, at: float) -> str:
+    left_s = at - time.time()
+    if left_s <= 0:
+        return f"SF{spreading_factor} since {shown_at(at)}, as planned"
+    return f"SF{spreading_factor} from {shown_at(at)}, in {age(left_s)}"
 
 
 def _airtime(status: MeshStatus) -> str:

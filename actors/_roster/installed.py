@@ -5,6 +5,7 @@ counters. ``fresh`` beside it says that these keys never sent and counting may b
 leaves both out: a counter that comes again under the same key breaks the encryption.
 """
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ from subjects.errors import ConfigError
 log = logging.getLogger("evy.mesh")
 
 FOLDER: Final = "mesh"
-STATE, FRESH = "state", "fresh"
+JOINED, STATE, FRESH = "joined.mesh", "state", "fresh"
 
 
 class NotJoinedError(ConfigError):
@@ -83,6 +84,24 @@ def open_network(data: Path) -> Installed:
     return _opened(data, joined)
 
 
+def newest(data: Path) -> int:
+    """Number of the roster that :func:`open_network` would go by now, without taking it over; 0: none."""
+    try:
+        joined = _joined(data)
+        known = joined.read() if joined else None
+    except ConfigError:
+        return 0
+    if known is None:
+        return 0
+    numbers = [known.number]
+    for folder in bundled(data):
+        if (folder / ROSTER).is_file():
+            with contextlib.suppress(ConfigError):
+                sent = read_file(folder / ROSTER).read()
+                numbers += [sent.number] if sent.operator == known.operator else []
+    return max(numbers)
+
+
 def join(data: Path, node: str, file: MeshFile, *, force: bool = False) -> Installed:
     """Makes this node a member, or brings its roster up to date. Again with the same file changes nothing.
 
@@ -144,11 +163,11 @@ def _old(network: Network, known: Network, mend: str) -> str:
 
 def is_joined(data: Path) -> bool:
     """Whether this node belongs to a mesh, readable or not."""
-    return (data / FOLDER / "joined.mesh").exists()
+    return (data / FOLDER / JOINED).exists()
 
 
 def _joined(data: Path) -> MeshFile | None:
-    path = data / FOLDER / "joined.mesh"
+    path = data / FOLDER / JOINED
     return read_file(path) if path.exists() else None
 
 
@@ -164,7 +183,7 @@ def _newer(data: Path, joined: MeshFile, file: MeshFile) -> MeshFile | None:
 
 
 def _write(data: Path, file: MeshFile) -> None:
-    write_secret(data / FOLDER / "joined.mesh", file.text(), replace=True)
+    write_secret(data / FOLDER / JOINED, file.text(), replace=True)
 
 
 def _opened(data: Path, file: MeshFile) -> Installed:

@@ -5,6 +5,7 @@ member, sealed to that member's public key (HPKE, RFC 9180). With a node's priva
 `evy mesh enrol` makes for that one node.
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -33,6 +34,7 @@ _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 
 Key = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Address = Annotated[int, msgspec.Meta(ge=FIRST_ADDRESS, le=LAST_ADDRESS)]
+SpreadingFactor = Annotated[int, msgspec.Meta(ge=7, le=12)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 
 
@@ -46,7 +48,15 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The network key, for this node alone."""
 
 
-class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Another spreading factor, for all nodes from one time on."""
+
+    spreading_factor: SpreadingFactor
+    at: Annotated[int, msgspec.Meta(ge=0)]
+    """Unix time."""
+
+
+class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What every node of a network knows of it."""
 
     name: Name
@@ -59,13 +69,22 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     region: Literal["EU868", "US915"]
     frequency_hz: Annotated[int, msgspec.Meta(ge=137_000_000, le=1_020_000_000)]
     """What an SX1276 can tune to (datasheet §1)."""
-    spreading_factor: Annotated[int, msgspec.Meta(ge=7, le=12)]
+    spreading_factor: SpreadingFactor
+    """The present one; what is before ``planned``."""
     members: Annotated[tuple[Member, ...], msgspec.Meta(max_length=MAX_MEMBERS)] = ()
+    planned: Change | None = None
+    """Left out where there is none, so that a release that knows no plans reads such a file."""
 
     def __post_init__(self) -> None:
         for what in ("address", "name", "public_key"):
             if len({getattr(member, what) for member in self.members}) != len(self.members):
                 raise ValueError(f"two members have the same {what.replace('_', ' ')}")
+
+    def holds_at(self, unix: float) -> int:
+        """The spreading factor that all agreed on for that time."""
+        if self.planned and unix >= self.planned.at:
+            return self.planned.spreading_factor
+        return self.spreading_factor
 
     def member(self, name: str) -> Member | None:
         """The node of that name."""
@@ -155,6 +174,11 @@ def seal(network_key: bytes, public_key: bytes) -> bytes:
 def public_of(private_key: bytes) -> bytes:
     """The X25519 public key of a private one."""
     return X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
+
+
+def shown_at(at: float) -> str:
+    """A time for people: "2026-12-01 03:00 UTC"."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _private(private_key: bytes) -> X25519PrivateKey | None:

@@ -1,10 +1,12 @@
 """Who makes a mesh: the key that signs its file, the network key, and who is a member.
 
-One file with mode 0600 that only `evy mesh new`, `enrol`, `renew` and `revoke` need; nodes work without it,
-so it may lie on a stick in a drawer. No node's private key is kept in it.
+One file with mode 0600 that only `evy mesh new`, `enrol`, `plan`, `renew` and `revoke` need; nodes work
+without it, so it may lie on a stick in a drawer. No node's private key is kept in it.
 """
 
+import contextlib
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,17 +21,21 @@ from actors._roster.network import (
     LAST_NETWORK,
     MAX_MEMBERS,
     NETWORK_KEY_OCTETS,
+    Change,
     Key,
     Member,
     MeshFile,
     Network,
     seal,
+    shown_at,
     signed,
 )
 from actors._runtime.server_files import write_secret
 from subjects.errors import ConfigError
 
 FILE: Final = "operator.json"
+HIDDEN_OCTETS, LONGEST_FRAME = 11, 237
+"""Of the module that hides most and takes least (docs/mesh.md, M44): what it may do, every one may."""
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,10 +162,57 @@ class Operator:
         )
         self._change(resealed, key, frozenset(member.address for member in resealed))
 
+    def plan(self, spreading_factor: int, at: int, now: float) -> None:
+        """Another spreading factor for all nodes from ``at`` on (Unix time); a former plan is void.
+
+        Raises :class:`ConfigError`: a time that has passed, what holds already, what the law does not allow.
+        """
+        if at <= now:
+            raise ConfigError(
+                f"{shown_at(at)} has passed: every node needs the new roster before, so leave it days"
+            )
+        holds = self.network.holds_at(now)
+        if spreading_factor == holds:
+            raise ConfigError(f"SF{holds} holds already; `evy mesh plan --cancel` keeps it")
+        try:
+            planned = msgspec.convert({"spreading_factor": spreading_factor, "at": at}, type=Change)
+            _check_law(
+                msgspec.structs.replace(self.network, spreading_factor=spreading_factor),
+                self._kept.network_key,
+            )
+        except (msgspec.ValidationError, ConfigError) as error:
+            lawful = " or ".join(f"SF{each}" for each in self._lawful() if each != holds)
+            raise ConfigError(
+                f"SF{spreading_factor}: {error}; instead of SF{holds} you may use {lawful}"
+            ) from error
+        self._edit(msgspec.structs.replace(self.network, spreading_factor=holds, planned=planned))
+
+    def cancel(self, now: float) -> None:
+        """What holds now stays, and nothing is planned. Raises :class:`ConfigError` where nothing was."""
+        if self.network.planned is None:
+            raise ConfigError(f"nothing is planned: SF{self.network.spreading_factor} stays as it is")
+        holds = self.network.holds_at(now)
+        self._edit(msgspec.structs.replace(self.network, spreading_factor=holds, planned=None))
+
+    def _lawful(self) -> Iterator[int]:
+        for each in range(7, 13):
+            with contextlib.suppress(ConfigError):
+                _check_law(
+                    msgspec.structs.replace(self.network, spreading_factor=each), self._kept.network_key
+                )
+                yield each
+
     def _change(self, members: tuple[Member, ...], key: bytes, used: frozenset[int]) -> None:
         ordered = tuple(sorted(members, key=lambda member: member.address))
-        network = msgspec.structs.replace(self.network, members=ordered, number=self.network.number + 1)
-        kept = msgspec.structs.replace(self._kept, network=network, network_key=key, used=used)
+        self._edit(msgspec.structs.replace(self.network, members=ordered), key, used)
+
+    def _edit(self, network: Network, key: bytes | None = None, used: frozenset[int] | None = None) -> None:
+        kept = msgspec.structs.replace(
+            self._kept,
+            network=msgspec.structs.replace(network, number=self.network.number + 1),
+            network_key=self._kept.network_key if key is None else key,
+            used=self._kept.used if used is None else used,
+        )
         write_secret(self.path, _text(kept), replace=True)
         self._kept = kept
 
@@ -176,6 +229,8 @@ def _check_law(network: Network, key: bytes) -> None:
             region=network.region,
             frequency_hz=network.frequency_hz,
             spreading_factor=network.spreading_factor,
+            hidden_octets=HIDDEN_OCTETS,
+            longest_frame=LONGEST_FRAME,
             seed=0,
             now_us=0,
         )

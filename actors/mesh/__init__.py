@@ -35,6 +35,7 @@ from actors.mesh.parts import Parts
 from actors.mesh.parts import core as make_core
 from actors.mesh.payload import Codec, NotGiven, OfTexts, Piece, Wanted
 from actors.mesh.radio import RadioFacts
+from actors.mesh.schedule import Schedule
 from actors.mesh.spare import SpareAir
 from subjects import names
 from subjects.errors import ConfigError
@@ -83,13 +84,15 @@ class Mesh:
         self._state = context.node_state()
         self._router = Router(route_rules())
         [self._flash_only_below, *_], _ = self._router.battery_limits
+        self._schedule = Schedule(network.known, parts.now_us() / 1e6, context.now())
         self._needs = NeedsBoard(config.place or self._node, clock.boot_s)
         self.loop = Loop(
-            make_radio=lambda: parts.make_radio(network, config),
+            make_radio=lambda: parts.make_radio(self._tuned(), config),
             begin=self._begin,
             store=self._store,
             told=self._radio_changed,
             now_us=parts.now_us,
+            tune=self._tune,
         )
         self.inward = Inward(
             node=self._node,
@@ -124,16 +127,46 @@ class Mesh:
         keep = Keep(self._network.folder, self._network.network, self._network.address)
         start, now_us = keep.start(self._unix()), self._parts.now_us()
         try:
-            core = make_core(self._network, facts, start.state, start.lost_s, now_us)
+            core = make_core(self._tuned(), facts, start.state, start.lost_s, now_us)
         except MeshError as error:
             if not start.state:
                 raise LostError(str(error)) from error
             start = keep.lost(f"the counters cannot be read ({error})", self._unix())
-            core = make_core(self._network, facts, b"", start.lost_s, now_us)
+            core = make_core(self._tuned(), facts, b"", start.lost_s, now_us)
         if start.why:
             log.error("%s; counting goes on far ahead", start.why)
             self._emit("mesh_counters_lost", reason=start.why)
         return core, keep
+
+    def _tuned(self) -> Installed:
+        """The network with the spreading factor that is in use now."""
+        return msgspec.structs.replace(self._network, spreading_factor=self._schedule.spreading_factor)
+
+    def _tune(self, core: MeshNode) -> int | None:
+        """Sets the core to another spreading factor when the schedule says so, and gives it for the radio."""
+        before, now_us = self._schedule.spreading_factor, self._parts.now_us()
+        heard_us = max((one.heard_us for one in core.neighbours(now_us)), default=None)
+        tuning = self._schedule.next(
+            now_us / 1e6,
+            self._context.now(),
+            None if heard_us is None else heard_us / 1e6,
+            known=self._unix() is not None,
+            urgent=bool(self.loop.waiting.get("flash")),
+        )
+        if tuning is None:
+            return None
+        wanted = tuning.spreading_factor
+        try:
+            core.tune(wanted, now_us, tuning.listen)
+        except MeshError as error:  # the operator's machine asks the same core before it signs
+            self._schedule.stay_on(before)
+            log.error("the mesh is to use SF%d, and this radio cannot: %s", wanted, error)
+            self._emit("mesh_not_tuned", spreading_factor=wanted, reason=str(error))
+            return None
+        log.info("SF%d instead of SF%d: %s", wanted, before, tuning.why)
+        self._emit("mesh_tuned", spreading_factor=wanted, before=before, why=tuning.why)
+        self._told_at_s = float("-inf")
+        return wanted
 
     def _unix(self) -> float | None:
         """The time, unless the node says that it does not know it."""
@@ -279,7 +312,7 @@ class Mesh:
     async def status(self, _: MeshStatusRequest) -> MeshStatus:
         """The service ``mesh.status``."""
         core, now_us, net, state = self.loop.core, self._parts.now_us(), self._network, self._state()
-        facts = self.loop.facts
+        facts, planned = self.loop.facts, net.known.planned
         status = MeshStatus(
             radio="down" if self.loop.trouble else "up",
             name=facts.name if facts else "",
@@ -290,7 +323,11 @@ class Mesh:
             address=net.address,
             region=net.region,
             frequency_hz=net.frequency_hz,
-            spreading_factor=net.spreading_factor,
+            spreading_factor=self._schedule.spreading_factor,
+            agreed_spreading_factor=net.known.holds_at(self._context.now()),
+            planned_spreading_factor=planned.spreading_factor if planned else 0,
+            planned_at=planned.at if planned else 0.0,
+            looking=self._schedule.looking,
             uplink=self._has_uplink(state),
             modem=_has_modem(state),
             model=self._has_model(state),

@@ -69,14 +69,18 @@ class Loop:
         store: Callable[[MeshArrival], Awaitable[None]],
         told: Callable[[str], None],
         now_us: Callable[[], int],
+        tune: Callable[[MeshNode], int | None] = lambda _: None,
     ) -> None:
         """``store`` returns when an arrival is on the bus, or raises :class:`BusError`; ``told`` hears why
-        the radio is down, and "" when it is up."""
+        the radio is down, and "" when it is up. ``tune`` is asked between frames: it gives the spreading
+        factor that the radio is to be set to after the core, None while it stays as it is; a radio that is
+        made anew has it."""
         self._make_radio = make_radio
         self._begin = begin
         self._store = store
         self._told = told
         self._now_us = now_us
+        self._tune = tune
         self.core: MeshNode | None = None
         self.facts: RadioFacts | None = None
         self.trouble = "not opened yet"
@@ -203,6 +207,8 @@ class Loop:
                 await asyncio.sleep(RETRY_S)
                 continue
             self._touched.clear()
+            if (spreading_factor := self._tune(self.core)) is not None:
+                await radio.tune(spreading_factor)
             polled = self.core.poll(self._now_us())
             await self._act(polled)
             if polled.transmit is None:

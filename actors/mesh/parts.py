@@ -21,7 +21,7 @@ MODULE_NETWORKS = 15
 
 
 def radio(network: Installed, config: MeshConfig) -> Radio:
-    """The radio of ``[mesh] device``, set as the mesh agrees."""
+    """The radio of ``[mesh] device``, set as ``network`` has it: with the present spreading factor."""
     settings = RadioSettings(
         frequency_hz=network.frequency_hz,
         spreading_factor=network.spreading_factor,

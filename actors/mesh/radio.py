@@ -86,6 +86,10 @@ class Radio(Protocol):
         wait, and ValueError when it is empty or longer than ``longest_frame``.
         """
 
+    async def tune(self, spreading_factor: int) -> None:
+        """Sends and hears with another spreading factor from now on; between two frames. Raises
+        :class:`RadioError` when the radio does not take it; one that is away takes it when it is back."""
+
     def frames(self) -> AsyncIterator[Heard]:
         """What is heard, until ``close``. For one reader; when nobody reads, the oldest are dropped and
         counted."""

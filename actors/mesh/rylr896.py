@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+import msgspec
 from evy_core import time_on_air_us
 
 from actors.mesh.masking import mask, masked_octets, unmask
@@ -74,12 +75,13 @@ class Rylr896:
         self._wanted = {
             b"NETWORKID": str(settings.network),
             b"BAND": str(settings.frequency_hz),
-            b"PARAMETER": (
-                f"{settings.spreading_factor},{BANDWIDTHS[settings.bandwidth_hz]},"
-                f"{settings.coding_rate - 4},{self._preamble}"
-            ),
+            b"PARAMETER": self._parameter(),
             b"CRFOP": str(min(MOST_DBM, settings.power_dbm)),
         }
+
+    def _parameter(self) -> str:
+        of = self._settings
+        return f"{of.spreading_factor},{BANDWIDTHS[of.bandwidth_hz]},{of.coding_rate - 4},{self._preamble}"
 
     @property
     def trouble(self) -> str:
@@ -147,6 +149,19 @@ class Rylr896:
                     self._wrong.set()
                 raise
         self._counters["sent"] += 1
+
+    async def tune(self, spreading_factor: int) -> None:
+        """Another spreading factor from now on; see :class:`~actors.mesh.radio.Radio`."""
+        async with self._turn:
+            self._settings = msgspec.structs.replace(self._settings, spreading_factor=spreading_factor)
+            self._wanted[b"PARAMETER"] = self._parameter()
+            if self._trouble or self._line is None:
+                return  # set with everything else when it is back
+            try:
+                await self._retune(self._line, (b"PARAMETER",))
+            except BaseException:  # also when nobody waits any more: it may be set or not
+                self._wrong.set()
+                raise
 
     # Sending.
 

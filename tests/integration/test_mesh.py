@@ -138,6 +138,9 @@ class OnAir:
             if not other.sending and not other.trouble:
                 other._heard.put_nowait(Heard(frame, -80.0, 8.0))
 
+    async def tune(self, spreading_factor: int) -> None:
+        raise AssertionError(f"SF{spreading_factor}: nothing is planned")
+
     async def frames(self) -> AsyncIterator[Heard]:
         while (heard := await self._heard.get()) is not None:
             yield heard

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors._masked import Taken
-from actors._roster.installed import join, open_network
+from actors._roster.installed import Installed, join, open_network
 from actors._roster.operator import Operator
 from actors._runtime import clock
 from actors._runtime.bus import BusError
@@ -462,6 +463,11 @@ class Set:
         if self.refuses:
             raise RadioError(self.refuses)
 
+    async def tune(self, spreading_factor: int) -> None:
+        self.log.append(f"radio SF{spreading_factor}")
+        if self.refuses:
+            raise RadioError(self.refuses)
+
     async def frames(self) -> AsyncIterator[Heard]:
         while (heard := await self.heard.get()) is not None:
             yield heard
@@ -492,8 +498,13 @@ class Bench:
             store=self.store,
             told=self.told.append,
             now_us=lambda: int(clock.boot_s() * 1e6),
+            tune=self.tune,
         )
         self.lost = ""
+        self.tunes: list[int] = []
+
+    def tune(self, _: Any) -> int | None:
+        return self.tunes.pop(0) if self.tunes else None
 
     def begin(self, _: RadioFacts) -> tuple[Any, Keep]:
         if self.lost:
@@ -920,17 +931,50 @@ def test_needs_are_counts_of_an_hour_and_those_of_others_of_a_day() -> None:
     assert board.all() == {}
 
 
+async def test_the_radio_is_set_between_frames_and_one_that_refuses_is_opened_again(bench: Bench) -> None:
+    bench.core.polls.put_nowait(Wanted(b"before"))
+    await bench.until("sent")
+    bench.tunes.append(10)
+    await bench.until("radio SF10")
+    bench.core.polls.put_nowait(Wanted(b"after"))
+    await bench.until("transmit after")
+    assert [line for line in bench.log if line != "sent"] == [
+        "open",
+        "transmit before",
+        "radio SF10",
+        "transmit after",
+    ]
+    bench.radio.refuses = "it is still SF10"
+    bench.tunes.append(11)
+    await bench.until("close")
+    assert "it is still SF10" in bench.told
+    bench.radio.refuses = ""
+    async with asyncio.timeout(10):
+        while bench.loop.trouble:
+            await asyncio.sleep(0.005)
+
+
 # ── the actor, with the real core ─────────────────────────────────────────────────────────────────────────
 
 
 class Site:
     """An actor of a node that joined, with a radio that a test sets, on the memory bus."""
 
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **mesh: Any) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        planned: tuple[int, int] | None = None,
+        region: str = "EU868",
+        **mesh: Any,
+    ) -> None:
         monkeypatch.setattr("actors.mesh.loop.RETRY_S", 0.01)
+        frequency_hz = {"EU868": 869_525_000, "US915": 915_000_000}[region]
         operator = Operator.create(
-            tmp_path / "keys", "valley", region="EU868", frequency_hz=869_525_000, spreading_factor=7
+            tmp_path / "keys", "valley", region=region, frequency_hz=frequency_hz, spreading_factor=7
         )
+        if planned:
+            operator.plan(*planned, time.time())
         join(tmp_path, "n1", operator.enrol("n1"))
         tables = {
             "node": {"name": "n1", "data_dir": str(tmp_path)},
@@ -938,16 +982,22 @@ class Site:
         }
         self.context = MemoryContext(Config(tables), Identity("n1", b"x", "0"))
         self.radio = Set([])
+        self.made: list[int] = []
+        """The spreading factor of each radio that was made."""
         network = open_network(tmp_path)
         self.mesh = Mesh(
             self.context,
             self.context.config.section("mesh", MeshConfig),
             network,
-            parts=Parts(lambda *_: self.radio),
+            parts=Parts(self.make_radio),
             kept=MemoryKeyValue(),
             masked=MemoryKeyValue(),
             codec=CODEC,
         )
+
+    def make_radio(self, network: Installed, _: MeshConfig) -> Set:
+        self.made.append(network.spreading_factor)
+        return self.radio
 
     def told(self, kind: str) -> list[dict[str, Any]]:
         return [event.fields for event in self.context.events if event.kind == kind]
@@ -1030,6 +1080,52 @@ async def test_needs_of_people_here_are_shared_while_there_is_air(
         assert isinstance(output.message, MeshPacket)
         assert output.message.needs == MeshNeeds("mill", {"water": 2, "food": 1})
         assert (await site.mesh.status(MeshStatusRequest())).needs == {"mill": {"water": 2, "food": 1}}
+
+
+async def test_a_planned_change_sets_core_and_radio_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.mesh.loop.LONGEST_SLEEP_S", 0.01)
+    at = round(time.time()) + 3600
+    site = Site(tmp_path, monkeypatch, planned=(9, at))
+    async with site.running():
+        status = await site.mesh.status(MeshStatusRequest())
+        assert (status.spreading_factor, status.agreed_spreading_factor) == (7, 7)
+        assert (status.planned_spreading_factor, status.planned_at) == (9, at)
+        site.context.state = NodeState(node="n1", at=1.0, clock="sms", ahead_s=3601.0)
+        async with asyncio.timeout(10):
+            while "radio SF9" not in site.radio.log:
+                await asyncio.sleep(0.005)
+        assert site.told("mesh_tuned") == [{"spreading_factor": 9, "before": 7, "why": "planned"}]
+        status = await site.mesh.status(MeshStatusRequest())
+        assert (status.spreading_factor, status.agreed_spreading_factor) == (9, 9)
+        assert status.counters["tuned"] == 1
+    # A radio that is made anew, or a node that starts then, has it from the start.
+    assert site.made[-1] == 7
+    task = asyncio.create_task(site.mesh.loop.run())
+    async with asyncio.timeout(10):
+        while site.made[-1] != 9:
+            await asyncio.sleep(0.005)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_radio_that_the_law_leaves_no_room_for_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.mesh.loop.LONGEST_SLEEP_S", 0.01)
+    monkeypatch.setattr("actors._roster.operator._check_law", lambda *_: None)
+    site = Site(tmp_path, monkeypatch, planned=(10, round(time.time()) + 3600), region="US915")
+    async with site.running():
+        site.context.state = NodeState(node="n1", at=1.0, clock="sms", ahead_s=3601.0)
+        async with asyncio.timeout(10):
+            while not site.told("mesh_not_tuned"):
+                await asyncio.sleep(0.005)
+        [told] = site.told("mesh_not_tuned")
+        assert "SF10" in str(told["reason"])
+        assert (await site.mesh.status(MeshStatusRequest())).spreading_factor == 7
+        assert not any(line.startswith("radio SF") for line in site.radio.log)
 
 
 async def test_a_state_that_the_core_cannot_read_is_lost_and_without_a_clock_the_radio_is_silent(

@@ -1,8 +1,10 @@
 """Who is in a mesh: files carried by stick or sync, and what they refuse."""
 
+import asyncio
 import json
 import shutil
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,12 +16,15 @@ from hypothesis import strategies as st
 
 from actors._bundles.check import of_mesh
 from actors._bundles.pack import read_tree
-from actors._bundles.renew import stamp
+from actors._bundles.renew import stamp, until_renewed
 from actors._cli import evy as command
 from actors._cli.backup import files_of
 from actors._roster.installed import NotJoinedError, join, open_network
 from actors._roster.network import MAX_FILE_OCTETS, MeshFile, Network, public_of, read_file
-from actors._roster.operator import Operator
+from actors._roster.operator import HIDDEN_OCTETS, Operator
+from actors._roster.operator import LONGEST_FRAME as OPERATORS_LONGEST
+from actors.mesh.masking import masked_octets
+from actors.mesh.radio import LONGEST_FRAME
 from subjects.errors import ConfigError
 
 
@@ -263,6 +268,89 @@ def test_a_damaged_file_is_refused_or_means_the_same(
         assert found.known == DAMAGED["file"].read()
 
 
+NOW = 1_800_000_000.0
+
+
+def test_a_change_is_planned_replaced_and_cancelled(tmp_path: Path) -> None:
+    made = operator(tmp_path / "keys")
+    number = made.network.number
+    made.plan(10, 1_800_100_000, NOW)
+    assert Operator(tmp_path / "keys").file.read() == made.network
+    assert made.network.number == number + 1
+    holds = [made.network.holds_at(at) for at in (NOW, 1_800_099_999.9, 1_800_100_000)]
+    assert holds == [9, 9, 10]
+    made.plan(7, 1_800_200_000, NOW)  # the former is void
+    assert [made.network.holds_at(at) for at in (NOW, 1_800_100_000, 1_800_200_000)] == [9, 9, 7]
+    made.cancel(NOW)
+    assert (made.network.spreading_factor, made.network.planned) == (9, None)
+    made.plan(10, 1_800_100_000, NOW)
+    made.enrol("n1")  # any edition keeps it
+    assert made.network.holds_at(1_800_100_000) == 10
+    made.plan(11, 1_800_300_000, 1_800_200_000)  # once it holds, it is what is before the next
+    assert [made.network.holds_at(at) for at in (1_800_200_000, 1_800_300_000)] == [10, 11]
+    made.cancel(1_800_300_000)  # and stays when nothing is planned any more
+    assert (made.network.spreading_factor, made.network.planned) == (11, None)
+    with pytest.raises(ConfigError, match="nothing is planned"):
+        made.cancel(NOW)
+
+
+@pytest.mark.parametrize(
+    ("spreading_factor", "at", "says"),
+    [
+        (10, NOW - 1, "2027-01-15 07:59 UTC has passed"),
+        (8, NOW + 1, "SF8 holds already"),
+        (
+            10,
+            NOW + 1,
+            "leaves 0 octets for a message, 33 are needed.* instead of SF8 you may use SF7 or SF9",
+        ),
+        (13, NOW + 1, "<= 12.* you may use SF7 or SF9"),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused_when_it_is_made(
+    tmp_path: Path, spreading_factor: int, at: float, says: str
+) -> None:
+    made = Operator.create(tmp_path, "valley", region="US915", frequency_hz=915_000_000, spreading_factor=8)
+    before = made.network
+    with pytest.raises(ConfigError, match=says):
+        made.plan(spreading_factor, int(at), NOW)
+    assert made.network == before
+
+
+def test_a_file_without_a_plan_is_the_one_that_older_releases_read(tmp_path: Path) -> None:
+    made = operator(tmp_path / "keys")
+    made.enrol("n1")
+    fields = msgspec.json.decode(made.file.network)
+    assert sorted(fields) == [
+        *("frequency_hz", "members", "name", "network", "number", "operator", "region", "spreading_factor")
+    ]
+
+
+def test_the_law_is_asked_for_the_module_that_hides_most(tmp_path: Path) -> None:
+    assert 8 + masked_octets(LONGEST_FRAME) - LONGEST_FRAME == HIDDEN_OCTETS
+    assert OPERATORS_LONGEST == LONGEST_FRAME
+    with pytest.raises(ConfigError, match="smaller spreading factor"):  # which a bare modem could
+        Operator.create(tmp_path, "v", region="EU868", frequency_hz=868_800_000, spreading_factor=12)
+
+
+async def test_a_roster_by_stick_reaches_a_running_node(tmp_path: Path) -> None:
+    made = operator(tmp_path / "keys")
+    data = tmp_path / "n1"
+    join(data, "n1", made.enrol("n1"))
+    running = {
+        name: asyncio.create_task(until_renewed(data, [name], every_s=0.01)) for name in ("mesh", "sms")
+    }
+    await asyncio.sleep(0.1)
+    join(data, "n1", made.file)  # the same again
+    await asyncio.sleep(0.1)
+    assert not running["mesh"].done()
+    made.plan(10, round(time.time()) + 86_400, time.time())
+    join(data, "n1", made.file)
+    await asyncio.wait_for(running["mesh"], 60)
+    assert not running["sms"].done()
+    running["sms"].cancel()
+
+
 DAMAGED: dict[str, object] = {}
 
 
@@ -359,6 +447,36 @@ def test_the_commands_from_a_new_mesh_to_two_nodes(
     well(evy(home, "renew", "--output", tmp_path / "by-hand.roster"))
     assert isinstance(read_file(tmp_path / "by-hand.roster"), MeshFile)
     well(evy(home, "roster"))
+
+
+def test_the_commands_of_a_planned_change(
+    tmp_path: Path, node: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    home = node("home")
+    well(evy(home, "new", "valley", "--region", "EU868"))
+    well(evy(home, "enrol", "n1"))
+    well(evy(node("n1"), "join", "n1.mesh"))
+    told = well(evy(home, "plan", "--spreading-factor", "10", "--at", "2099-12-01T06:00+03:00"))
+    assert "SF9 now; SF10 from 2099-12-01 03:00 UTC, in " in told
+    assert "valley.roster: for the nodes" in told
+    assert "SF10 from 2099-12-01 03:00 UTC" in well(evy(node("n1"), "join", "valley.roster"))
+    assert "SF9; SF10 from 2099-12-01 03:00 UTC" in well(evy(node("n1"), "show"))
+    shown = json.loads(well(evy(node("n1"), "show", "--json")))
+    assert (shown["spreading_factor"], shown["planned"]["spreading_factor"]) == (9, 10)
+    for arguments, says in (
+        (("--spreading-factor", "10"), "belong together"),
+        (("--spreading-factor", "10", "--at", "tomorrow"), "write it like 2026-12-01T03:00Z"),
+        (("--spreading-factor", "10", "--at", "2099-12-01T03:00"), "of which zone"),
+        (("--spreading-factor", "10", "--at", "2020-12-01T03:00Z"), "has passed"),
+        (("--cancel", "--spreading-factor", "10"), "--cancel goes alone"),
+    ):
+        refused = evy(home, "plan", *arguments).exception
+        assert isinstance(refused, ConfigError)
+        assert says in str(refused)
+    assert "SF9 stays" in well(evy(home, "plan", "--cancel"))
+    well(evy(node("n1"), "join", "valley.roster"))
+    assert json.loads(well(evy(node("n1"), "show", "--json")))["planned"] is None
 
 
 def test_the_commands_refuse_in_one_line(

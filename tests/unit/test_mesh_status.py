@@ -1,6 +1,7 @@
 """How the mesh does, for people: what is wrong and how to mend it."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rich.console import Console, Group
 from actors._cli import mesh_status
 from actors._cli.mesh_status import check_device, check_mesh, troubles
 from actors._roster.installed import join
+from actors._roster.network import shown_at
 from actors._roster.operator import Operator
 from actors._runtime.config import Config
 from actors._runtime.supervisor import port_is_free
@@ -55,6 +57,11 @@ def shown(status: MeshStatus) -> str:
             {"neighbours": (MeshNeighbourSeen(2, -120.0, -5.0, 0.1, 0.1, 9000.0, "n2"),)},
             "no neighbour was heard for 2.5 h",
             "roster",
+        ),
+        (
+            {"agreed_spreading_factor": 10},
+            "SF10 is agreed, and SF9 is in use here",
+            "newest roster",
         ),
         (
             {"neighbours": (NEAR, MeshNeighbourSeen(7, -90.0, 5.0, 1.0, 1.0, 3.0))},
@@ -110,6 +117,16 @@ def test_it_is_shown_with_gateways_first() -> None:
     near = next(line for line in text.splitlines() if "dBm" in line)
     assert near.split() == ["n2", "(2)", "-101", "dBm", "3.2", "dB", "100%", "50%", "40", "s", "ago"]
     assert shown(MeshStatus(radio="none")).strip() == ""
+
+
+def test_a_change_is_shown_with_the_time_that_is_left() -> None:
+    at = time.time() + 3 * 86_400
+    text = shown(working(planned_spreading_factor=10, planned_at=at, agreed_spreading_factor=9))
+    assert f"SF10 from {shown_at(at)}, in 3.0 d" in text
+    past = {"planned_spreading_factor": 10, "planned_at": 1_800_000_000.0 - 86_400 * 365}
+    text = shown(working(**past, spreading_factor=9, agreed_spreading_factor=10, looking=True))
+    assert "SF10 since 2026-01-15 08:00 UTC, as planned; it listens for others with the other one now" in text
+    assert not list(troubles(working(**past, agreed_spreading_factor=10, looking=True)))
 
 
 @pytest.fixture

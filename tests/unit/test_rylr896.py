@@ -193,6 +193,29 @@ def test_the_ledger_never_counts_less_than_is_on_air() -> None:
         assert counted_us / 1e6 >= radio.airtime_s(masked_octets(octets))
 
 
+async def test_another_spreading_factor_is_set_between_frames_and_stays(
+    ends: tuple[End, End], air: Air
+) -> None:
+    one, two = ends
+    before_s = one.radio.airtime_s(60)
+    sending = asyncio.create_task(one.radio.transmit(b"before" * 10))
+    await asyncio.gather(sending, one.radio.tune(11))
+    assert (await two.next()).frame == b"before" * 10  # it was on its way
+    assert air.modules[0].tuning.spreading_factor == 11
+    assert one.radio.airtime_s(60) > 3 * before_s
+    await one.radio.transmit(b"nobody hears this")
+    await two.radio.tune(11)
+    await one.radio.transmit(b"after")
+    assert (await two.next()).frame == b"after"
+    # A module that forgets is set as it is now, and one that is away when it is back.
+    air.modules[0].unplug()
+    await one.well(well=False)
+    await one.radio.tune(8)
+    air.modules[0].plug()
+    await one.well()
+    assert air.modules[0].tuning.spreading_factor == 8
+
+
 async def test_what_a_module_keeps_is_written_once(air: Air) -> None:
     for _ in range(2):
         end = End(air.modules[0])
