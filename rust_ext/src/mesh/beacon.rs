@@ -167,8 +167,12 @@ fn pairs(octets: &[u8]) -> Option<Pairs<'_>> {
     known.then_some((entries, rest))
 }
 
-/// Share of its time that a node may spend on beacons in the long run.
+/// Share of its time that a node may spend on beacons in the long run where nobody writes letters.
 const SHARE: f64 = 0.0004;
+/// What the airtime of letters that it hears and sends adds to that: who has more to carry may say more.
+const LETTERS: f64 = 0.02;
+/// Share of its time that it may never exceed in the long run.
+const MOST: f64 = 0.001;
 /// How many beacons may be saved up.
 const SAVED: f64 = 3.0;
 /// How many a node that starts may send before that.
@@ -192,6 +196,8 @@ pub struct Trickle {
     /// Airtime that was saved up, and when that was reckoned; a long beacon may overdraw it.
     purse_us: f64,
     reckoned_us: u64,
+    /// Airtime of letters that were heard or sent since then.
+    letters_us: u64,
 }
 
 impl Trickle {
@@ -213,6 +219,7 @@ impl Trickle {
             frame_us,
             purse_us: FIRST * frame_us,
             reckoned_us: now_us,
+            letters_us: 0,
         };
         trickle.begin(now_us, rng);
         trickle
@@ -264,19 +271,28 @@ impl Trickle {
         self.due_us.is_some_and(|due_us| due_us <= now_us) && self.paid_at_us() <= now_us
     }
 
+    /// A frame of so much airtime, of a letter to one node, was heard or sent.
+    pub fn carried(&mut self, airtime_us: u64) {
+        self.letters_us += airtime_us;
+    }
+
     /// A beacon of so much airtime left.
     pub fn spoke(&mut self, airtime_us: u64, now_us: u64) {
-        let saved_us = now_us.saturating_sub(self.reckoned_us) as f64 * SHARE;
+        let passed_us = now_us.saturating_sub(self.reckoned_us) as f64;
+        let saved_us = (passed_us * SHARE + self.letters_us as f64 * LETTERS).min(passed_us * MOST);
         let most_us = self.purse_us.max(SAVED * self.frame_us);
         self.purse_us = (self.purse_us + saved_us).min(most_us) - airtime_us as f64;
         self.reckoned_us = now_us;
+        self.letters_us = 0;
         self.due_us = None;
     }
 
     /// When the purse holds a beacon.
     fn paid_at_us(&self) -> u64 {
-        let missing_us = (self.frame_us - self.purse_us).max(0.0) / SHARE;
-        self.reckoned_us.saturating_add(missing_us as u64)
+        let missing_us = (self.frame_us - self.purse_us).max(0.0);
+        let alone_us = (missing_us - self.letters_us as f64 * LETTERS) / SHARE;
+        self.reckoned_us
+            .saturating_add(alone_us.max(missing_us / MOST) as u64)
     }
 
     /// Whether this is the longest interval, in which everything is said again.
@@ -404,22 +420,39 @@ mod tests {
 
     #[test]
     fn beacons_cost_no_more_than_their_share_whatever_happens() {
+        let share = share(0);
+        assert!((0.8 * SHARE..1.3 * SHARE).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn letters_let_a_node_say_more_up_to_a_limit() {
+        for (letters_us, expected) in [(10_000, SHARE + 0.01 * LETTERS), (500_000, MOST)] {
+            let share = share(letters_us);
+            assert!((0.9 * expected..1.1 * expected).contains(&share), "{share}");
+        }
+    }
+
+    /// What beacons take of the time when there is always news, and letters of so much airtime each second.
+    fn share(letters_us: u64) -> f64 {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut trickle = Trickle::new(10_000, 100_000_000, 1_000, 0, &mut rng);
         let (mut spent_us, mut early) = (0, 0);
-        let end_us = 100_000_000;
-        let mut now_us = 0;
+        let end_us = 400_000_000;
+        let (mut now_us, mut letter_at_us) = (0, 0);
         while now_us < end_us {
+            while letter_at_us <= now_us {
+                trickle.carried(letters_us);
+                letter_at_us += 1_000_000;
+            }
             trickle.reset(now_us, &mut rng);
             if trickle.is_due(now_us, &mut rng) {
                 trickle.spoke(2_000, now_us);
                 spent_us += 2_000;
                 early += u32::from(now_us < 500_000);
             }
-            now_us = trickle.wake_at_us().max(now_us + 1);
+            now_us = trickle.wake_at_us().min(letter_at_us).max(now_us + 1);
         }
         assert_eq!(early, 2, "what a start has");
-        let share = f64::from(spent_us) / end_us as f64;
-        assert!((0.8 * SHARE..1.3 * SHARE).contains(&share), "{share}");
+        f64::from(spent_us) / end_us as f64
     }
 }

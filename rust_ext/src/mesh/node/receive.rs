@@ -57,6 +57,9 @@ impl Node {
             self.routes_are_old = true;
             self.trickle.reset(now_us, &mut self.rng);
         }
+        if frame.letter.destination != EVERYBODY {
+            self.trickle.carried(airtime_us);
+        }
         self.spread.noticed(from, f64::from(snr_db), now_us);
         match frame.letter.kind {
             Kind::Beacon => self.on_beacon(from, &frame.body, now_us),

@@ -496,6 +496,9 @@ impl Node {
         self.keep |= self.ledger.spend(octets.len(), now_us);
         let airtime_us = self.airtime_us(octets.len());
         self.load.note(airtime_us, now_us);
+        if frame.letter.destination != EVERYBODY {
+            self.trickle.carried(airtime_us);
+        }
         let to_all = frame.next_hop == EVERYBODY || frame.letter.destination == EVERYBODY;
         let (sending, counter) = match frame.letter.kind {
             Kind::Beacon => ("beacon", "airtime_us_beacon"),
