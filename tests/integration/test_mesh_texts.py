@@ -116,7 +116,7 @@ async def test_what_is_new_comes_by_mesh_from_two_neighbours_of_which_one_dies(
     def cut(node: Node) -> Callable[[bytes], bool]:
         def lost(frame: bytes) -> bool:
             dead = pieces[:1] == [node.name]
-            if len(frame) > 60 and frame[3] == 2:  # to the village, and no receipt
+            if len(frame) > 60 and frame[3] in {2, 255}:  # to the village, or on its way there unknown yet
                 pieces.append(node.name)
             return mute or dead
 
