@@ -179,6 +179,9 @@ const SAVED: f64 = 3.0;
 const FIRST: f64 = 4.0;
 /// How many times longer each interval is than the one before, while nothing changes.
 const GROWTH: u64 = 8;
+/// How many beacons of a node that restarted cost nothing, its interval only doubling meanwhile: until they have
+/// heard one, its neighbours send what it takes for replays.
+const FREE: u8 = 4;
 
 /// When to speak (RFC 6206, without suppression: what a neighbour says does not stand for what this node would).
 /// The interval grows eightfold while nothing changes and starts again when something does, as far as the purse
@@ -198,6 +201,8 @@ pub struct Trickle {
     reckoned_us: u64,
     /// Airtime of letters that were heard or sent since then.
     letters_us: u64,
+    /// Beacons that cost nothing yet.
+    free: u8,
 }
 
 impl Trickle {
@@ -220,6 +225,7 @@ impl Trickle {
             purse_us: FIRST * frame_us,
             reckoned_us: now_us,
             letters_us: 0,
+            free: 0,
         };
         trickle.begin(now_us, rng);
         trickle
@@ -241,6 +247,11 @@ impl Trickle {
         (self.shortest_us, self.longest_us) = (shortest_us, longest_us);
         self.interval_us = interval_us.clamp(shortest_us, longest_us);
         self.begin(now_us, rng);
+    }
+
+    /// This node was there before: see [`FREE`].
+    pub fn restarted(&mut self) {
+        self.free = FREE;
     }
 
     /// The next beacon is paid for.
@@ -265,7 +276,8 @@ impl Trickle {
     /// Whether a beacon is due and paid for.
     pub fn is_due(&mut self, now_us: u64, rng: &mut impl Rng) -> bool {
         if now_us >= self.ends_us && self.due_us.is_none() {
-            self.interval_us = (GROWTH * self.interval_us).min(self.longest_us);
+            let growth = if self.free > 0 { 2 } else { GROWTH };
+            self.interval_us = (growth * self.interval_us).min(self.longest_us);
             self.begin(now_us, rng);
         }
         self.due_us.is_some_and(|due_us| due_us <= now_us) && self.paid_at_us() <= now_us
@@ -281,7 +293,13 @@ impl Trickle {
         let passed_us = now_us.saturating_sub(self.reckoned_us) as f64;
         let saved_us = (passed_us * SHARE + self.letters_us as f64 * LETTERS).min(passed_us * MOST);
         let most_us = self.purse_us.max(SAVED * self.frame_us);
-        self.purse_us = (self.purse_us + saved_us).min(most_us) - airtime_us as f64;
+        let cost_us = if self.free > 0 {
+            0.0
+        } else {
+            airtime_us as f64
+        };
+        self.purse_us = (self.purse_us + saved_us).min(most_us) - cost_us;
+        self.free = self.free.saturating_sub(1);
         self.reckoned_us = now_us;
         self.letters_us = 0;
         self.due_us = None;
@@ -289,6 +307,9 @@ impl Trickle {
 
     /// When the purse holds a beacon.
     fn paid_at_us(&self) -> u64 {
+        if self.free > 0 {
+            return self.reckoned_us;
+        }
         let missing_us = (self.frame_us - self.purse_us).max(0.0);
         let alone_us = (missing_us - self.letters_us as f64 * LETTERS) / SHARE;
         self.reckoned_us
@@ -416,6 +437,25 @@ mod tests {
             after(0) >= 2 && after(150) <= 1 && after(300) >= 2,
             "{beacons:?}"
         );
+    }
+
+    #[test]
+    fn who_restarted_says_so_four_times_though_its_purse_is_empty() {
+        let (mut rng, longest) = (ChaCha8Rng::seed_from_u64(3), 100_000_000);
+        let mut heard = [0, 0];
+        for (restarted, count) in [false, true].into_iter().zip(&mut heard) {
+            let mut trickle = Trickle::new(1_000_000, longest, 100_000, 0, &mut rng);
+            if restarted {
+                trickle.restarted();
+            }
+            for now_us in (0..40_000_000).step_by(100_000) {
+                if trickle.is_due(now_us, &mut rng) {
+                    trickle.spoke(500_000, now_us); // five times what is typical
+                    *count += 1;
+                }
+            }
+        }
+        assert_eq!(heard, [1, 4]);
     }
 
     #[test]

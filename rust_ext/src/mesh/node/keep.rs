@@ -85,6 +85,7 @@ impl Node {
             return Err(unreadable("without its numbers"));
         }
         self.restarted = RESTARTED;
+        self.trickle.restarted();
         Ok(())
     }
 
