@@ -67,11 +67,15 @@ def forget_stale_takers(store: Path) -> None:
     for pattern in _TAKERS:
         for durable in store.glob(pattern):
             messages = durable.parent.parent / "msgs"
-            written_at = _written_at([*durable.glob("o.dat"), *messages.glob("index.db")])
-            if written_at > _written_at(messages.glob("*.blk")):
-                continue
-            shutil.rmtree(durable)
-            log.warning("%s did not write down what was taken from it; the link asks again", durable.name)
+            try:
+                written_at = _written_at([*durable.glob("o.dat"), *messages.glob("index.db")])
+                if written_at > _written_at(messages.glob("*.blk")):
+                    continue
+                shutil.rmtree(durable)
+            except OSError as error:  # a card that fails: the node starts all the same
+                log.error("%s is perhaps older than its stream, and stays: %s", durable.name, error)
+            else:
+                log.warning("%s did not write down what was taken from it; the link asks again", durable.name)
 
 
 def _written_at(paths: Iterable[Path]) -> int:

@@ -92,3 +92,18 @@ async def test_a_durable_that_was_written_in_time_stays(tmp_path: Path) -> None:
         store = tmp_path / "e1" / "nats"
         make_ready(store)
         assert (store / STATE).exists()
+
+
+def test_a_card_that_cannot_remove_it_does_not_keep_the_node_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    durable = tmp_path / STATE
+    durable.parent.mkdir(parents=True)
+
+    def fails(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(shutil, "rmtree", fails)
+    make_ready(tmp_path)
+    assert durable.parent.exists()
+    assert "Input/output error" in caplog.text
