@@ -901,7 +901,7 @@ class RadioScene:
 
         ``flood`` is Meshtastic's managed flooding, ``evy`` our node with its keys, ``spread`` its way of
         broadcasting without the rest. ``changes``: when, which radio, and where it stands from then on; None
-        is its death.
+        is its death, and once more its return with what it had on its disk.
 
         For the baseline alone: ``interference``, how often something outside the network occupies the
         channel when it is sensed; ``duty_per_mille``, the share of an hour it keeps to. ``waits_s``: each

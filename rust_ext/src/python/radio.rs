@@ -2,7 +2,7 @@
 #![allow(clippy::needless_pass_by_value)] // PyO3 hands over owned lists
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // seconds of a run in microseconds
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
@@ -207,15 +207,7 @@ impl RadioScene {
                 .into_iter()
                 .map(|waits| waits.into_iter().map(us).collect())
                 .collect(),
-            changes: changes
-                .into_iter()
-                .map(|(at_s, node, place)| {
-                    let change = place.map_or(Change::Dies(node), |(x_m, y_m)| {
-                        Change::Moves(node, x_m, y_m)
-                    });
-                    (us(at_s), change)
-                })
-                .collect(),
+            changes: read_changes(changes),
             end_us: us(seconds),
             seed,
         };
@@ -244,6 +236,24 @@ impl RadioScene {
             ))),
         }
     }
+}
+
+/// When, which radio, and where it is from then on. Nowhere is its death, once more its return.
+fn read_changes(mut changes: Vec<(f64, Node, Option<Place>)>) -> Vec<(u64, Change)> {
+    changes.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let mut dead = BTreeSet::new();
+    let changes = changes.into_iter().map(|(at_s, node, place)| {
+        let change = match place {
+            Some((x_m, y_m)) => Change::Moves(node, x_m, y_m),
+            None if dead.remove(&node) => Change::Returns(node),
+            None => {
+                dead.insert(node);
+                Change::Dies(node)
+            }
+        };
+        ((at_s * 1e6) as u64, change)
+    });
+    changes.collect()
 }
 
 /// Keys of a network of so many nodes, made once: 100 nodes take about a second.

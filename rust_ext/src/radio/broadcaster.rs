@@ -48,6 +48,7 @@ impl Recent {
 pub struct Broadcaster {
     me: u8,
     modulation: Modulation,
+    settings: Settings,
     spread: Spread<usize>,
     rng: ChaCha8Rng,
     sending: Option<(u8, u32)>,
@@ -68,6 +69,7 @@ impl Broadcaster {
         Self {
             me,
             modulation,
+            settings,
             spread: Spread::new(me, settings),
             beacon_at_us: rng.random_range(0..60_000_000),
             rng,
@@ -128,6 +130,13 @@ impl Broadcaster {
 }
 
 impl Station for Broadcaster {
+    fn restarted(&mut self, now_us: u64) {
+        self.spread = Spread::new(self.me, self.settings);
+        self.sending = None;
+        self.beacons = 0;
+        self.beacon_at_us = now_us + self.rng.random_range(0..60_000_000);
+    }
+
     fn send(&mut self, message: Message, now_us: u64) {
         self.spread
             .begin(message.id, MAX_HOPS, message.octets, now_us);

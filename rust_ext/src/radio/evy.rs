@@ -9,14 +9,19 @@ use super::channel::Node as Number;
 use super::run::{Message, Sensed, Station, Step};
 use crate::mesh::airtime::Modulation;
 use crate::mesh::frame::{Address, Lane};
-use crate::mesh::node::{Node, Setup};
+use crate::mesh::node::{Node, Setup, State};
 use crate::mesh::region::{Channel, Region};
 use crate::mesh::seal::{HopSeal, NetworkKey, PairSeals, PrivateKey};
 
 /// One node of ours. The first four octets of a message are the simulator's number of it.
 pub struct Evy {
     node: Node,
-    modulation: Modulation,
+    setup: Setup,
+    keys: Keys,
+    /// What was made durable last.
+    kept: Vec<u8>,
+    /// Own messages that have not come to their end, by their number in the mesh: to whom, and what.
+    own: BTreeMap<u32, (Option<Address>, Vec<u8>)>,
     broken_us: u64,
     delivered: Vec<u32>,
     /// Own messages refused by back-pressure.
@@ -74,13 +79,24 @@ impl Evy {
                 .expect("a lawful channel"),
             seed,
         };
-        let hop = HopSeal::new(1, address, &keys.network).expect("a seal");
         Self {
-            node: Node::new(&setup, hop, keys.pairs[me].clone(), 0),
-            modulation,
+            node: start(&setup, keys, 0),
+            setup,
+            keys: keys.clone(),
+            kept: Vec::new(),
+            own: BTreeMap::new(),
             broken_us: 0,
             delivered: Vec::new(),
             refused: 0,
+        }
+    }
+
+    fn submit(&mut self, to: Option<Address>, payload: Vec<u8>, now_us: u64) {
+        match self.node.send(to, &payload, Lane::Routine, now_us) {
+            Ok(id) => {
+                self.own.insert(id, (to, payload));
+            }
+            Err(_) => self.refused += 1,
         }
     }
 
@@ -90,13 +106,29 @@ impl Evy {
     }
 }
 
+fn start(setup: &Setup, keys: &Keys, now_us: u64) -> Node {
+    let hop = HopSeal::new(1, setup.address, &keys.network).expect("a seal");
+    let pairs = keys.pairs[usize::from(setup.address) - 1].clone();
+    Node::new(setup, hop, pairs, now_us)
+}
+
 impl Station for Evy {
     fn send(&mut self, message: Message, now_us: u64) {
         let mut payload = vec![0; message.octets.max(4)];
         payload[..4].copy_from_slice(&message.id.to_be_bytes());
-        let to = message.to.map(|to| to as u8 + 1);
-        if self.node.send(to, &payload, Lane::Routine, now_us).is_err() {
-            self.refused += 1;
+        self.submit(message.to.map(|to| to as u8 + 1), payload, now_us);
+    }
+
+    /// From its disk, and with the messages that wait in `mesh.out`.
+    fn restarted(&mut self, now_us: u64) {
+        self.setup.seed = self.setup.seed.wrapping_add(1 << 32);
+        self.node = start(&self.setup, &self.keys, now_us);
+        self.node
+            .restore(&self.kept, 0, now_us)
+            .expect("what the node wrote");
+        self.broken_us = 0;
+        for (to, payload) in std::mem::take(&mut self.own).into_values() {
+            self.submit(to, payload, now_us);
         }
     }
 
@@ -104,7 +136,7 @@ impl Station for Evy {
         // `occupied` has told of this frame too.
         self.broken_us = self
             .broken_us
-            .saturating_sub(self.modulation.time_on_air_us(frame.len()));
+            .saturating_sub(self.setup.channel.modulation().time_on_air_us(frame.len()));
         self.node
             .receive(frame, rssi_dbm as f32, snr_db as f32, now_us);
     }
@@ -126,6 +158,14 @@ impl Station for Evy {
             let sensed = sense();
             sensed.receiving || sensed.active
         });
+        if poll.keep {
+            self.kept = self.node.kept(now_us);
+        }
+        for (id, state) in &poll.states {
+            if matches!(state, State::Delivered | State::Expired | State::Refused) {
+                self.own.remove(id);
+            }
+        }
         for arrival in poll.arrived {
             if let Some((&id, _)) = arrival.payload.split_first_chunk::<4>() {
                 self.delivered.push(u32::from_be_bytes(id));
@@ -147,5 +187,7 @@ impl Station for Evy {
     }
 }
 
+#[cfg(test)]
+mod returns;
 #[cfg(test)]
 mod tests;

@@ -251,6 +251,17 @@ pub fn slot_us(modulation: Modulation) -> u64 {
 }
 
 impl Station for Flood {
+    /// It keeps nothing on its disk; that it still counts its air is more than the firmware does.
+    fn restarted(&mut self, _now_us: u64) {
+        let me = self.me as Node;
+        let fresh = Self::new(me, self.modulation, self.interference, self.rng.random());
+        *self = Self {
+            duty: self.duty.take(),
+            delivered: std::mem::take(&mut self.delivered),
+            ..fresh
+        };
+    }
+
     fn send(&mut self, message: Message, now_us: u64) {
         self.begin(message, now_us);
     }

@@ -59,6 +59,8 @@ pub trait Station {
     fn occupied(&mut self, _airtime_us: u64) {}
     /// What was sent has left.
     fn sent(&mut self, _now_us: u64) {}
+    /// The power was gone and is back.
+    fn restarted(&mut self, now_us: u64);
     /// Called when not sending, after everything that happens and at the time asked for.
     fn poll(&mut self, now_us: u64, sense: &mut dyn FnMut() -> Sensed) -> Step;
     /// Messages that arrived here since the last call.
@@ -116,6 +118,8 @@ pub struct Outcome {
 pub enum Change {
     /// It dies.
     Dies(Node),
+    /// It has power again, and starts from what it had on its disk.
+    Returns(Node),
     /// It stands elsewhere.
     Moves(Node, f64, f64),
 }
@@ -145,7 +149,8 @@ pub struct Run<S> {
     outcome: Outcome,
     blind_us: u64,
     waits: Vec<VecDeque<u64>>,
-    died_us: Vec<u64>,
+    /// Since when each has lived; none while it is dead.
+    lives_us: Vec<Option<u64>>,
     records: Vec<Record>,
 }
 
@@ -177,7 +182,7 @@ impl<S: Station> Run<S> {
             outcome: Outcome::default(),
             blind_us,
             waits: Vec::new(),
-            died_us: vec![u64::MAX; count],
+            lives_us: vec![Some(0); count],
             records: vec![Record::default(); count],
         }
     }
@@ -224,11 +229,8 @@ impl<S: Station> Run<S> {
             self.happen(now_us, event);
         }
         self.outcome.airtime_us = self.channel.airtime_us.iter().sum();
-        self.outcome.alive_us = self
-            .died_us
-            .iter()
-            .map(|&died_us| died_us.min(end_us))
-            .sum();
+        let alive = self.lives_us.iter().flatten();
+        self.outcome.alive_us += alive.map(|since_us| end_us - since_us).sum::<u64>();
         (self.outcome, self.channel, self.stations)
     }
 
@@ -243,8 +245,17 @@ impl<S: Station> Run<S> {
             }
             Event::Change(index) => match self.changes[index].1 {
                 Change::Dies(node) => {
-                    self.died_us[node] = self.died_us[node].min(now_us);
+                    let since_us = self.lives_us[node].take();
+                    self.outcome.alive_us += since_us.map_or(0, |since_us| now_us - since_us);
                     self.channel.set_alive(node, false);
+                }
+                Change::Returns(node) => {
+                    if self.lives_us[node].is_none() {
+                        self.lives_us[node] = Some(now_us);
+                        self.channel.set_alive(node, true);
+                        self.stations[node].restarted(now_us);
+                        self.poll(node, now_us);
+                    }
                 }
                 Change::Moves(node, x_m, y_m) => self.channel.move_to(node, x_m, y_m),
             },

@@ -144,18 +144,22 @@ impl Node {
     }
 
     fn on_hop_ack(&mut self, frame: &Frame, now_us: u64) {
-        let answered = Letter {
-            kind: Kind::Data,
-            ..frame.letter
-        };
-        let key = Key::new(&answered, frame.part);
+        // It says only which number it answers, and a source gives each but once.
+        let [key, asks] = [Kind::Data, Kind::Repeat].map(|kind| {
+            let answered = Letter {
+                kind,
+                ..frame.letter
+            };
+            Key::new(&answered, frame.part)
+        });
         let refused = frame.body.first() == Some(&NO_WAY_BODY);
         if refused {
             // Whoever hears it knows as much as the one who asked.
             self.neighbours.deny(frame.transmitter, key.destination);
             self.routes_are_old = true;
         }
-        let Some(index) = self.jobs.iter().position(|job| job.key() == key) else {
+        let is_it = |job: &Job| job.key() == key || job.key() == asks;
+        let Some(index) = self.jobs.iter().position(is_it) else {
             return;
         };
         if self.jobs[index].next != frame.transmitter || self.jobs[index].phase == Phase::Ready {
@@ -386,7 +390,12 @@ impl Node {
                     self.answer(&letter, part, from, false, now_us);
                 }
             }
-            Kind::Repeat => self.on_repeat(&frame, now_us),
+            Kind::Repeat => {
+                if frame.next_hop == self.me {
+                    self.answer(&frame.letter, None, frame.transmitter, false, now_us);
+                }
+                self.on_repeat(&frame, now_us);
+            }
             _ => {}
         }
     }

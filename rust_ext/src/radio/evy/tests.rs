@@ -8,7 +8,7 @@ const MODULATION: Modulation = Modulation::new(9, 125_000);
 const SECOND: u64 = 1_000_000;
 
 /// Radios at these places in kilometres; each hears others up to 3.2 km away.
-fn ether(places: &[(f64, f64)], shadow: Vec<f64>) -> Ether {
+pub(super) fn ether(places: &[(f64, f64)], shadow: Vec<f64>) -> Ether {
     let medium = Medium {
         path_loss: PathLoss::LogDistance {
             loss_db: 31.5,
@@ -105,6 +105,10 @@ impl Station for OneLetter {
 
     fn sent(&mut self, now_us: u64) {
         self.evy.sent(now_us);
+    }
+
+    fn restarted(&mut self, now_us: u64) {
+        self.evy.restarted(now_us);
     }
 
     fn poll(&mut self, now_us: u64, sense: &mut dyn FnMut() -> Sensed) -> Step {
