@@ -135,7 +135,7 @@ impl Node {
             return;
         };
         let asked = self.own.get(&request.id).map(|own| own.letter.destination);
-        if asked == Some(frame.letter.source) && !self.is_waiting(request.id) {
+        if asked == Some(frame.letter.source) {
             self.dispatch(request.id, request.missing, now_us);
         }
     }

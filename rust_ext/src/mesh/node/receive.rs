@@ -311,6 +311,22 @@ impl Node {
                 self.neighbours.answered(frame.transmitter, true);
             }
             self.handed_over(index, frame.transmitter, now_us);
+            if frame.part.is_some() {
+                self.leave_the_air(frame, now_us);
+            }
+        }
+    }
+
+    /// The next part of a message waits until whoever comes after the next hop has sent this one on: we do not hear
+    /// it, and the next hop hears both.
+    fn leave_the_air(&mut self, frame: &Frame, now_us: u64) {
+        let last = frame.next_hop == frame.letter.destination;
+        let octets = if last { 22 } else { frame.octets() };
+        let from_us = now_us + self.airtime_us(octets) + 4 * self.slot_us;
+        for job in &mut self.jobs {
+            if job.letter == frame.letter && job.phase == Phase::Ready {
+                job.due_us = job.due_us.max(from_us);
+            }
         }
     }
 
