@@ -73,6 +73,11 @@ impl Neighbour {
         self.delivered_in
     }
 
+    /// How many frames in a row it has not answered, with nothing heard from it since.
+    pub fn unanswered(&self) -> u8 {
+        self.silent
+    }
+
     /// Whether it did not answer, and nothing was heard from it since.
     pub fn is_lost(&self) -> bool {
         self.silent >= SILENT_TRIES

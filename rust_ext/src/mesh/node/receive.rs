@@ -7,6 +7,7 @@ use super::super::frame::{Address, EVERYBODY, Frame, Kind, Letter, MAX_HOPS, Par
 use super::super::queue::{JOBS, Job, Key, Phase};
 use super::super::seal::OpenError;
 use super::super::spread::Copy;
+use super::transmit::TRIES;
 use super::{Carried, Node, State, Told, lifetime_us, spread_id};
 
 /// A letter that comes again so late is a second try of its source, which goes the whole way.
@@ -50,6 +51,10 @@ impl Node {
             }
             _ => {}
         }
+        let neighbour = self.neighbours.get(from);
+        if neighbour.is_some_and(|neighbour| neighbour.unanswered() >= TRIES) {
+            self.is_back(from, airtime_us, now_us);
+        }
         if self
             .neighbours
             .heard(from, opened.counter, rssi_dbm, snr_db, now_us)
@@ -72,6 +77,21 @@ impl Node {
     pub fn occupied(&mut self, airtime_us: u64, now_us: u64) {
         self.load.note(airtime_us, now_us);
         self.count("broken");
+    }
+
+    /// A neighbour that did not answer is heard: what rests because of it is tried again.
+    fn is_back(&mut self, address: Address, airtime_us: u64, now_us: u64) {
+        for index in 0..self.jobs.len() {
+            let job = &self.jobs[index];
+            if job.phase == Phase::Held && job.failed.contains(&address) {
+                let wait_us = airtime_us + self.slots(4, 16);
+                let job = &mut self.jobs[index];
+                job.phase = Phase::Ready;
+                job.failed.clear();
+                job.tries = 0;
+                job.due_us = now_us + wait_us;
+            }
+        }
     }
 
     /// A letter of a node was heard: what waits for it may go again.

@@ -21,7 +21,7 @@ const CROWDED: f64 = 0.3;
 const SILENT: u8 = 2;
 const PROBE_US: u64 = 240_000_000;
 /// How often a frame is sent to one neighbour before another is tried.
-const TRIES: u8 = 2;
+pub(super) const TRIES: u8 = 2;
 /// How many neighbours are tried before a letter is held.
 const NEIGHBOURS: usize = 3;
 /// How long a letter is held when no way is known, doubled each time.

@@ -167,13 +167,23 @@ fn deaths(seed: u64, victims: &[(Number, u64, u64)]) -> Vec<(u64, Change)> {
 fn trace() {
     let seed: u64 = std::env::var("SEED").map_or(0, |text| text.parse().expect("a number"));
     if seed == 0 {
-        for seed in 1..=40 {
+        for seed in 1..=300 {
             let (took, _) = valley(seed, &[120, 240, 360], Vec::new());
-            println!("TRACE {seed} {took:?}");
+            if took.iter().any(|time| time.is_none_or(|time| time > 100.0)) {
+                println!("TRACE {seed} {took:?}");
+            }
+            let (took, _) = valley(seed, &[40, 140], deaths(seed, &[(MID, 40, 6)]));
+            if took.iter().any(|time| time.is_none_or(|time| time > 140.0)) {
+                println!("TRACE mid {seed} {took:?}");
+            }
         }
         return;
     }
-    let (took, stations) = valley(seed, &[120, 240, 360], Vec::new());
+    let (took, stations) = if std::env::var("MIDDIES").is_ok() {
+        valley(seed, &[40, 140], deaths(seed, &[(MID, 40, 6)]))
+    } else {
+        valley(seed, &[120, 240, 360], Vec::new())
+    };
     println!("TRACE {took:?}");
     for (station, name) in stations.iter().zip(["gate", "east", "west", "mid", "far"]) {
         println!("TRACE {name} {:?}", station.evy.node().counters());
