@@ -67,12 +67,56 @@ impl Status {
     }
 }
 
+/// How many versions of a node's news are told apart.
+const VERSIONS: u32 = 1 << 21;
+
+/// Which of its sender's news a beacon has; told in the three octets that number a letter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// It has all that its sender knows.
+    pub everything: bool,
+    /// It has news that no beacon before had.
+    pub fresh: bool,
+    /// The one before had, which this one repeats.
+    pub repeated: bool,
+    /// How many beacons with fresh news there were, this one among them.
+    pub version: u32,
+}
+
+impl News {
+    /// In three octets.
+    pub fn number(self) -> u32 {
+        u32::from(self.everything) << 23
+            | u32::from(self.fresh) << 22
+            | u32::from(self.repeated) << 21
+            | self.version % VERSIONS
+    }
+
+    /// What [`News::number`] wrote.
+    pub fn from_number(number: u32) -> Self {
+        Self {
+            everything: number >> 23 & 1 != 0,
+            fresh: number >> 22 & 1 != 0,
+            repeated: number >> 21 & 1 != 0,
+            version: number % VERSIONS,
+        }
+    }
+
+    /// Whether who knew a version, or nothing, has missed none after this.
+    pub fn follows(self, known: Option<u32>) -> bool {
+        let here = u32::from(self.fresh) + u32::from(self.repeated);
+        let missed = self.version.wrapping_sub(known.unwrap_or(0)) % VERSIONS;
+        self.everything || missed <= here
+    }
+}
+
 /// One beacon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Beacon {
     /// Of its transmitter.
     pub status: Status,
-    /// It has just started and wants to be told everything.
+    /// It wants to be told everything: by all when it has just started, by the next hop of the frame when it missed
+    /// news of that one.
     pub asks: bool,
     /// Whom it hears, and how well ([`super::neighbour::quality`]); a share of 0 has not been heard for long.
     pub hears: Vec<(Address, u8)>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::beacon::{Beacon, NO_WAY, Status};
+use super::beacon::{Beacon, NO_WAY, News, Status};
 use super::frame::{Address, EVERYBODY};
 
 /// Cost of one hop that never fails. A way costs at most 254, which is 31 such hops.
@@ -46,6 +46,8 @@ pub struct Neighbour {
     tried: f32,
     answered: f32,
     silent: u8,
+    /// Of its news, all up to this version are known here; none when some were missed.
+    news: Option<u32>,
     /// What a message costs from it to each node.
     claims: Box<[u8; 256]>,
 }
@@ -71,6 +73,11 @@ impl Neighbour {
     /// Share of its frames that arrive here.
     pub fn delivered_in(&self) -> f32 {
         self.delivered_in
+    }
+
+    /// Whether some of its news were missed.
+    pub fn is_lacking(&self) -> bool {
+        self.news.is_none()
     }
 
     /// How many frames in a row it has not answered, with nothing heard from it since.
@@ -173,6 +180,7 @@ impl Neighbours {
                     tried: 0.0,
                     answered: 0.0,
                     silent: 0,
+                    news: Some(0),
                     claims: Box::new([NO_WAY; 256]),
                 },
             );
@@ -200,7 +208,14 @@ impl Neighbours {
     }
 
     /// A neighbour said what it knows; whether one of its claims changed what we may do.
-    pub fn told(&mut self, from: Address, me: Address, beacon: &Beacon, now_us: u64) -> bool {
+    pub fn told(
+        &mut self,
+        from: Address,
+        me: Address,
+        beacon: &Beacon,
+        news: News,
+        now_us: u64,
+    ) -> bool {
         let Some(neighbour) = self.table.get_mut(&from) else {
             return false;
         };
@@ -214,12 +229,36 @@ impl Neighbours {
             Some((before, _)) if octet >> 4 == 0 => (before, now_us),
             _ => (octet.max(1 << 4), now_us),
         });
+        let follows = news.everything || (neighbour.news.is_some() && news.follows(neighbour.news));
+        neighbour.news = follows.then_some(news.version);
+        if news.everything {
+            let before = neighbour.claims.clone();
+            neighbour.claims.fill(NO_WAY);
+            for &(destination, cost) in &beacon.claims {
+                neighbour.claims[usize::from(destination)] = cost;
+            }
+            return changed || before != neighbour.claims;
+        }
         for &(destination, cost) in &beacon.claims {
             let claim = &mut neighbour.claims[usize::from(destination)];
             changed |= *claim != cost;
             *claim = cost;
         }
         changed
+    }
+
+    /// A neighbour that may be of use and of which news were missed: the one after `last`, so that each has its turn.
+    pub fn lacking(&self, last: Address, now_us: u64) -> Option<Address> {
+        let mut lacking: Vec<Address> = self
+            .table
+            .iter()
+            .filter(|(_, neighbour)| {
+                neighbour.news.is_none() && neighbour.cost(self.floor_db, now_us).is_some()
+            })
+            .map(|(&address, _)| address)
+            .collect();
+        lacking.sort_by_key(|&address| (address <= last, address));
+        lacking.first().copied()
     }
 
     /// A letter of `source` came through a neighbour after so many hops: it may know a way back.
@@ -335,8 +374,8 @@ mod tests {
     #[test]
     fn who_does_not_hear_us_is_no_way() {
         let mut neighbours = two();
-        neighbours.told(2, ME, &beacon(vec![(9, 0xff)], vec![(7, 8)]), 1);
-        neighbours.told(3, ME, &beacon(vec![(ME, 0xf5)], vec![(7, 60)]), 1);
+        neighbours.told(2, ME, &beacon(vec![(9, 0xff)], vec![(7, 8)]), News::default(), 1);
+        neighbours.told(3, ME, &beacon(vec![(ME, 0xf5)], vec![(7, 60)]), News::default(), 1);
         assert_eq!(neighbours.cost(2, 1), None);
         let ways = neighbours.ways(7, false, 1);
         assert_eq!(ways, vec![(3, u16::from(HOP) + 60)]);
@@ -366,7 +405,7 @@ mod tests {
         let mut neighbours = two();
         let mut told = beacon(vec![(ME, 0xf5)], vec![(7, 8)]);
         told.status.flash_only = true;
-        neighbours.told(2, ME, &told, 1);
+        neighbours.told(2, ME, &told, News::default(), 1);
         assert_eq!(neighbours.ways(7, false, 1), vec![]);
         assert_eq!(neighbours.ways(7, true, 1).len(), 1);
         assert_eq!(

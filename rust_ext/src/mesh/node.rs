@@ -203,6 +203,11 @@ pub struct Node {
     listening: bool,
     asks: bool,
     asked: bool,
+    /// Whom of its neighbours it asked last.
+    asked_last: Address,
+    /// How many of its beacons had fresh news, and whether the last one had.
+    version: u32,
+    was_fresh: bool,
     jobs: Vec<Job>,
     acks: VecDeque<(u64, Frame)>,
     own: BTreeMap<u32, Own>,
@@ -239,7 +244,9 @@ pub struct Node {
 struct Told {
     status: Status,
     sequence: u8,
+    /// In how many beacons it is still said, and in how many at first.
     again: u8,
+    first: u8,
 }
 
 /// Signal above the noise that a LoRa modem needs, in dB (SX1276 datasheet table 13).
@@ -295,6 +302,9 @@ impl Node {
             listening: false,
             asks: true,
             asked: false,
+            asked_last: 0,
+            version: 0,
+            was_fresh: false,
             jobs: Vec::new(),
             acks: VecDeque::new(),
             own: BTreeMap::new(),

@@ -11,6 +11,9 @@ use super::neighbour::Neighbours;
 /// How long a lost way keeps us from taking one that may lead back through us.
 const HOLD_US: u64 = 40_000_000;
 
+/// In how many beacons what changed is said.
+const TOLD: u8 = 2;
+
 /// Next hop and cost.
 type Way = (Address, u16);
 
@@ -132,18 +135,25 @@ impl Routes {
                 None => {}
             }
             let cost = u8::try_from(entry.cost).unwrap_or(NO_WAY);
-            if is_news(entry.told, cost) && entry.again < 2 {
-                entry.again = 2;
+            if is_news(entry.told, cost) && entry.again < TOLD {
+                entry.again = TOLD;
                 news = true;
             }
         }
         (news, found)
     }
 
-    /// Claims for a beacon, at most `room` octets of them: what changed, or everything. `extra` is what going through
-    /// us costs more (an empty battery).
-    pub fn claims(&mut self, all: bool, extra: u8, room: usize) -> Vec<(Address, u8)> {
+    /// Claims for a beacon, at most `room` octets of them: what changed, or everything; whether some of them were said
+    /// in no beacon before, and whether no room was left for others. `extra` is what going through us costs more (an
+    /// empty battery).
+    pub fn claims(
+        &mut self,
+        all: bool,
+        extra: u8,
+        room: usize,
+    ) -> (Vec<(Address, u8)>, bool, bool) {
         let mut claims = Vec::new();
+        let (mut fresh, mut short) = (false, false);
         let mut octets = 0;
         for destination in 1..=254u8 {
             let entry = &mut self.entries[usize::from(destination)];
@@ -161,8 +171,10 @@ impl Routes {
                 _ => 3,
             };
             if octets > room {
+                short = true;
                 break;
             }
+            fresh |= entry.again == TOLD;
             entry.again = entry.again.saturating_sub(1);
             entry.told = cost;
             entry.claimed = if cost == NO_WAY {
@@ -172,7 +184,7 @@ impl Routes {
             };
             claims.push((destination, cost));
         }
-        claims
+        (claims, fresh, short)
     }
 
     /// Whether there is something to say.
@@ -183,7 +195,7 @@ impl Routes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::beacon::Beacon;
+    use super::super::beacon::{Beacon, News};
     use super::*;
 
     fn neighbours(claims: &[(Address, u8)]) -> Neighbours {
@@ -195,7 +207,7 @@ mod tests {
                 claims: vec![(9, cost)],
                 ..Beacon::default()
             };
-            neighbours.told(address, 1, &beacon, 0);
+            neighbours.told(address, 1, &beacon, News::default(), 0);
         }
         neighbours
     }
@@ -206,9 +218,10 @@ mod tests {
         let mut routes = Routes::default();
         assert_eq!(routes.choose(&around, 1, 0), (true, true));
         assert_eq!(routes.to(9).map(|(next, _)| next), Some(3));
-        for told in [true, true, false] {
-            let claims = routes.claims(false, 0, 200);
+        for (number, told) in [true, true, false].into_iter().enumerate() {
+            let (claims, fresh, _) = routes.claims(false, 0, 200);
             assert_eq!(claims.iter().any(|&(to, cost)| to == 9 && cost == 18), told);
+            assert_eq!(fresh, number == 0);
         }
     }
 
@@ -234,6 +247,7 @@ mod tests {
         let around = neighbours(&[(2, 10), (4, 10), (6, 10), (8, 10)]);
         let mut routes = Routes::default();
         routes.choose(&around, 1, 0);
-        assert_eq!(routes.claims(true, 0, 7).len(), 2);
+        let (claims, _, short) = routes.claims(true, 0, 7);
+        assert_eq!((claims.len(), short), (2, true));
     }
 }

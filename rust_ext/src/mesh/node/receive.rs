@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::super::beacon::{Beacon, NO_WAY};
+use super::super::beacon::{Beacon, NO_WAY, News};
 use super::super::frame::{Address, EVERYBODY, Frame, Kind, Letter, MAX_HOPS, Part};
+use super::super::neighbour::Neighbour;
 use super::super::queue::{JOBS, Job, Key, Phase};
 use super::super::seal::OpenError;
 use super::super::spread::Copy;
@@ -67,7 +68,7 @@ impl Node {
         }
         self.spread.noticed(from, f64::from(snr_db), now_us);
         match frame.letter.kind {
-            Kind::Beacon => self.on_beacon(from, &frame.body, now_us),
+            Kind::Beacon => self.on_beacon(&frame, now_us),
             Kind::HopAck => self.on_hop_ack(&frame, now_us),
             Kind::Data | Kind::Receipt | Kind::Repeat => self.on_letter(frame, snr_db, now_us),
         }
@@ -111,8 +112,9 @@ impl Node {
         }
     }
 
-    fn on_beacon(&mut self, from: Address, body: &[u8], now_us: u64) {
-        let Some(beacon) = Beacon::decode(body) else {
+    fn on_beacon(&mut self, frame: &Frame, now_us: u64) {
+        let from = frame.transmitter;
+        let Some(beacon) = Beacon::decode(&frame.body) else {
             self.count("unreadable");
             return;
         };
@@ -120,9 +122,22 @@ impl Node {
         let there = beacon.hears.iter().filter(|(_, quality)| quality >> 4 > 0);
         let hears: Vec<Address> = there.map(|&(address, _)| address).collect();
         self.spread.beacon(from, &hears, now_us);
-        self.routes_are_old |= self.neighbours.told(from, self.me, &beacon, now_us);
-        if beacon.asks {
+        let news = News::from_number(frame.letter.id);
+        self.routes_are_old |= self
+            .neighbours
+            .told(from, self.me, &beacon, news, now_us);
+        if self
+            .neighbours
+            .get(from)
+            .is_some_and(Neighbour::is_lacking)
+        {
+            self.trickle.reset(now_us, &mut self.rng);
+        }
+        if beacon.asks && [self.me, EVERYBODY].contains(&frame.next_hop) {
             self.asked = true;
+            if frame.restarted {
+                self.trickle.afford_one();
+            }
             self.trickle.reset(now_us, &mut self.rng);
         }
         for &(address, status, sequence) in &beacon.others {
@@ -139,6 +154,7 @@ impl Node {
                             status,
                             sequence,
                             again: 0,
+                            first: 3,
                         },
                     );
                     self.status_is_news = true;
@@ -156,6 +172,7 @@ impl Node {
                         status,
                         sequence,
                         again: 2,
+                        first: 2,
                     },
                 );
                 self.trickle.reset(now_us, &mut self.rng);

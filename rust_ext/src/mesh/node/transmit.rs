@@ -4,7 +4,7 @@
 
 use rand::Rng;
 
-use super::super::beacon::Beacon;
+use super::super::beacon::{Beacon, News};
 use super::super::frame::{EVERYBODY, Frame, Kind, Lane, Letter, MAX_HOPS};
 use super::super::queue::{Key, Phase};
 use super::{Carried, Node, OnAir, Poll, State, Told};
@@ -105,6 +105,7 @@ impl Node {
                 status: self.status,
                 sequence: (old + 1) & 7,
                 again: 3,
+                first: 3,
             };
             self.others.insert(self.me, told);
             self.trickle.reset(now_us, &mut self.rng);
@@ -524,37 +525,58 @@ impl Node {
                 *quality &= 0xf;
             }
         }
+        // Who has just started asks all, later one at a time of whom news were missed: two that cannot hear each other
+        // would answer at once.
+        let mut next_hop = EVERYBODY;
+        let mut asks = std::mem::take(&mut self.asks);
+        if !asks && let Some(lacking) = self.neighbours.lacking(self.asked_last, now_us) {
+            (asks, next_hop, self.asked_last) = (true, lacking, lacking);
+        }
+        let mut fresh = false;
         let mut beacon = Beacon {
             status: self.status,
-            asks: std::mem::take(&mut self.asks),
+            asks,
             hears,
             others: Vec::new(),
             claims: Vec::new(),
         };
         for (&address, told) in &mut self.others {
             if told.again > 0 || all {
+                fresh |= told.again == told.first;
                 told.again = told.again.saturating_sub(1);
                 beacon.others.push((address, told.status, told.sequence));
             }
         }
         let longest = self.ledger.channel().longest_payload();
+        let mut short = false;
         while beacon.octets() > longest
             && (beacon.others.pop().is_some() || beacon.hears.pop().is_some())
-        {}
+        {
+            short = true;
+        }
         let room = longest.saturating_sub(beacon.octets());
         let extra = if self.status.battery == 0 { 16 } else { 0 }
             + if self.status.flash_only { 64 } else { 0 };
-        beacon.claims = self.routes.claims(all, extra, room);
+        let (claims, fresh_claims, short_claims) = self.routes.claims(all, extra, room);
+        beacon.claims = claims;
+        fresh |= fresh_claims;
+        self.version = self.version.wrapping_add(u32::from(fresh));
+        let news = News {
+            everything: all && !short && !short_claims,
+            fresh,
+            repeated: std::mem::replace(&mut self.was_fresh, fresh),
+            version: self.version,
+        };
         Frame {
             transmitter: self.me,
-            next_hop: EVERYBODY,
+            next_hop,
             hops_left: 0,
             restarted: false,
             again: false,
             letter: Letter {
                 source: self.me,
                 destination: EVERYBODY,
-                id: 0,
+                id: news.number(),
                 kind: Kind::Beacon,
                 lane: Lane::Routine,
                 wants_receipt: false,
