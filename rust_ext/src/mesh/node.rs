@@ -441,10 +441,7 @@ impl Node {
             if let Some(job) = self.jobs.iter_mut().find(|job| job.key() == key) {
                 // It is still here: a second job of one key would never be found.
                 if job.phase == Phase::Held {
-                    job.phase = Phase::Ready;
-                    job.failed.clear();
-                    job.tries = 0;
-                    job.due_us = due_us;
+                    job.wake(due_us);
                 }
                 continue;
             }

@@ -74,6 +74,8 @@ pub struct Job {
     pub tries: u8,
     /// How often it was held.
     pub rounds: u8,
+    /// It is held because no way is known that it has not tried.
+    pub wants_way: bool,
     /// How often the wait for an answer was made longer because the channel was busy.
     pub patience: u8,
     /// Where it stands.
@@ -105,6 +107,7 @@ impl Default for Job {
             failed: Vec::new(),
             tries: 0,
             rounds: 0,
+            wants_way: false,
             patience: 0,
             phase: Phase::Ready,
             due_us: 0,
@@ -117,6 +120,20 @@ impl Job {
     /// Its key.
     pub fn key(&self) -> Key {
         Key::new(&self.letter, self.part)
+    }
+
+    /// To whom it does not go: who gave it, and who did not take it.
+    pub fn avoided(&self) -> Vec<Address> {
+        let from = (self.from != 0).then_some(self.from);
+        self.failed.iter().copied().chain(from).collect()
+    }
+
+    /// It rested, and is to be tried again.
+    pub fn wake(&mut self, due_us: u64) {
+        self.phase = Phase::Ready;
+        self.failed.clear();
+        self.tries = 0;
+        self.due_us = due_us;
     }
 
     /// The frame that carries it.

@@ -77,10 +77,9 @@ impl Routes {
         self.entries[usize::from(destination)].known
     }
 
-    /// Chooses again for every known node; whether neighbours should hear of a change, and whether a way was found
-    /// where there was none.
-    pub fn choose(&mut self, neighbours: &Neighbours, me: Address, now_us: u64) -> (bool, bool) {
-        let (mut news, mut found) = (false, false);
+    /// Chooses again for every known node; whether neighbours should hear of a change.
+    pub fn choose(&mut self, neighbours: &Neighbours, me: Address, now_us: u64) -> bool {
+        let mut news = false;
         let hops: Vec<_> = neighbours
             .iter()
             .filter_map(|(address, there)| {
@@ -121,7 +120,6 @@ impl Routes {
                         .filter(|&(_, old)| old <= cost + 2)
                         .unwrap_or((next, cost));
                     if !had {
-                        found = true;
                         entry.known = true;
                         entry.claimed = NO_WAY;
                     }
@@ -140,7 +138,7 @@ impl Routes {
                 news = true;
             }
         }
-        (news, found)
+        news
     }
 
     /// Claims for a beacon, at most `room` octets of them: what changed, or everything; whether some of them were said
@@ -216,7 +214,7 @@ mod tests {
     fn the_cheapest_way_is_taken_and_told_twice() {
         let around = neighbours(&[(2, 30), (3, 10)]);
         let mut routes = Routes::default();
-        assert_eq!(routes.choose(&around, 1, 0), (true, true));
+        assert!(routes.choose(&around, 1, 0));
         assert_eq!(routes.to(9).map(|(next, _)| next), Some(3));
         for (number, told) in [true, true, false].into_iter().enumerate() {
             let (claims, fresh, _) = routes.claims(false, 0, 200);
@@ -232,13 +230,13 @@ mod tests {
         routes.choose(&around, 1, 0);
         routes.claims(false, 0, 200);
         around.deny(2, 9);
-        assert_eq!(routes.choose(&around, 1, 1), (true, false));
+        assert!(routes.choose(&around, 1, 1));
         // Who claims more than we did may be going through us.
         around.heard(3, 0, -100.0, 5.0, 2);
         around.hint(3, 9, 3);
         routes.choose(&around, 1, 2);
         assert_eq!(routes.to(9), None);
-        assert!(routes.choose(&around, 1, HOLD_US + 3).1);
+        assert!(routes.choose(&around, 1, HOLD_US + 3));
         assert_eq!(routes.to(9).map(|(next, _)| next), Some(3));
     }
 

@@ -127,6 +127,7 @@ impl Node {
                 hops_left,
                 from: source,
                 rounds: 1,
+                wants_way: true,
                 phase: Phase::Held,
                 due_us: now_us + 30_000_000,
                 until_us: now_us + lifetime_us(letter.lane),

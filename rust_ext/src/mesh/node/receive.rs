@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use rand::Rng;
+
 use super::super::beacon::{Beacon, NO_WAY, News};
 use super::super::frame::{Address, EVERYBODY, Frame, Kind, Letter, MAX_HOPS, Part};
 use super::super::neighbour::Neighbour;
 use super::super::queue::{JOBS, Job, Key, Phase};
 use super::super::seal::OpenError;
 use super::super::spread::Copy;
-use super::transmit::TRIES;
 use super::{Carried, Node, State, Told, lifetime_us, spread_id};
 
 /// A letter that comes again so late is a second try of its source, which goes the whole way.
 const AGAIN_US: u64 = 25_000_000;
+/// Over so many of its own airtimes a letter is spread that news woke.
+const APART_FRAMES: u64 = 8;
 /// Body of a hop's acknowledgement that means: I have no way, try another.
 const NO_WAY_BODY: u8 = 1;
 
@@ -53,7 +56,7 @@ impl Node {
             _ => {}
         }
         let neighbour = self.neighbours.get(from);
-        if neighbour.is_some_and(|neighbour| neighbour.unanswered() >= TRIES) {
+        if neighbour.is_some_and(|neighbour| neighbour.unanswered() > 0) {
             self.is_back(from, airtime_us, now_us);
         }
         if self
@@ -80,17 +83,20 @@ impl Node {
         self.count("broken");
     }
 
+    /// How long one of those that wake at the same news waits: they may not hear each other.
+    pub(super) fn apart_us(&mut self, index: usize) -> u64 {
+        let octets = self.jobs[index].frame(self.me).octets();
+        let most_us = APART_FRAMES * self.airtime_us(octets);
+        self.rng.random_range(0..most_us)
+    }
+
     /// A neighbour that did not answer is heard: what rests because of it is tried again.
     fn is_back(&mut self, address: Address, airtime_us: u64, now_us: u64) {
         for index in 0..self.jobs.len() {
             let job = &self.jobs[index];
             if job.phase == Phase::Held && job.failed.contains(&address) {
-                let wait_us = airtime_us + self.slots(4, 16);
-                let job = &mut self.jobs[index];
-                job.phase = Phase::Ready;
-                job.failed.clear();
-                job.tries = 0;
-                job.due_us = now_us + wait_us;
+                let wait_us = airtime_us + self.apart_us(index);
+                self.jobs[index].wake(now_us + wait_us);
             }
         }
     }
@@ -207,9 +213,10 @@ impl Node {
             self.handed_over(index, frame.transmitter, now_us);
             return;
         }
+        // Its claim is gone; when it claims a way again it is one.
         let job = &mut self.jobs[index];
-        job.failed.push(frame.transmitter);
         job.tries = 0;
+        job.next = 0;
         if job.phase == Phase::Waiting {
             job.phase = Phase::Ready;
             job.due_us = now_us + self.slot_us;

@@ -133,21 +133,16 @@ impl Node {
 
     pub(super) fn choose_routes(&mut self, now_us: u64) {
         self.routes_are_old = false;
-        let (news, found) = self.routes.choose(&self.neighbours, self.me, now_us);
+        let news = self.routes.choose(&self.neighbours, self.me, now_us);
         if news && now_us < self.letters_us + LETTERS_US {
             self.trickle.reset(now_us, &mut self.rng);
         }
-        if found {
-            for index in 0..self.jobs.len() {
-                let job = &self.jobs[index];
-                if job.phase == Phase::Held && self.routes.to(job.letter.destination).is_some() {
-                    let wait_us = self.slots(0, 16);
-                    let job = &mut self.jobs[index];
-                    job.phase = Phase::Ready;
-                    job.failed.clear();
-                    job.tries = 0;
-                    job.due_us = now_us + wait_us;
-                }
+        for index in 0..self.jobs.len() {
+            let job = &self.jobs[index];
+            let rests = job.phase == Phase::Held && job.wants_way;
+            if rests && self.way(&job.letter, &job.avoided(), now_us).is_some() {
+                let wait_us = self.apart_us(index);
+                self.jobs[index].wake(now_us + wait_us);
             }
         }
     }
@@ -213,10 +208,8 @@ impl Node {
                     }
                 }
                 Phase::Held => {
-                    let job = &mut self.jobs[index];
-                    job.failed.clear();
-                    job.tries = 0;
-                    job.phase = Phase::Ready;
+                    let due_us = job.due_us;
+                    self.jobs[index].wake(due_us);
                 }
                 Phase::Ready | Phase::OnAir => {}
             }
@@ -253,15 +246,16 @@ impl Node {
             }
             job.tries = 0;
             if job.failed.len() >= NEIGHBOURS || crowded {
-                self.hold(index, now_us);
+                self.hold(index, false, now_us);
             }
         }
     }
 
     /// Keeps a letter until there is a way, or for another try.
-    fn hold(&mut self, index: usize, now_us: u64) {
+    fn hold(&mut self, index: usize, wants_way: bool, now_us: u64) {
         let job = &mut self.jobs[index];
         job.phase = Phase::Held;
+        job.wants_way = wants_way;
         job.due_us =
             now_us + (HELD_US << (2 * job.rounds + if job.from == 0 { 0 } else { 2 }).min(7));
         job.rounds = job.rounds.saturating_add(1);
@@ -400,6 +394,7 @@ impl Node {
             {
                 if *until_us > now_us {
                     self.jobs[index].phase = Phase::Held;
+                    self.jobs[index].wants_way = false;
                     self.jobs[index].due_us = *until_us + self.slot_us;
                     return false;
                 }
@@ -407,10 +402,7 @@ impl Node {
             }
         }
         let job = &self.jobs[index];
-        let mut avoided = job.failed.clone();
-        if from != 0 {
-            avoided.push(from);
-        }
+        let avoided = job.avoided();
         let kept =
             (job.is_answer() && job.next != 0 && !avoided.contains(&job.next)).then_some(job.next);
         if let Some(next) = kept.or_else(|| self.way(&letter, &avoided, now_us)) {
@@ -432,13 +424,13 @@ impl Node {
                 self.flood(index, now_us);
                 return false;
             }
-            self.hold(index, now_us);
+            self.hold(index, true, now_us);
             if first {
                 self.jobs[index].due_us = now_us + PATIENCE_US;
             }
             return false;
         }
-        self.hold(index, now_us);
+        self.hold(index, true, now_us);
         false
     }
 

@@ -57,10 +57,8 @@ impl Node {
             let wait_us = self.slots(0, 16);
             let job = &mut self.jobs[index];
             if job.phase == Phase::Held {
-                job.phase = Phase::Ready;
-                job.failed.clear();
-                (job.tries, job.rounds) = (0, 0);
-                job.due_us = now_us + wait_us;
+                job.wake(now_us + wait_us);
+                job.rounds = 0;
             }
         }
     }

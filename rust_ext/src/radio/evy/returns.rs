@@ -63,7 +63,7 @@ impl Station for Person {
     }
 
     fn receive(&mut self, frame: &[u8], rssi_dbm: f64, snr_db: f64, now_us: u64) {
-        if std::env::var("SEED").is_ok() {
+        if std::env::var("SEED").is_ok_and(|seed| seed != "0") {
             println!("TRACE {:9.3}      {} hears {}", now_us as f64 / 1e6, NAMES[self.me], NAMES[usize::from(frame[2]) - 1]);
         }
         self.evy.receive(frame, rssi_dbm, snr_db, now_us);
@@ -86,7 +86,7 @@ impl Station for Person {
         self.note(now_us);
         match step {
             Step::Transmit(ref frame) => {
-                if std::env::var("SEED").is_ok() {
+                if std::env::var("SEED").is_ok_and(|seed| seed != "0") {
                     println!("TRACE {:9.3} {} sends {} to {} octets {}", now_us as f64 / 1e6, NAMES[self.me], self.evy.kind(), NAMES.get(usize::from(frame[3]) - 1).unwrap_or(&"all"), frame.len());
                 }
                 step
@@ -165,25 +165,24 @@ fn deaths(seed: u64, victims: &[(Number, u64, u64)]) -> Vec<(u64, Change)> {
 
 #[test]
 fn trace() {
-    let seed: u64 = std::env::var("SEED").map_or(0, |text| text.parse().expect("a number"));
-    if seed == 0 {
+    let read = |name: &str| std::env::var(name).map_or(0, |text| text.parse::<u64>().expect("a number"));
+    let cases: [(&[u64], &[(Number, u64, u64)]); 4] = [
+        (&[120, 240, 360], &[]),
+        (&[40, 140], &[(MID, 40, 6)]),
+        (&[40, 240], &[(MID, 40, 60)]),
+        (&[40, 140], &[(GATE, 40, 6)]),
+    ];
+    let (asked_s, victims) = cases[read("CASE") as usize];
+    if read("SEED") == 0 {
         for seed in 1..=300 {
-            let (took, _) = valley(seed, &[120, 240, 360], Vec::new());
-            if took.iter().any(|time| time.is_none_or(|time| time > 100.0)) {
-                println!("TRACE {seed} {took:?}");
-            }
-            let (took, _) = valley(seed, &[40, 140], deaths(seed, &[(MID, 40, 6)]));
+            let (took, _) = valley(seed, asked_s, deaths(seed, victims));
             if took.iter().any(|time| time.is_none_or(|time| time > 140.0)) {
-                println!("TRACE mid {seed} {took:?}");
+                println!("TRACE {seed} {took:?}");
             }
         }
         return;
     }
-    let (took, stations) = if std::env::var("MIDDIES").is_ok() {
-        valley(seed, &[40, 140], deaths(seed, &[(MID, 40, 6)]))
-    } else {
-        valley(seed, &[120, 240, 360], Vec::new())
-    };
+    let (took, stations) = valley(read("SEED"), asked_s, deaths(read("SEED"), victims));
     println!("TRACE {took:?}");
     for (station, name) in stations.iter().zip(["gate", "east", "west", "mid", "far"]) {
         println!("TRACE {name} {:?}", station.evy.node().counters());
