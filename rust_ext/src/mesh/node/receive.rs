@@ -10,6 +10,7 @@ use super::super::neighbour::Neighbour;
 use super::super::queue::{JOBS, Job, Key, Phase};
 use super::super::seal::OpenError;
 use super::super::spread::Copy;
+use super::transmit::CALM;
 use super::{Carried, Node, State, Told, lifetime_us, spread_id};
 
 /// A letter that comes again so late is a second try of its source, which goes the whole way.
@@ -56,7 +57,8 @@ impl Node {
             _ => {}
         }
         let neighbour = self.neighbours.get(from);
-        if neighbour.is_some_and(|neighbour| neighbour.unanswered() > 0) {
+        let was_silent = neighbour.is_some_and(|neighbour| neighbour.unanswered() > 0);
+        if was_silent && self.load.share(now_us) < CALM {
             self.is_back(from, airtime_us, now_us);
         }
         if self

@@ -16,6 +16,8 @@ const LAWFUL_OCTETS: usize = 100;
 const OVERLOADED: f64 = 0.35;
 /// From this share of busy time on, own letters leave the air to others'.
 const CROWDED: f64 = 0.3;
+/// Below this share of busy time, letters that rest wake when there is news for them; above it, only when due.
+pub(super) const CALM: f64 = 0.2;
 /// So many messages without a receipt make a destination silent: then one at a time probes it, this long after the
 /// last, doubled each time.
 const SILENT: u8 = 2;
@@ -137,10 +139,11 @@ impl Node {
         if news && now_us < self.letters_us + LETTERS_US {
             self.trickle.reset(now_us, &mut self.rng);
         }
+        let calm = self.load.share(now_us) < CALM;
         for index in 0..self.jobs.len() {
             let job = &self.jobs[index];
             let rests = job.phase == Phase::Held && job.wants_way;
-            if rests && self.way(&job.letter, &job.avoided(), now_us).is_some() {
+            if calm && rests && self.way(&job.letter, &job.avoided(), now_us).is_some() {
                 let wait_us = self.apart_us(index);
                 self.jobs[index].wake(now_us + wait_us);
             }
