@@ -7,7 +7,7 @@ use rand::Rng;
 use super::super::beacon::{Beacon, News};
 use super::super::frame::{EVERYBODY, Frame, Kind, Lane, Letter, MAX_HOPS};
 use super::super::queue::{Key, Phase};
-use super::{Carried, Node, OnAir, Poll, State, Told};
+use super::{Carried, Node, OnAir, Poll, State, TYPICAL_OCTETS, Told};
 
 /// Broadcasts and beacons wait until the law has room for so many octets of routine.
 const LAWFUL_OCTETS: usize = 100;
@@ -26,8 +26,8 @@ const PROBE_US: u64 = 240_000_000;
 pub(super) const TRIES: u8 = 2;
 /// How many neighbours are tried before a letter is held.
 const NEIGHBOURS: usize = 3;
-/// How long a letter is held when no way is known, doubled each time.
-const HELD_US: u64 = 30_000_000;
+/// How many frames' time a letter is held, four times as long at each further time: half a minute with LONG_FAST.
+const HELD_FRAMES: u64 = 45;
 /// How often at most a node that nobody knows is looked for by flooding; flash does not wait.
 const FLOODS_APART_US: u64 = 1_800_000_000;
 /// Without letters for so long, changes of routes wait for the next beacon.
@@ -256,11 +256,12 @@ impl Node {
 
     /// Keeps a letter until there is a way, or for another try.
     fn hold(&mut self, index: usize, wants_way: bool, now_us: u64) {
+        let held_us = HELD_FRAMES * self.airtime_us(TYPICAL_OCTETS);
         let job = &mut self.jobs[index];
         job.phase = Phase::Held;
         job.wants_way = wants_way;
         job.due_us =
-            now_us + (HELD_US << (2 * job.rounds + if job.from == 0 { 0 } else { 2 }).min(7));
+            now_us + (held_us << (2 * job.rounds + if job.from == 0 { 0 } else { 2 }).min(7));
         job.rounds = job.rounds.saturating_add(1);
         self.keep |= job.from != 0 && job.rounds == 1;
         self.count("held");
