@@ -141,7 +141,9 @@ impl Node {
         {
             self.trickle.reset(now_us, &mut self.rng);
         }
-        if beacon.asks && [self.me, EVERYBODY].contains(&frame.next_hop) {
+        let asked = beacon.asks && [self.me, EVERYBODY].contains(&frame.next_hop);
+        let unheard = beacon.hears.iter().all(|&(address, _)| address != self.me);
+        if asked || (frame.restarted && unheard) {
             self.asked = true;
             if frame.restarted {
                 self.trickle.afford_one();
