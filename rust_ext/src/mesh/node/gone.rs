@@ -33,10 +33,9 @@ impl Others {
             claims: claims.to_vec(),
             ..Beacon::default()
         };
-        let frame = Frame {
-            body: beacon.encode(),
-            ..frame(Kind::Beacon, from, EVERYBODY, (from, EVERYBODY))
-        };
+        let mut frame = frame(Kind::Beacon, from, EVERYBODY, (from, EVERYBODY));
+        frame.letter.id = 0; // without news
+        frame.body = beacon.encode();
         self.say(&frame, at_s);
     }
 
