@@ -405,17 +405,16 @@ impl Node {
             },
         );
         self.states.push((id, State::Queued));
-        self.dispatch(id, u64::MAX, now_us);
+        self.dispatch(id, u64::MAX, false, now_us);
         Ok(id)
     }
 
-    /// The frames of an own message: all that are not confirmed.
-    fn dispatch(&mut self, id: u32, missing: u64, now_us: u64) {
+    /// The frames of an own message: all that are missing. `again` says that they went this way before.
+    fn dispatch(&mut self, id: u32, missing: u64, again: bool, now_us: u64) {
         let Some(own) = self.own.get_mut(&id) else {
             return;
         };
         own.due_us = u64::MAX;
-        let again = own.attempts > 0;
         let (letter, sealed, count, until_us) =
             (own.letter, own.sealed.clone(), own.parts, own.until_us);
         // As it was cut first: what is asked for again are the same parts.

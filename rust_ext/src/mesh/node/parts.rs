@@ -136,7 +136,7 @@ impl Node {
         };
         let asked = self.own.get(&request.id).map(|own| own.letter.destination);
         if asked == Some(frame.letter.source) {
-            self.dispatch(request.id, request.missing, now_us);
+            self.dispatch(request.id, request.missing, true, now_us);
         }
     }
 

@@ -47,7 +47,9 @@ impl Node {
             OnAir::Ack => {}
             OnAir::Beacon => {
                 self.trickle.spoke(self.beacon_us, now_us);
+                // By chance too: two that cannot hear each other and spoke at once would do so for ever.
                 let apart = 20.0 + 400.0 * self.load.share(now_us);
+                let apart = apart * self.rng.random_range(1.0..1.5);
                 self.beacon_from_us = now_us + (apart * self.airtime_us(64) as f64) as u64;
             }
             OnAir::Flood(source, id) => {
@@ -189,7 +191,7 @@ impl Node {
                 *until_us = now_us;
             }
             self.count("sent_again");
-            self.dispatch(id, u64::MAX, now_us);
+            self.dispatch(id, u64::MAX, true, now_us);
         }
     }
 

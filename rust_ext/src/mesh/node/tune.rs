@@ -120,13 +120,14 @@ impl Node {
                 self.become_state(id, State::Refused);
                 continue;
             };
+            let attempts = own.attempts;
             own.parts = u8::try_from(parts.len()).unwrap_or(u8::MAX);
             self.count("cut_again");
             self.spread.withdraw(|part| part >> 6 == id);
             self.jobs.retain(|job| {
                 !(job.letter.source == me && job.letter.id == id && job.letter.kind == Kind::Data)
             });
-            self.dispatch(id, u64::MAX, now_us);
+            self.dispatch(id, u64::MAX, attempts > 0, now_us);
         }
         // What is left of letters that nobody waits for any more.
         self.jobs.retain(|job| goes(job.body.len(), job.part));
