@@ -303,6 +303,16 @@ impl Trickle {
         self.purse_us = self.purse_us.max(self.frame_us);
     }
 
+    /// Who restarted is to hear from us soon: a beacon is paid for, and waits anew when it was due already, for others
+    /// whom we do not hear may answer too.
+    pub fn answer(&mut self, now_us: u64, rng: &mut impl Rng) {
+        self.afford_one();
+        self.interval_us = self.shortest_us;
+        if self.due_us.is_none_or(|due_us| due_us <= now_us) {
+            self.begin(now_us, rng);
+        }
+    }
+
     fn begin(&mut self, now_us: u64, rng: &mut impl Rng) {
         let half_us = self.interval_us / 2;
         self.due_us = Some(now_us + half_us + rng.random_range(0..=half_us));

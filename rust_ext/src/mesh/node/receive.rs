@@ -146,7 +146,7 @@ impl Node {
         if asked || (frame.restarted && unheard) {
             self.asked = true;
             if frame.restarted {
-                self.trickle.afford_one();
+                self.trickle.answer(now_us, &mut self.rng);
             }
             self.trickle.reset(now_us, &mut self.rng);
         }
