@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple
 
 from evy_core import MeshOutcome, RadioScene
 
-Scene = Literal["static", "dying", "healed"]
+Scene = Literal["static", "dying", "healed", "returning"]
 Strategy = Literal["flood", "evy", "spread"]
 Place = tuple[float, float]
 Change = tuple[float, int, Place | None]
@@ -31,6 +31,9 @@ DUTY_PER_MILLE: Final = 100
 GAP_M: Final = 3000.0
 """Between the halves of a partition: 10 dB too far for a link, near enough for a node in its middle."""
 PREAMBLE: Final[dict[Strategy, int]] = {"flood": 16, "evy": 16, "spread": 16}
+
+AWAY_S: Final = (10.0, 600.0)
+"""How long a node that returns was without power."""
 
 VOLTS: Final = 3.3
 SENDING_A: Final = 0.120
@@ -53,7 +56,7 @@ class Row(NamedTuple):
         return f"{self.nodes}/{self.period_s}/{'unicast' if self.unicast else 'broadcast'}/{self.scene}"
 
 
-SCENES: Final[tuple[Scene, ...]] = ("static", "dying", "healed")
+SCENES: Final[tuple[Scene, ...]] = ("static", "dying", "healed", "returning")
 ROWS: Final = tuple(
     Row(nodes, period_s, unicast, scene)
     for scene in SCENES
@@ -137,6 +140,10 @@ def ground(row: Row, seed: int) -> Ground:
     if row.scene == "dying":
         dead = chance.sample(range(row.nodes), row.nodes // 5)
         changes = [(chance.uniform(0.1, 0.9) * SECONDS, node, None) for node in dead]
+    if row.scene == "returning":
+        for node in chance.sample(range(row.nodes), row.nodes // 5):
+            dies_s = chance.uniform(0.1, 0.8) * SECONDS
+            changes += [(dies_s, node, None), (dies_s + chance.uniform(*AWAY_S), node, None)]
     return Ground(places, shadows, changes)
 
 

@@ -896,12 +896,14 @@ class RadioScene:
         waits_s: Sequence[Sequence[float]] | None = None,
         duty_per_mille: int | None = None,
         changes: Sequence[tuple[float, int, tuple[float, float] | None]] = ...,
+        senses: bool = True,
     ) -> MeshOutcome:
         """A message a node every ``period_s`` on average, for ``seconds``, with the GIL released.
 
         ``flood`` is Meshtastic's managed flooding, ``evy`` our node with its keys, ``spread`` its way of
         broadcasting without the rest. ``changes``: when, which radio, and where it stands from then on; None
         is its death, and once more its return with what it had on its disk.
+        Without ``senses`` radios begin to send whatever is on the channel.
 
         For the baseline alone: ``interference``, how often something outside the network occupies the
         channel when it is sensed; ``duty_per_mille``, the share of an hour it keeps to. ``waits_s``: each

@@ -163,7 +163,7 @@ impl RadioScene {
     }
 
     #[pyo3(signature = (strategy, *, octets, period_s, seconds, seed, unicast = false, interference = 0.0,
-        waits_s = None, duty_per_mille = None, changes = Vec::new()))]
+        waits_s = None, duty_per_mille = None, changes = Vec::new(), senses = true))]
     #[allow(clippy::too_many_arguments)] // named in Python
     fn run(
         &self,
@@ -178,6 +178,7 @@ impl RadioScene {
         waits_s: Option<Vec<Vec<f64>>>,
         duty_per_mille: Option<u64>,
         changes: Vec<(f64, Node, Option<Place>)>,
+        senses: bool,
     ) -> PyResult<MeshOutcome> {
         if octets > 200 || period_s <= 0.0 || !(0.0..1.0).contains(&interference) {
             return Err(CoreError::new_err(format!(
@@ -210,6 +211,7 @@ impl RadioScene {
             changes: read_changes(changes),
             end_us: us(seconds),
             seed,
+            senses,
         };
         let modulation = self.modulation;
         let seed_of = |me: Node| seed.wrapping_mul(1_000).wrapping_add(me as u64);
@@ -273,6 +275,7 @@ struct Task<'a> {
     changes: Vec<(u64, Change)>,
     end_us: u64,
     seed: u64,
+    senses: bool,
 }
 
 impl Task<'_> {
@@ -280,7 +283,7 @@ impl Task<'_> {
         let scene = self.scene;
         let channel = Channel::new(scene.medium, scene.radios.clone(), scene.shadow_db.clone());
         let stations = (0..scene.radios.len()).map(station).collect();
-        Run::new(
+        let run = Run::new(
             channel,
             stations,
             scene.modulation,
@@ -289,10 +292,13 @@ impl Task<'_> {
             slot_us(scene.modulation),
             self.seed,
         )
-        .with_waits(self.waits)
-        .run(self.end_us)
-        .0
-        .into()
+        .with_waits(self.waits);
+        let run = if self.senses {
+            run
+        } else {
+            run.without_sensing()
+        };
+        run.run(self.end_us).0.into()
     }
 }
 

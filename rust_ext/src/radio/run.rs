@@ -148,6 +148,7 @@ pub struct Run<S> {
     got: Vec<Vec<bool>>,
     outcome: Outcome,
     blind_us: u64,
+    senses: bool,
     waits: Vec<VecDeque<u64>>,
     /// Since when each has lived; none while it is dead.
     lives_us: Vec<Option<u64>>,
@@ -181,6 +182,7 @@ impl<S: Station> Run<S> {
             got: Vec::new(),
             outcome: Outcome::default(),
             blind_us,
+            senses: true,
             waits: Vec::new(),
             lives_us: vec![Some(0); count],
             records: vec![Record::default(); count],
@@ -191,6 +193,13 @@ impl<S: Station> Run<S> {
     #[must_use]
     pub fn with_waits(mut self, waits: Vec<VecDeque<u64>>) -> Self {
         self.waits = waits;
+        self
+    }
+
+    /// Radios that cannot tell whether the channel is busy.
+    #[must_use]
+    pub fn without_sensing(mut self) -> Self {
+        self.senses = false;
         self
     }
 
@@ -342,10 +351,10 @@ impl<S: Station> Run<S> {
         if !self.channel.radios()[node].alive || self.channel.is_sending(node, now_us) {
             return;
         }
-        let (channel, blind_us) = (&self.channel, self.blind_us);
+        let (channel, blind_us, senses) = (&self.channel, self.blind_us, self.senses);
         let mut sense = || Sensed {
-            receiving: channel.is_receiving(node, now_us),
-            active: channel.is_active(node, now_us, blind_us),
+            receiving: senses && channel.is_receiving(node, now_us),
+            active: senses && channel.is_active(node, now_us, blind_us),
         };
         match self.stations[node].poll(now_us, &mut sense) {
             Step::Transmit(frame) => {
