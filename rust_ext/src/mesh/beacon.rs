@@ -89,7 +89,7 @@ impl News {
         u32::from(self.everything) << 23
             | u32::from(self.fresh) << 22
             | u32::from(self.repeated) << 21
-            | self.version % VERSIONS
+            | (self.version % VERSIONS)
     }
 
     /// What [`News::number`] wrote.

@@ -374,8 +374,20 @@ mod tests {
     #[test]
     fn who_does_not_hear_us_is_no_way() {
         let mut neighbours = two();
-        neighbours.told(2, ME, &beacon(vec![(9, 0xff)], vec![(7, 8)]), News::default(), 1);
-        neighbours.told(3, ME, &beacon(vec![(ME, 0xf5)], vec![(7, 60)]), News::default(), 1);
+        neighbours.told(
+            2,
+            ME,
+            &beacon(vec![(9, 0xff)], vec![(7, 8)]),
+            News::default(),
+            1,
+        );
+        neighbours.told(
+            3,
+            ME,
+            &beacon(vec![(ME, 0xf5)], vec![(7, 60)]),
+            News::default(),
+            1,
+        );
         assert_eq!(neighbours.cost(2, 1), None);
         let ways = neighbours.ways(7, false, 1);
         assert_eq!(ways, vec![(3, u16::from(HOP) + 60)]);

@@ -23,6 +23,8 @@ use super::spread::{Settings, Spread};
 mod keep;
 mod parts;
 mod receive;
+mod rest;
+mod tell;
 mod transmit;
 mod tune;
 

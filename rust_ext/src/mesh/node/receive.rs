@@ -2,21 +2,15 @@
 
 use std::sync::Arc;
 
-use rand::Rng;
-
-use super::super::beacon::{Beacon, NO_WAY, News};
+use super::super::beacon::NO_WAY;
 use super::super::frame::{Address, EVERYBODY, Frame, Kind, Letter, MAX_HOPS, Part};
-use super::super::neighbour::Neighbour;
 use super::super::queue::{JOBS, Job, Key, Phase};
 use super::super::seal::OpenError;
 use super::super::spread::Copy;
-use super::transmit::CALM;
-use super::{Carried, Node, State, Told, lifetime_us, spread_id};
+use super::{Carried, Node, State, lifetime_us, spread_id};
 
 /// A letter that comes again so late is a second try of its source, which goes the whole way.
 const AGAIN_US: u64 = 25_000_000;
-/// Over so many of its own airtimes a letter is spread that news woke.
-const APART_FRAMES: u64 = 8;
 /// Body of a hop's acknowledgement that means: I have no way, try another.
 const NO_WAY_BODY: u8 = 1;
 
@@ -56,11 +50,7 @@ impl Node {
             }
             _ => {}
         }
-        let neighbour = self.neighbours.get(from);
-        let was_silent = neighbour.is_some_and(|neighbour| neighbour.unanswered() > 0);
-        if was_silent && self.load.share(now_us) < CALM {
-            self.is_back(from, airtime_us, now_us);
-        }
+        self.is_back(from, airtime_us, now_us);
         if self
             .neighbours
             .heard(from, opened.counter, rssi_dbm, snr_db, now_us)
@@ -83,111 +73,6 @@ impl Node {
     pub fn occupied(&mut self, airtime_us: u64, now_us: u64) {
         self.load.note(airtime_us, now_us);
         self.count("broken");
-    }
-
-    /// How long one of those that wake at the same news waits: they may not hear each other.
-    pub(super) fn apart_us(&mut self, index: usize) -> u64 {
-        let octets = self.jobs[index].frame(self.me).octets();
-        let most_us = APART_FRAMES * self.airtime_us(octets);
-        self.rng.random_range(0..most_us)
-    }
-
-    /// A neighbour that did not answer is heard: what rests because of it is tried again.
-    fn is_back(&mut self, address: Address, airtime_us: u64, now_us: u64) {
-        for index in 0..self.jobs.len() {
-            let job = &self.jobs[index];
-            if job.phase == Phase::Held && job.failed.contains(&address) {
-                let wait_us = airtime_us + self.apart_us(index);
-                self.jobs[index].wake(now_us + wait_us);
-            }
-        }
-    }
-
-    /// A letter of a node was heard: what waits for it may go again.
-    fn is_there(&mut self, address: Address, now_us: u64) {
-        self.flooded_us.remove(&address);
-        if self
-            .silent
-            .remove(&address)
-            .is_some_and(|(failed, _)| failed > 1)
-        {
-            for job in &mut self.jobs {
-                if job.phase == Phase::Held && job.letter.destination == address {
-                    job.phase = Phase::Ready;
-                    job.due_us = now_us + self.slot_us;
-                }
-            }
-        }
-    }
-
-    fn on_beacon(&mut self, frame: &Frame, now_us: u64) {
-        let from = frame.transmitter;
-        let Some(beacon) = Beacon::decode(&frame.body) else {
-            self.count("unreadable");
-            return;
-        };
-        self.count("beacons");
-        let there = beacon.hears.iter().filter(|(_, quality)| quality >> 4 > 0);
-        let hears: Vec<Address> = there.map(|&(address, _)| address).collect();
-        self.spread.beacon(from, &hears, now_us);
-        let news = News::from_number(frame.letter.id);
-        self.routes_are_old |= self
-            .neighbours
-            .told(from, self.me, &beacon, news, now_us);
-        if self
-            .neighbours
-            .get(from)
-            .is_some_and(Neighbour::is_lacking)
-        {
-            self.trickle.reset(now_us, &mut self.rng);
-        }
-        let asked = beacon.asks && [self.me, EVERYBODY].contains(&frame.next_hop);
-        let unheard = beacon.hears.iter().all(|&(address, _)| address != self.me);
-        if asked || (frame.restarted && unheard) {
-            self.asked = true;
-            if frame.restarted {
-                self.trickle.answer(now_us, &mut self.rng);
-            }
-            self.trickle.reset(now_us, &mut self.rng);
-        }
-        for &(address, status, sequence) in &beacon.others {
-            if address == self.me {
-                // From before a restart: what we say now must count as newer.
-                let mine = self
-                    .others
-                    .get(&address)
-                    .map(|told| (told.status, told.sequence));
-                if mine.is_none_or(|mine| mine != (status, sequence)) && status != self.status {
-                    self.others.insert(
-                        address,
-                        Told {
-                            status,
-                            sequence,
-                            again: 0,
-                            first: 3,
-                        },
-                    );
-                    self.status_is_news = true;
-                }
-                continue;
-            }
-            let newer = self
-                .others
-                .get(&address)
-                .is_none_or(|told| (1..4).contains(&(sequence.wrapping_sub(told.sequence) & 7)));
-            if newer {
-                self.others.insert(
-                    address,
-                    Told {
-                        status,
-                        sequence,
-                        again: 2,
-                        first: 2,
-                    },
-                );
-                self.trickle.reset(now_us, &mut self.rng);
-            }
-        }
     }
 
     fn on_hop_ack(&mut self, frame: &Frame, now_us: u64) {

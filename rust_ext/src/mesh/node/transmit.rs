@@ -4,10 +4,9 @@
 
 use rand::Rng;
 
-use super::super::beacon::{Beacon, News};
-use super::super::frame::{EVERYBODY, Frame, Kind, Lane, Letter, MAX_HOPS};
+use super::super::frame::{EVERYBODY, Frame, Kind, Lane, MAX_HOPS};
 use super::super::queue::{Key, Phase};
-use super::{Carried, Node, OnAir, Poll, State, TYPICAL_OCTETS, Told};
+use super::{Carried, Node, OnAir, Poll, State, Told};
 
 /// Broadcasts and beacons wait until the law has room for so many octets of routine.
 const LAWFUL_OCTETS: usize = 100;
@@ -16,8 +15,6 @@ const LAWFUL_OCTETS: usize = 100;
 const OVERLOADED: f64 = 0.35;
 /// From this share of busy time on, own letters leave the air to others'.
 const CROWDED: f64 = 0.3;
-/// Below this share of busy time, letters that rest wake when there is news for them; above it, only when due.
-pub(super) const CALM: f64 = 0.2;
 /// So many messages without a receipt make a destination silent: then one at a time probes it, this long after the
 /// last, doubled each time.
 const SILENT: u8 = 2;
@@ -26,16 +23,10 @@ const PROBE_US: u64 = 240_000_000;
 pub(super) const TRIES: u8 = 2;
 /// How many neighbours are tried before a letter is held.
 const NEIGHBOURS: usize = 3;
-/// How many frames' time a letter is held, four times as long at each further time: half a minute with LONG_FAST.
-const HELD_FRAMES: u64 = 45;
 /// How often at most a node that nobody knows is looked for by flooding; flash does not wait.
 const FLOODS_APART_US: u64 = 1_800_000_000;
-/// Without letters for so long, changes of routes wait for the next beacon.
-const LETTERS_US: u64 = 1_800_000_000;
 /// How long a first message waits for a route before it is flooded.
 const PATIENCE_US: u64 = 25_000_000;
-/// Claims of neighbours are told on only when the node has been heard so lately.
-const HEARS_US: u64 = 3_600_000_000;
 
 impl Node {
     /// The frame given by the last poll has left.
@@ -133,23 +124,6 @@ impl Node {
         poll.states = std::mem::take(&mut self.states);
         poll.keep = std::mem::take(&mut self.keep);
         poll
-    }
-
-    pub(super) fn choose_routes(&mut self, now_us: u64) {
-        self.routes_are_old = false;
-        let news = self.routes.choose(&self.neighbours, self.me, now_us);
-        if news && now_us < self.letters_us + LETTERS_US {
-            self.trickle.reset(now_us, &mut self.rng);
-        }
-        let calm = self.load.share(now_us) < CALM;
-        for index in 0..self.jobs.len() {
-            let job = &self.jobs[index];
-            let rests = job.phase == Phase::Held && job.wants_way;
-            if calm && rests && self.way(&job.letter, &job.avoided(), now_us).is_some() {
-                let wait_us = self.apart_us(index);
-                self.jobs[index].wake(now_us + wait_us);
-            }
-        }
     }
 
     fn expire(&mut self, now_us: u64) {
@@ -254,19 +228,6 @@ impl Node {
                 self.hold(index, false, now_us);
             }
         }
-    }
-
-    /// Keeps a letter until there is a way, or for another try.
-    fn hold(&mut self, index: usize, wants_way: bool, now_us: u64) {
-        let held_us = HELD_FRAMES * self.airtime_us(TYPICAL_OCTETS);
-        let job = &mut self.jobs[index];
-        job.phase = Phase::Held;
-        job.wants_way = wants_way;
-        job.due_us =
-            now_us + (held_us << (2 * job.rounds + if job.from == 0 { 0 } else { 2 }).min(7));
-        job.rounds = job.rounds.saturating_add(1);
-        self.keep |= job.from != 0 && job.rounds == 1;
-        self.count("held");
     }
 
     fn next_frame(&mut self, now_us: u64, sense: &mut dyn FnMut() -> bool) -> Option<Vec<u8>> {
@@ -510,78 +471,6 @@ impl Node {
         self.sending = sending;
         *self.counts.entry(counter).or_insert(0) += airtime_us;
         Some(octets)
-    }
-
-    fn beacon(&mut self, now_us: u64) -> Frame {
-        self.choose_routes(now_us);
-        let all = self.asked || self.trickle.is_slow();
-        self.asked = false;
-        let mut hears = self.neighbours.hears(now_us.saturating_sub(HEARS_US));
-        let there = self.spread.hears(now_us);
-        for (address, quality) in &mut hears {
-            if !there.contains(address) {
-                *quality &= 0xf;
-            }
-        }
-        // Who has just started asks all, later one at a time of whom news were missed: two that cannot hear each other
-        // would answer at once.
-        let mut next_hop = EVERYBODY;
-        let mut asks = std::mem::take(&mut self.asks);
-        if !asks && let Some(lacking) = self.neighbours.lacking(self.asked_last, now_us) {
-            (asks, next_hop, self.asked_last) = (true, lacking, lacking);
-        }
-        let mut fresh = false;
-        let mut beacon = Beacon {
-            status: self.status,
-            asks,
-            hears,
-            others: Vec::new(),
-            claims: Vec::new(),
-        };
-        for (&address, told) in &mut self.others {
-            if told.again > 0 || all {
-                fresh |= told.again == told.first;
-                told.again = told.again.saturating_sub(1);
-                beacon.others.push((address, told.status, told.sequence));
-            }
-        }
-        let longest = self.ledger.channel().longest_payload();
-        let mut short = false;
-        while beacon.octets() > longest
-            && (beacon.others.pop().is_some() || beacon.hears.pop().is_some())
-        {
-            short = true;
-        }
-        let room = longest.saturating_sub(beacon.octets());
-        let extra = if self.status.battery == 0 { 16 } else { 0 }
-            + if self.status.flash_only { 64 } else { 0 };
-        let (claims, fresh_claims, short_claims) = self.routes.claims(all, extra, room);
-        beacon.claims = claims;
-        fresh |= fresh_claims;
-        self.version = self.version.wrapping_add(u32::from(fresh));
-        let news = News {
-            everything: all && !short && !short_claims,
-            fresh,
-            repeated: std::mem::replace(&mut self.was_fresh, fresh),
-            version: self.version,
-        };
-        Frame {
-            transmitter: self.me,
-            next_hop,
-            hops_left: 0,
-            restarted: false,
-            again: false,
-            letter: Letter {
-                source: self.me,
-                destination: EVERYBODY,
-                id: news.number(),
-                kind: Kind::Beacon,
-                lane: Lane::Routine,
-                wants_receipt: false,
-            },
-            part: None,
-            body: beacon.encode(),
-        }
     }
 
     /// The most urgent lane of which a letter is under way: one at a time is, so that the neighbour has the air to

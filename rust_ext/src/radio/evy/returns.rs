@@ -1,4 +1,5 @@
-//! Nodes that lose their power and come back, in a valley of five: radios that cannot sense, one way between the halves.
+//! Nodes that lose their power and come back, in a valley of five: radios that cannot
+//! sense, and a message in parts.
 
 use super::tests::ether;
 use super::*;
@@ -13,15 +14,8 @@ const EAST: Number = 1;
 const WEST: Number = 2;
 const MID: Number = 3;
 const FAR: Number = 4;
-const NAMES: [&str; 5] = ["gate", "east", "west", "mid", "far"];
 /// Each hears those up to 3.2 km away, but for the two ways, which a hill keeps apart.
-const PLACES: [(f64, f64); 5] = [
-    (0.0, 0.0),
-    (2.2, 0.9),
-    (2.2, -0.9),
-    (4.4, 0.0),
-    (6.6, 0.0),
-];
+const PLACES: [(f64, f64); 5] = [(0.0, 0.0), (2.2, 0.9), (2.2, -0.9), (4.4, 0.0), (6.6, 0.0)];
 /// Octets of a question in two parts, and of its answer.
 const QUESTION: usize = 307;
 const ANSWER: usize = 62;
@@ -33,13 +27,11 @@ struct Person {
     /// When each question left, and when its answer came.
     asked_us: Vec<u64>,
     answered_us: BTreeMap<u32, u64>,
-    arrived: BTreeMap<u32, u32>,
 }
 
 impl Person {
     fn note(&mut self, now_us: u64) {
         for id in self.evy.delivered() {
-            *self.arrived.entry(id).or_default() += 1;
             if self.me == FAR {
                 self.answered_us.entry(id).or_insert(now_us);
             } else if self.me == GATE {
@@ -63,9 +55,6 @@ impl Station for Person {
     }
 
     fn receive(&mut self, frame: &[u8], rssi_dbm: f64, snr_db: f64, now_us: u64) {
-        if std::env::var("SEED").is_ok_and(|seed| seed != "0") {
-            println!("TRACE {:9.3}      {} hears {}", now_us as f64 / 1e6, NAMES[self.me], NAMES[usize::from(frame[2]) - 1]);
-        }
         self.evy.receive(frame, rssi_dbm, snr_db, now_us);
     }
 
@@ -85,12 +74,7 @@ impl Station for Person {
         let step = self.evy.poll(now_us, &mut deaf);
         self.note(now_us);
         match step {
-            Step::Transmit(ref frame) => {
-                if std::env::var("SEED").is_ok_and(|seed| seed != "0") {
-                    println!("TRACE {:9.3} {} sends {} to {} octets {}", now_us as f64 / 1e6, NAMES[self.me], self.evy.kind(), NAMES.get(usize::from(frame[3]) - 1).unwrap_or(&"all"), frame.len());
-                }
-                step
-            }
+            Step::Transmit(_) => step,
             _ => self.evy.poll(now_us, &mut deaf),
         }
     }
@@ -101,7 +85,7 @@ impl Station for Person {
 }
 
 /// Seconds until each question was answered, with these questions and changes.
-fn valley(seed: u64, asked_s: &[u64], changes: Vec<(u64, Change)>) -> (Vec<Option<f64>>, Vec<Person>) {
+fn valley(seed: u64, asked_s: &[u64], changes: Vec<(u64, Change)>) -> Vec<Option<f64>> {
     let count = PLACES.len();
     let keys = Keys::new(count);
     let mut shadow = vec![0.0; count * count];
@@ -113,7 +97,6 @@ fn valley(seed: u64, asked_s: &[u64], changes: Vec<(u64, Change)>) -> (Vec<Optio
             me,
             asked_us: Vec::new(),
             answered_us: BTreeMap::new(),
-            arrived: BTreeMap::new(),
         })
         .collect();
     let traffic = Traffic {
@@ -148,80 +131,105 @@ fn valley(seed: u64, asked_s: &[u64], changes: Vec<(u64, Change)>) -> (Vec<Optio
         let answered_us = far.answered_us.get(&(id as u32));
         answered_us.map(|&at_us| (at_us - asked_us) as f64 / 1e6)
     });
-    (took.collect(), stations)
+    took.collect()
 }
 
-fn deaths(seed: u64, victims: &[(Number, u64, u64)]) -> Vec<(u64, Change)> {
+/// Who dies while the question of a time is under way, up to three seconds after it, and for how many seconds.
+type Deaths = &'static [(Number, u64, u64)];
+
+fn changes(seed: u64, deaths: Deaths) -> Vec<(u64, Change)> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut changes = Vec::new();
-    for &(victim, asked_s, back_s) in victims {
+    for &(victim, asked_s, away_s) in deaths {
         let dies_us = asked_s * SECOND + rng.random_range(0..3 * SECOND);
-        changes.push((dies_us, Change::Dies(victim)));
-        let back_us = dies_us + back_s * SECOND + rng.random_range(0..4 * SECOND);
-        changes.push((back_us, Change::Returns(victim)));
+        let back_us = dies_us + away_s * SECOND + rng.random_range(0..4 * SECOND);
+        changes.extend([
+            (dies_us, Change::Dies(victim)),
+            (back_us, Change::Returns(victim)),
+        ]);
     }
     changes
 }
 
-#[test]
-fn trace() {
-    let read = |name: &str| std::env::var(name).map_or(0, |text| text.parse::<u64>().expect("a number"));
-    let cases: [(&[u64], &[(Number, u64, u64)]); 4] = [
-        (&[120, 240, 360], &[]),
-        (&[40, 140], &[(MID, 40, 6)]),
-        (&[40, 240], &[(MID, 40, 60)]),
-        (&[40, 140], &[(GATE, 40, 6)]),
-    ];
-    let (asked_s, victims) = cases[read("CASE") as usize];
-    if read("SEED") == 0 {
-        for seed in 1..=300 {
-            let (took, _) = valley(seed, asked_s, deaths(seed, victims));
-            if took.iter().any(|time| time.is_none_or(|time| time > 140.0)) {
-                println!("TRACE {seed} {took:?}");
-            }
-        }
-        return;
-    }
-    let (took, stations) = valley(read("SEED"), asked_s, deaths(read("SEED"), victims));
-    println!("TRACE {took:?}");
-    for (station, name) in stations.iter().zip(["gate", "east", "west", "mid", "far"]) {
-        println!("TRACE {name} {:?}", station.evy.node().counters());
-    }
+/// Questions at these times, and these deaths: with so many seeds how many of all answers took longer than so many
+/// seconds, at most.
+struct Case {
+    asked_s: &'static [u64],
+    deaths: Deaths,
+    within_s: f64,
+    late: usize,
 }
 
+const SEEDS: u64 = 60;
+
+/// The limits are about twice what 300 seeds gave; before the rules of M23 that wake letters, and the numbers of news,
+/// two thirds came late or never when the middle node died.
+const CASES: [Case; 6] = [
+    Case {
+        asked_s: &[120, 240, 360],
+        deaths: &[],
+        within_s: 60.0,
+        late: 3,
+    },
+    Case {
+        asked_s: &[40, 140],
+        deaths: &[(EAST, 40, 60)],
+        within_s: 90.0,
+        late: 2,
+    },
+    Case {
+        asked_s: &[40, 140],
+        deaths: &[(MID, 40, 6)],
+        within_s: 90.0,
+        late: 3,
+    },
+    Case {
+        asked_s: &[40, 240],
+        deaths: &[(MID, 40, 60)],
+        within_s: 150.0,
+        late: 5,
+    },
+    Case {
+        asked_s: &[40, 140],
+        deaths: &[(GATE, 40, 6)],
+        within_s: 90.0,
+        late: 3,
+    },
+    Case {
+        asked_s: &[40, 120, 240, 340],
+        deaths: &[(EAST, 40, 60), (WEST, 120, 60), (MID, 240, 6)],
+        within_s: 120.0,
+        late: 3,
+    },
+];
+
 #[test]
-fn measure() {
-    let cases: [(&str, &[u64], &[(Number, u64, u64)]); 6] = [
-        ("none", &[120, 240, 360], &[]),
-        ("east 60 s", &[40, 140], &[(EAST, 40, 60)]),
-        ("mid 6 s", &[40, 140], &[(MID, 40, 6)]),
-        ("mid 60 s", &[40, 240], &[(MID, 40, 60)]),
-        ("gate 6 s", &[40, 140], &[(GATE, 40, 6)]),
-        ("all", &[40, 120, 240, 340], &[(EAST, 40, 60), (WEST, 120, 60), (MID, 240, 6)]),
-    ];
-    for (name, asked_s, victims) in cases {
-        let mut all: Vec<Vec<f64>> = vec![Vec::new(); asked_s.len()];
-        let mut twice = 0;
-        for seed in 1..=300 {
-            let (took, stations) = valley(seed, asked_s, deaths(seed, victims));
-            for (index, seconds) in took.iter().enumerate() {
-                all[index].push(seconds.unwrap_or(f64::INFINITY));
-            }
-            twice += stations
-                .iter()
-                .flat_map(|station| station.arrived.values())
-                .filter(|&&times| times > 1)
-                .count();
-        }
-        println!("{name}: twice {twice}");
-        for times in &mut all {
-            times.sort_by(f64::total_cmp);
-            let late = times.iter().filter(|&&seconds| seconds > 150.0).count();
-            let at = |share: usize| times[times.len() * share / 100];
-            println!(
-                "   late {late:3} of {}  median {:6.1} p90 {:6.1} p95 {:6.1} p99 {:6.1} max {:6.1}",
-                times.len(), at(50), at(90), at(95), at(99), times[times.len() - 1]
+fn whoever_loses_power_and_comes_back_the_question_is_answered() {
+    for Case {
+        asked_s,
+        deaths,
+        within_s,
+        late,
+    } in CASES
+    {
+        let mut took: Vec<f64> = Vec::new();
+        for seed in 1..=SEEDS {
+            let answers = valley(seed, asked_s, changes(seed, deaths));
+            assert!(
+                answers.iter().all(Option::is_some),
+                "{deaths:?}, seed {seed}: {answers:?}"
             );
+            took.extend(answers.into_iter().flatten());
         }
+        took.sort_by(f64::total_cmp);
+        let over = took.iter().filter(|&&seconds| seconds > within_s).count();
+        let at = |percent: usize| took[took.len() * percent / 100];
+        println!(
+            "{deaths:?}: median {:.1} s, 95 % {:.1} s, longest {:.1} s",
+            at(50),
+            at(95),
+            at(100 - 1)
+        );
+        assert!(over <= late, "{deaths:?}: {over} of {} late", took.len());
     }
 }
