@@ -125,11 +125,17 @@ def baseline_table(found: list[dict[str, Any]]) -> Table:
 def main(arguments: list[str]) -> int:
     """Print the tables and write the JSON; 0 whatever the verdicts, 2 for a pattern without a row."""
     parser = argparse.ArgumentParser(prog="make bench-mesh", description=__doc__)
-    parser.add_argument("--runs", type=int, default=20, help="seeds of each row (default 20), ten times as many of those with ten nodes")
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=20,
+        help="seeds of each row (default 20), ten times as many of those with ten nodes",
+    )
     parser.add_argument(
         "--rows",
         default="*",
-        help="only rows like this: NODES/SECONDS/broadcast|unicast/static|dying|healed|returning|deaf, * for any",
+        help="only rows like this, * for any: NODES/SECONDS/broadcast|unicast/"
+        "static|dying|healed|returning|deaf",
     )
     parser.add_argument("--no-baseline", action="store_true", help="leave the makers' simulator out")
     parser.add_argument(
