@@ -426,4 +426,74 @@ mod tests {
             "it is reached itself"
         );
     }
+
+    /// Without news, with some that follow, with some after others that were missed, or with everything.
+    const NOTHING: News = news(false, false, 0);
+    const FIRST: News = news(false, true, 1);
+    const LATER: News = news(false, true, 5);
+    const EVERYTHING: News = news(true, false, 5);
+
+    const fn news(everything: bool, fresh: bool, version: u32) -> News {
+        News {
+            everything,
+            fresh,
+            repeated: false,
+            version,
+        }
+    }
+
+    #[test]
+    fn who_tells_everything_claims_nothing_else() {
+        let mut neighbours = two();
+        let hears = vec![(ME, 0xf5)];
+        let both = beacon(hears.clone(), vec![(7, 8), (8, 8)]);
+        let one = beacon(hears, vec![(7, 8)]);
+        for (said, news, changed, known) in [
+            (&both, NOTHING, true, vec![2, 3, 7, 8]),
+            (&one, FIRST, false, vec![2, 3, 7, 8]),
+            (&one, EVERYTHING, true, vec![2, 3, 7]),
+            (&one, EVERYTHING, false, vec![2, 3, 7]),
+        ] {
+            assert_eq!(neighbours.told(2, ME, said, news, 1), changed, "{news:?}");
+            assert_eq!(neighbours.known(), known, "{news:?}");
+        }
+    }
+
+    #[test]
+    fn who_missed_news_lacks_them_until_it_is_told_everything() {
+        let mut neighbours = two();
+        let next = news(false, true, 6);
+        for (news, lacks) in [
+            (FIRST, false),
+            (LATER, true),
+            (next, true),
+            (NOTHING, true),
+            (EVERYTHING, false),
+            (next, false),
+        ] {
+            neighbours.told(2, ME, &beacon(vec![(ME, 0xf5)], vec![]), news, 1);
+            let lacking = neighbours.get(2).map(Neighbour::is_lacking);
+            assert_eq!(lacking, Some(lacks), "{news:?}");
+        }
+    }
+
+    #[test]
+    fn of_those_that_are_lacking_and_of_use_each_has_its_turn() {
+        let mut neighbours = two();
+        neighbours.heard(4, 0, -100.0, 5.0, 0);
+        neighbours.heard(5, 0, -100.0, 5.0, 0);
+        for (address, news) in [(2, LATER), (3, FIRST), (4, LATER), (5, LATER)] {
+            let hears = if address == 5 { 9 } else { ME };
+            neighbours.told(address, ME, &beacon(vec![(hears, 0xf5)], vec![]), news, 1);
+        }
+        let mut turns = vec![0];
+        for _ in 0..4 {
+            turns.extend(neighbours.lacking(turns[turns.len() - 1], 1));
+        }
+        assert_eq!(turns, [0, 2, 4, 2, 4]);
+        for _ in 0..3 {
+            neighbours.answered(4, false);
+        }
+        assert_eq!(neighbours.lacking(2, 1), Some(2), "4 is lost");
+    }
 }

@@ -443,6 +443,7 @@ impl Node {
                 // It is still here: a second job of one key would never be found.
                 if job.phase == Phase::Held {
                     job.wake(due_us);
+                    job.again |= again;
                 }
                 continue;
             }

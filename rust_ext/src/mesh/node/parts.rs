@@ -150,3 +150,6 @@ impl Node {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,3 +86,6 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,19 +11,19 @@ use crate::mesh::seal::{HopSeal, NetworkKey, PrivateKey};
 
 /// A node in the middle: its neighbours are 2, 3 and 4, and 5, which is nobody here, lies behind 3 and 4, the nearer
 /// way by 3.
-struct Middle {
-    node: Node,
+pub(super) struct Middle {
+    pub(super) node: Node,
     disk: Vec<u8>,
-    now_us: u64,
+    pub(super) now_us: u64,
     /// The others' counters go on; what they hear of ours too.
     counter: u32,
     windows: Windows,
     /// What it said of itself and others, the last one last.
-    said: Vec<Beacon>,
+    pub(super) said: Vec<Beacon>,
 }
 
 impl Middle {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut middle = Self {
             node: node(),
             disk: Vec::new(),
@@ -43,7 +43,7 @@ impl Middle {
         self.wait(1);
     }
 
-    fn beacon(
+    pub(super) fn beacon(
         &mut self,
         from: Address,
         claims: Vec<(Address, u8)>,
@@ -59,42 +59,68 @@ impl Middle {
         self.hear(from, EVERYBODY, 0, letter, beacon.encode());
     }
 
-    fn hear(&mut self, from: Address, next: Address, hops: u8, letter: Letter, body: Vec<u8>) {
+    pub(super) fn hear(
+        &mut self,
+        from: Address,
+        next: Address,
+        hops: u8,
+        letter: Letter,
+        body: Vec<u8>,
+    ) {
+        self.hear_frame(&frame(from, next, hops, letter, body));
+    }
+
+    pub(super) fn hear_frame(&mut self, frame: &Frame) {
         self.counter += 1;
-        let frame = frame(from, next, hops, letter, body);
-        let sealed = HOPS[usize::from(from) - 1].seal(&frame, self.counter);
+        let sealed = HOPS[usize::from(frame.transmitter) - 1].seal(frame, self.counter);
         let octets = sealed.expect("fields");
         self.node.receive(&octets, -80.0, 9.0, self.now_us);
     }
 
     /// Lets the node do for so long what it wants to: the frames it sent that are no beacons, and what arrived.
-    fn wait(&mut self, seconds: u64) -> (Vec<Frame>, Vec<Arrival>) {
+    pub(super) fn wait(&mut self, seconds: u64) -> (Vec<Frame>, Vec<Arrival>) {
         let until_us = self.now_us + seconds * SECOND_US;
         let (mut frames, mut arrived) = (Vec::new(), Vec::new());
         while self.now_us < until_us {
-            let poll = self.node.poll(self.now_us, &mut || false);
-            if poll.keep {
-                self.disk = self.node.kept(self.now_us);
-            }
-            arrived.extend(poll.arrived);
-            if let Some(octets) = poll.transmit {
-                self.now_us += self.node.airtime_us(octets.len());
-                self.node.sent(self.now_us);
-                let opened = HOPS[1].open(&octets, &mut self.windows);
-                let opened = opened.expect("a frame of ours, never heard before");
-                self.is_on_disk(opened.counter, &opened.frame.letter);
-                if opened.frame.letter.kind == Kind::Beacon {
-                    self.said
-                        .push(Beacon::decode(&opened.frame.body).expect("a beacon"));
-                } else {
-                    frames.push(opened.frame);
-                }
-            } else {
-                let wakes_us = poll.wake_at_us.unwrap_or(until_us).min(until_us);
-                self.now_us = wakes_us.max(self.now_us + 1);
-            }
+            let (frame, new) = self.step(until_us);
+            frames.extend(frame);
+            arrived.extend(new);
         }
         (frames, arrived)
+    }
+
+    /// The next frame that is no beacon and leaves so soon; the time is then its end.
+    pub(super) fn next(&mut self, seconds: u64) -> Option<Frame> {
+        let until_us = self.now_us + seconds * SECOND_US;
+        while self.now_us < until_us {
+            if let (Some(frame), _) = self.step(until_us) {
+                return Some(frame);
+            }
+        }
+        None
+    }
+
+    fn step(&mut self, until_us: u64) -> (Option<Frame>, Vec<Arrival>) {
+        let poll = self.node.poll(self.now_us, &mut || false);
+        if poll.keep {
+            self.disk = self.node.kept(self.now_us);
+        }
+        let Some(octets) = poll.transmit else {
+            let wakes_us = poll.wake_at_us.unwrap_or(until_us).min(until_us);
+            self.now_us = wakes_us.max(self.now_us + 1);
+            return (None, poll.arrived);
+        };
+        self.now_us += self.node.airtime_us(octets.len());
+        self.node.sent(self.now_us);
+        let opened = HOPS[1].open(&octets, &mut self.windows);
+        let opened = opened.expect("a frame of ours, never heard before");
+        self.is_on_disk(opened.counter, &opened.frame.letter);
+        if opened.frame.letter.kind == Kind::Beacon {
+            let beacon = Beacon::decode(&opened.frame.body);
+            self.said.push(beacon.expect("a beacon"));
+            return (None, poll.arrived);
+        }
+        (Some(opened.frame), poll.arrived)
     }
 
     /// Whoever starts from the disk uses neither the counter nor the number again.
@@ -117,7 +143,7 @@ impl Middle {
     }
 }
 
-fn letter(source: Address, destination: Address, id: u32, kind: Kind) -> Letter {
+pub(super) fn letter(source: Address, destination: Address, id: u32, kind: Kind) -> Letter {
     Letter {
         source,
         destination,
@@ -128,7 +154,13 @@ fn letter(source: Address, destination: Address, id: u32, kind: Kind) -> Letter 
     }
 }
 
-fn frame(from: Address, next: Address, hops_left: u8, letter: Letter, body: Vec<u8>) -> Frame {
+pub(super) fn frame(
+    from: Address,
+    next: Address,
+    hops_left: u8,
+    letter: Letter,
+    body: Vec<u8>,
+) -> Frame {
     Frame {
         transmitter: from,
         next_hop: next,
@@ -146,7 +178,7 @@ fn sealed(letter: &Letter) -> Vec<u8> {
     pairs.seal(letter, b"water").expect("keys")
 }
 
-fn kinds(frames: &[Frame]) -> Vec<(Kind, Address)> {
+pub(super) fn kinds(frames: &[Frame]) -> Vec<(Kind, Address)> {
     frames
         .iter()
         .map(|frame| (frame.letter.kind, frame.next_hop))

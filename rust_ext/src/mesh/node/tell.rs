@@ -145,3 +145,6 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
