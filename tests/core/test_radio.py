@@ -1,5 +1,7 @@
 """Time on air, and the simulated channel with the flooding that the mesh is measured against."""
 
+import statistics
+
 import pytest
 from evy_core import CoreError, RadioScene, time_on_air_us
 
@@ -69,6 +71,41 @@ def test_both_ways_stand_on_the_same_ground_and_a_partition_is_one_until_it_is_h
             apart = min(abs(near[0] - far[0]) for near in ends[:5] for far in ends[5:])
             assert apart == pytest.approx(mesh_rows.GAP_M)
             assert ground.changes[-1][2] == pytest.approx((walker[0] + 300 + mesh_rows.GAP_M / 2, walker[1]))
+        if row.scene == "returning":
+            away = [ground.changes[0:2], ground.changes[2:4]]
+            for (dies_s, node, nowhere), (back_s, same, still) in away:
+                assert (node, nowhere, still) == (same, None, None)
+                assert mesh_rows.AWAY_S[0] <= back_s - dies_s <= mesh_rows.AWAY_S[1]
+
+
+def test_who_comes_back_gets_what_waited_for_it_and_was_not_awake_meanwhile() -> None:
+    scene = RadioScene(
+        [(0.0, 0.0), (500.0, 0.0)],
+        [0.0] * 4,
+        power_dbm=14,
+        frequency_hz=869.525e6,
+        sensitivity_dbm=-125,
+        noise_dbm=-117,
+        spreading_factor=9,
+        bandwidth_hz=125_000,
+    )
+    gone, away = (
+        scene.run("evy", octets=40, period_s=200, seconds=3600, seed=3, unicast=True, changes=changes)
+        for changes in ([(600.0, 1, None)], [(600.0, 1, None), (1200.0, 1, None)])
+    )
+    assert gone.reached < gone.wanted
+    assert away.reached == away.wanted > 20
+    assert statistics.median(away.delays_us) < 1_500_000, "counted when it came, not at the next frame"
+    assert away.alive_us == (2 * 3600 - 600) * 1_000_000
+
+
+def test_radios_that_do_not_sense_speak_into_each_other() -> None:
+    row = mesh_rows.Row(10, 20, unicast=False, scene="static")
+    sensing, deaf = (
+        sum(mesh_rows.measure(each, "evy", seed).delivery for seed in (1, 2, 3))
+        for each in (row, row._replace(scene="deaf"))
+    )
+    assert deaf < sensing - 5
 
 
 def test_the_flooding_keeps_to_the_law_where_it_would_not_fit() -> None:

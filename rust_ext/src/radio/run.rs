@@ -282,7 +282,6 @@ impl<S: Station> Run<S> {
                 }
                 self.poll(sent.from, now_us);
                 for reception in receptions {
-                    self.collect(reception.node, now_us);
                     self.poll(reception.node, now_us);
                 }
             }
@@ -356,7 +355,9 @@ impl<S: Station> Run<S> {
             receiving: senses && channel.is_receiving(node, now_us),
             active: senses && channel.is_active(node, now_us, blind_us),
         };
-        match self.stations[node].poll(now_us, &mut sense) {
+        let step = self.stations[node].poll(now_us, &mut sense);
+        self.collect(node, now_us);
+        match step {
             Step::Transmit(frame) => {
                 let (id, ends_us) = self.channel.begin(node, frame, self.modulation, now_us);
                 self.outcome.frames += 1;
