@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use evy_core::mesh::airtime::Modulation;
-use evy_core::mesh::beacon::Beacon;
+use evy_core::mesh::beacon::{Beacon, News};
 use evy_core::mesh::frame::{EVERYBODY, Frame, Kind, Lane, Letter, OVERHEAD_OCTETS, Part};
 use evy_core::mesh::node::{Node, Setup};
 use evy_core::mesh::region::{Channel, Region};
@@ -73,6 +73,7 @@ fn node(c: &mut Criterion) {
         .map(|number| {
             let mut octets = [7; 32];
             octets[1] = number;
+            octets[2] = 9; // equal octets are refused
             PrivateKey::new(&octets).expect("a key")
         })
         .collect();
@@ -87,6 +88,11 @@ fn node(c: &mut Criterion) {
         channel,
         seed: 1,
     };
+    let everything = News {
+        everything: true,
+        ..News::default()
+    }
+    .number();
     let frames: Vec<Vec<u8>> = (0..FRAMES)
         .map(|number| {
             let transmitter = u8::try_from(number % 99).expect("small") + 2;
@@ -108,7 +114,11 @@ fn node(c: &mut Criterion) {
             frame.body = body;
             frame.letter.source = transmitter;
             frame.letter.destination = 50;
-            frame.letter.id = number;
+            frame.letter.id = if kind == Kind::Beacon {
+                everything
+            } else {
+                number
+            };
             frame.letter.kind = kind;
             let hop = HopSeal::new(7, transmitter, &key).expect("a network");
             hop.seal(&frame, number / 99).expect("short enough")
